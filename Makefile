@@ -1,0 +1,36 @@
+# Every target sets up what it needs in .venv, once. A fresh machine needs Python 3.11 or newer with pip, make and a
+# C compiler. Another Python: make PYTHON=python3.12 test (makes .venv anew if it is of another version).
+PYTHON ?= python3
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
+READY := .venv/ready-$(VERSION)
+
+.PHONY: demo test test-all lint clean
+
+demo: $(READY)
+	$(BIN)/python scripts/demo.py
+
+test: $(READY)
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build demo *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find manet_basicsr scripts tests -name __pycache__ -type d -exec rm -rf {} +
+
+# torch comes first and alone decides between CPU and CUDA. basicsr is built against it without build isolation, which
+# would fetch a second one. The package is installed editable, so that only these files call for another installation.
+$(READY): setup.py constraints.txt scripts/install_basicsr.py
+	test -x $(BIN)/python$(VERSION) -a -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
+	$(PIP_INSTALL) cython numpy setuptools torch wheel
+	$(PIP_INSTALL) --no-deps torchvision
+	$(BIN)/python scripts/install_basicsr.py --constraint constraints.txt
+	$(PIP_INSTALL) --no-build-isolation --editable '.[test]'
+	touch $@

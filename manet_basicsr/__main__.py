@@ -1,0 +1,8 @@
+"""``python -m manet_basicsr``: the ``basicsr`` command, in the form that torchrun starts."""
+
+import sys
+
+from manet_basicsr.cli import main
+
+if __name__ == '__main__':
+    sys.exit(main())

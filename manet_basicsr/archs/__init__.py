@@ -1,0 +1,10 @@
+"""Architectures; importing this package registers them with BasicSR."""
+
+from __future__ import annotations
+
+from manet_basicsr.archs.blind_sr_arch import BlindSRNet
+from manet_basicsr.archs.maconv_arch import MABlock, MAConv
+from manet_basicsr.archs.manet_arch import MANet
+from manet_basicsr.archs.sft_rrdb_arch import SFTRRDBNet
+
+__all__ = ['BlindSRNet', 'MABlock', 'MAConv', 'MANet', 'SFTRRDBNet']

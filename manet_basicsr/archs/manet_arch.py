@@ -1,0 +1,80 @@
+"""MANet, the estimator of kernel fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from manet_basicsr.archs.maconv_arch import MABlock
+from manet_basicsr.weights import ESTIMATOR_PREFIX
+
+SIZE_MULTIPLE = 8
+"""The estimator pads its input to a multiple of this, as for the released weights (one halving would need only 2)."""
+
+
+@ARCH_REGISTRY.register()
+class MANet(nn.Module):
+    """Estimate the blur kernel behind each LR pixel (MANet, ICCV 2021).
+
+    The softmax over the taps runs in float32 whatever the autocast, so each kernel sums to 1. State dicts have the
+    released files' keys; the released prefix ``kernel_estimation.`` is accepted and not saved.
+
+    Args:
+        num_in_ch: Channels of the LR image.
+        kernel_size: Side k of the kernels, in HR pixels.
+        num_feat: Width at full LR resolution; twice that at half of it.
+        num_block: MABlocks at each of the three places, at least 1. With 1 the receptive field is 22x22, with 2 38x38.
+        split: Groups of the mutual affine convolutions, at least 2.
+
+    Raises:
+        ValueError: If ``kernel_size`` or ``num_block`` is below 1, ``split`` below 2 or ``num_feat`` below ``split``.
+    """
+
+    def __init__(
+        self, num_in_ch: int = 3, kernel_size: int = 21, num_feat: int = 128, num_block: int = 1, split: int = 2
+    ) -> None:
+        super().__init__()
+        for name, value in (('kernel_size', kernel_size), ('num_block', num_block)):
+            if value < 1:
+                raise ValueError(f'{name} is {value}, expected at least 1')
+        self.kernel_size = kernel_size
+        wide = 2 * num_feat
+
+        def blocks(channels: int) -> list[nn.Module]:
+            return [MABlock(channels, channels, split=split) for _ in range(num_block)]
+
+        body = blocks(wide)
+        self.m_head = nn.Conv2d(num_in_ch, num_feat, 3, 1, 1)
+        self.m_down1 = nn.Sequential(*blocks(num_feat), nn.Conv2d(num_feat, wide, 2, 2))
+        # The released files do not number the blocks of a sequence that has only one.
+        self.m_body = body[0] if num_block == 1 else nn.Sequential(*body)
+        self.m_up1 = nn.Sequential(nn.ConvTranspose2d(wide, num_feat, 2, 2), *blocks(num_feat))
+        self.m_tail = nn.Conv2d(num_feat, kernel_size**2, 3, 1, 1)
+        self.register_load_state_dict_pre_hook(_strip_released_prefix)
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Estimate the kernel field of an LR image.
+
+        Args:
+            lq: (B, num_in_ch, h, w), any size, values in [0, 1].
+
+        Returns:
+            (B, kernel_size^2, h, w), non-negative, each kernel summing to 1; float32, or float64 for a float64 network.
+        """
+        height, width = lq.shape[-2:]
+        padded = F.pad(lq, (0, -width % SIZE_MULTIPLE, 0, -height % SIZE_MULTIPLE), mode='replicate')
+        head = self.m_head(padded)
+        down = self.m_down1(head)
+        up = self.m_up1(down + self.m_body(down))
+        logits = self.m_tail(head + up)[..., :height, :width]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(dim=1)
+
+
+def _strip_released_prefix(_module: nn.Module, state_dict: dict[str, Any], prefix: str, *_arguments: Any) -> None:
+    released = prefix + ESTIMATOR_PREFIX
+    for key in [key for key in state_dict if key.startswith(released)]:
+        state_dict[prefix + key.removeprefix(released)] = state_dict.pop(key)

@@ -1,0 +1,164 @@
+"""The kernel-conditioned generator: RRDB blocks with spatial feature transforms."""
+
+from __future__ import annotations
+
+import torch
+from basicsr.archs.rrdbnet_arch import ResidualDenseBlock
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from manet_basicsr.degradation.pca import load_pca_basis
+
+RESIDUAL_SCALE = 0.2
+SFT_WIDTH = 32
+
+
+class SFTLayer(nn.Module):
+    """Modulate features by the kernel code, ``feature * sigmoid(mul) + add`` (SFT-GAN, CVPR 2018).
+
+    ``mul`` and ``add`` are each conv3x3 -> LeakyReLU 0.2 -> conv3x3 of the concatenated feature and code.
+
+    Args:
+        num_feat: Channels of the feature.
+        code_length: Channels of the kernel code.
+    """
+
+    def __init__(self, num_feat: int, code_length: int) -> None:
+        super().__init__()
+        self.mul_conv1 = nn.Conv2d(num_feat + code_length, SFT_WIDTH, 3, 1, 1)
+        self.mul_conv2 = nn.Conv2d(SFT_WIDTH, num_feat, 3, 1, 1)
+        self.add_conv1 = nn.Conv2d(num_feat + code_length, SFT_WIDTH, 3, 1, 1)
+        self.add_conv2 = nn.Conv2d(SFT_WIDTH, num_feat, 3, 1, 1)
+        self.lrelu = nn.LeakyReLU(0.2, inplace=True)
+
+    def forward(self, feature: Tensor, code: Tensor) -> Tensor:
+        """Map ``feature`` (B, num_feat, h, w) to the same shape, given ``code`` (B, code_length, h, w)."""
+        conditioned = torch.cat((feature, code), dim=1)
+        mul = torch.sigmoid(self.mul_conv2(self.lrelu(self.mul_conv1(conditioned))))
+        add = self.add_conv2(self.lrelu(self.add_conv1(conditioned)))
+        return torch.addcmul(add, feature, mul)
+
+
+class SFTRRDB(nn.Module):
+    """Residual-in-residual block: a spatial feature transform, then three residual dense blocks.
+
+    Args:
+        num_feat: Channels of the feature.
+        num_grow_ch: Growth of the residual dense blocks.
+        code_length: Channels of the kernel code.
+    """
+
+    def __init__(self, num_feat: int, num_grow_ch: int, code_length: int) -> None:
+        super().__init__()
+        self.SFT = SFTLayer(num_feat, code_length)
+        self.RDB1 = ResidualDenseBlock(num_feat, num_grow_ch)
+        self.RDB2 = ResidualDenseBlock(num_feat, num_grow_ch)
+        self.RDB3 = ResidualDenseBlock(num_feat, num_grow_ch)
+
+    def forward(self, feature: Tensor, code: Tensor) -> Tensor:
+        """Map ``feature`` (B, num_feat, h, w) to the same shape, given ``code`` (B, code_length, h, w)."""
+        residual = self.RDB3(self.RDB2(self.RDB1(self.SFT(feature, code))))
+        return residual * RESIDUAL_SCALE + feature
+
+
+@ARCH_REGISTRY.register()
+class SFTRRDBNet(nn.Module):
+    """Super-resolve an LR image whose kernel field is known (MANet, ICCV 2021).
+
+    The field enters as kernel code, its projection on a PCA basis. The basis is the buffer ``pca_matrix``
+    (1, kernel_size^2, code_length, 1, 1): a constant of the construction until a state dict replaces it.
+
+    Args:
+        num_in_ch: Channels of the LR image.
+        num_out_ch: Channels of the SR image.
+        scale: Upsampling factor, at least 1.
+        num_feat: Width of the trunk.
+        num_block: RRDB blocks, at least 1.
+        num_grow_ch: Growth of the residual dense blocks.
+        kernel_size: Side of the kernels, in HR pixels.
+        code_length: Length of the kernel code.
+        pca_path: File with the PCA basis; None takes the one shipped for (scale, kernel_size, code_length).
+
+    Raises:
+        ValueError: If ``scale`` or ``num_block`` is below 1, the basis has another shape, or none is shipped for these
+            sizes: ``scripts/compute_pca.py`` makes one.
+        FileNotFoundError: If ``pca_path`` does not exist.
+    """
+
+    pca_matrix: Tensor
+
+    def __init__(
+        self,
+        num_in_ch: int = 3,
+        num_out_ch: int = 3,
+        scale: int = 4,
+        num_feat: int = 64,
+        num_block: int = 10,
+        num_grow_ch: int = 32,
+        kernel_size: int = 21,
+        code_length: int = 15,
+        pca_path: str | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (('scale', scale), ('num_block', num_block)):
+            if value < 1:
+                raise ValueError(f'{name} is {value}, expected at least 1')
+        self.scale = scale
+        self.kernel_size = kernel_size
+        basis = load_pca_basis(scale, kernel_size, code_length, pca_path)
+        self.register_buffer('pca_matrix', basis.clone().view(1, kernel_size**2, code_length, 1, 1))
+        self.conv_first = nn.Conv2d(num_in_ch, num_feat, 3, 1, 1)
+        self.RRDB_trunk = nn.ModuleList(SFTRRDB(num_feat, num_grow_ch, code_length) for _ in range(num_block))
+        self.trunk_conv = nn.Conv2d(num_feat, num_feat, 3, 1, 1)
+        self.upsampler = nn.Sequential(
+            nn.Conv2d(num_feat, num_out_ch * scale**2, 3, 1, 1),
+            nn.PixelShuffle(scale),
+        )
+
+    def forward(self, lq: Tensor, field: Tensor) -> Tensor:
+        """Super-resolve an LR image.
+
+        Args:
+            lq: (B, num_in_ch, h, w), values in [0, 1].
+            field: Its kernel field, (B, kernel_size^2, h, w) or, for invariant blur, (B, kernel_size^2, 1, 1); a batch
+                of 1 serves all images.
+
+        Returns:
+            (B, num_out_ch, scale * h, scale * w), values about [0, 1], not clipped.
+
+        Raises:
+            ValueError: If the field does not fit the image or the network's kernel size.
+        """
+        self._check_field(lq, field)
+        first = self.conv_first(lq)
+        code = self.kernel_code(field).to(first.dtype).expand(first.shape[0], -1, *first.shape[-2:])
+        feature = first
+        for block in self.RRDB_trunk:
+            feature = block(feature, code)
+        return self.upsampler(first + self.trunk_conv(feature))
+
+    def kernel_code(self, field: Tensor) -> Tensor:
+        """Project a kernel field on the PCA basis, ``code = basis^T field``, without subtracting the mean kernel.
+
+        Args:
+            field: (B, kernel_size^2, h, w), h and w may be 1.
+
+        Returns:
+            (B, code_length, h, w), in float32 (a half-precision sum over the taps loses the code's small entries), or
+            float64 for a float64 network.
+        """
+        dtype = torch.promote_types(self.pca_matrix.dtype, torch.float32)
+        projection = self.pca_matrix[0].transpose(0, 1).flatten(2).unsqueeze(-1).to(dtype)
+        with torch.autocast(field.device.type, enabled=False):
+            return F.conv2d(field.to(dtype), projection)
+
+    def _check_field(self, lq: Tensor, field: Tensor) -> None:
+        batch, _, height, width = lq.shape
+        taps = self.kernel_size**2
+        fits = field.dim() == 4 and field.shape[0] in (1, batch) and field.shape[1] == taps
+        if not fits or tuple(field.shape[-2:]) not in ((height, width), (1, 1)):
+            raise ValueError(
+                f'kernel field has shape {tuple(field.shape)}, expected ({batch}, {taps}, {height}, {width}) or '
+                f'({batch}, {taps}, 1, 1) for an LR image of shape {tuple(lq.shape)} and kernel_size {self.kernel_size}'
+            )

@@ -1,0 +1,134 @@
+"""Training states: what is in them, how they are written, and which one a run goes on from."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from manet_basicsr.files import atomic_path
+
+
+def save_atomically(content: dict[str, Any], path: str | Path) -> None:
+    """Write a checkpoint aside, flush it to disk and rename it, so that a kill leaves the file of before or the new one.
+
+    Args:
+        content: What ``torch.save`` takes; everything in it must load with ``weights_only=True``.
+        path: The file.
+    """
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def network_state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Give a network's state dict on the CPU, without the prefix of a wrapper."""
+    return {key.removeprefix('module.'): value.cpu() for key, value in network.state_dict().items()}
+
+
+def _random_state() -> dict[str, Any]:
+    numpy_state = np.random.get_state(legacy=False)
+    return {
+        'python': random.getstate(),
+        'numpy': {**numpy_state, 'state': {**numpy_state['state'], 'key': numpy_state['state']['key'].tolist()}},
+        'torch': torch.get_rng_state(),
+        'cuda': torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _restore_random_state(state: dict[str, Any]) -> None:
+    random.setstate(state['python'])
+    key = np.array(state['numpy']['state']['key'], dtype=np.uint32)
+    np.random.set_state({**state['numpy'], 'state': {**state['numpy']['state'], 'key': key}})
+    torch.set_rng_state(state['torch'])
+    if len(state['cuda']) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state['cuda'])
+
+
+def training_state(model: Any, epoch: int, current_iter: int) -> dict[str, Any]:
+    """Collect what a run needs to go on exactly, beside its networks.
+
+    BasicSR's keys (``epoch``, ``iter``, ``optimizers``, ``schedulers``), and the record of best metrics, the loss
+    scaler and the random generators, which BasicSR forgets.
+    """
+    state = {
+        'epoch': epoch,
+        'iter': current_iter,
+        'optimizers': [optimizer.state_dict() for optimizer in model.optimizers],
+        'schedulers': [scheduler.state_dict() for scheduler in model.schedulers],
+        'random': _random_state(),
+    }
+    if hasattr(model, 'best_metric_results'):
+        state['best_metric_results'] = model.best_metric_results
+    if hasattr(model, 'grad_scaler'):
+        state['grad_scaler'] = model.grad_scaler.state_dict()
+    return state
+
+
+def restore_training_state(model: Any, state: dict[str, Any]) -> None:
+    """Give a model built from the saved networks the rest of a training state; BasicSR's own states serve too."""
+    model.resume_training(state)
+    if 'best_metric_results' in state:
+        model.best_metric_results = state['best_metric_results']
+    if state.get('grad_scaler') and hasattr(model, 'grad_scaler'):
+        model.grad_scaler.load_state_dict(state['grad_scaler'])
+    if 'random' in state:
+        _restore_random_state(state['random'])
+
+
+def load_state(path: str | Path) -> dict[str, Any]:
+    """Read a training state on the CPU (optimizers move it to their parameters' device).
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no training state, or damaged.
+    """
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError:
+        raise FileNotFoundError(f'{path}: no such training state') from None
+    except Exception as error:  # torch reports damage as any of five exception types
+        raise ValueError(f'{path} is not a whole training state ({str(error).splitlines()[0]})') from error
+    if not isinstance(state, dict) or not {'iter', 'optimizers', 'schedulers'} <= state.keys():
+        raise ValueError(f'{path} is not a training state: it has no iter, optimizers and schedulers')
+    return state
+
+
+def saved_iterations(states_folder: str | Path) -> list[int]:
+    """List the iterations of the training states in a folder, newest first."""
+    folder = Path(states_folder)
+    if not folder.is_dir():
+        return []
+    matches = (re.fullmatch(r'(\d+)\.state', name) for name in os.listdir(folder))
+    return sorted((int(match[1]) for match in matches if match), reverse=True)
+
+
+def newest_whole_state(
+    states_folder: str | Path, models_folder: str | Path, networks: list[str]
+) -> tuple[Path | None, list[str]]:
+    """Find the newest training state that loads and whose network files load.
+
+    Args:
+        states_folder: ``training_states`` of an experiment.
+        models_folder: ``models`` of an experiment.
+        networks: Labels of the networks to be there, such as ``net_g``.
+
+    Returns:
+        The state's path or ``None``, and a line for each newer one that was passed over.
+    """
+    passed_over = []
+    for iteration in saved_iterations(states_folder):
+        path = Path(states_folder) / f'{iteration}.state'
+        try:
+            load_state(path)
+            for network in networks:
+                torch.load(Path(models_folder) / f'{network}_{iteration}.pth', map_location='cpu', weights_only=True)
+        except Exception as error:  # whatever is wrong with it, an older one may be whole
+            passed_over.append(f'{path} passed over: {str(error).splitlines()[0]}')
+        else:
+            return path, passed_over
+    return None, passed_over

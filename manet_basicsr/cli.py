@@ -1,0 +1,102 @@
+"""The ``basicsr`` command: train and test with BasicSR's flags."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+
+from manet_basicsr.data.images import BadSampleError
+from manet_basicsr.options import OptionError, add_arguments, load_options, force, resolve
+
+_EXAMPLES = """examples:
+  basicsr train -opt options/train/train_MANet_stage1_x4.yml --auto_resume
+  basicsr train -opt options/train/train_MANet_stage1_x4.yml --force_yml train:total_iter=300 logger:print_freq=10
+  basicsr test -opt options/test/test_MANet_stage1_x4.yml
+  basicsr check -opt options/train/train_MANet_stage1_x4.yml
+
+Experiments and results land below the current folder."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='basicsr', epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__
+    )
+    commands = parser.add_subparsers(dest='command', required=True)
+    for name, words in (
+        ('train', 'train a network'),
+        ('test', 'test a network'),
+        ('check', 'only check an option file: every problem in it, a line each'),
+    ):
+        add_arguments(commands.add_parser(name, help=words, description=words))
+    return parser
+
+
+def import_plugins() -> None:
+    """Import every installed package that declares the entry-point group ``basicsr.plugins``."""
+    for entry_point in entry_points(group='basicsr.plugins'):
+        entry_point.load()
+
+
+def _check(args: argparse.Namespace) -> None:
+    from manet_basicsr.checks import find_problems
+
+    options = load_options(args.opt)
+    force(options, args.force_yml or [])
+    problems = find_problems(options, is_train='train' in options)
+    if problems:
+        raise OptionError([f'{args.opt}: {problem}' for problem in problems])
+    print(f'{args.opt}: no problems found')
+
+
+def _run(args: argparse.Namespace) -> None:
+    if args.command == 'check':
+        return _check(args)
+    is_train = args.command == 'train'
+    opt = resolve(args, os.getcwd(), is_train=is_train)
+    try:
+        if is_train:
+            from manet_basicsr.train import train_pipeline
+
+            train_pipeline(opt, args.opt)
+        else:
+            from manet_basicsr.test import test_pipeline
+
+            test_pipeline(opt)
+    except OptionError as error:
+        raise OptionError([f'{args.opt}: {problem}' for problem in error.problems]) from error
+
+
+def _last_line(error: Exception) -> str:
+    """Give the message of an error; one from a loader's worker carries a traceback in front of it."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1].removeprefix(f'{type(error).__module__}.{type(error).__name__}: ')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+
+    Returns:
+        The exit code: 0, 1 for data or a disk that fail on the way, 2 for options that are wrong.
+    """
+    args = _parser().parse_args(argv)
+    import_plugins()
+    try:
+        _run(args)
+    except OptionError as error:
+        if args.debug:
+            raise
+        for problem in error.problems:
+            print(f'basicsr: error: {problem}', file=sys.stderr)
+        return 2
+    except (BadSampleError, OSError) as error:
+        if args.debug:
+            raise
+        print(f'basicsr: error: {_last_line(error)}', file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,323 @@
+"""Repairs that basicsr 1.4.2 needs on today's stack: one small function each, with why, and when it can go.
+
+:func:`apply` runs them all; ``import manet_basicsr`` calls it before anything imports basicsr. Each repair looks first
+and does nothing where the stack is fine.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+_applied = False
+
+
+def define_torchvision_ops() -> bool:
+    """Declare ``torchvision::nms`` and ``qnms`` where torchvision's compiled operators cannot load.
+
+    A CUDA build of torchvision beside a CPU-only torch fails to import, because it registers shape functions for two
+    operators that do not exist. BasicSR needs none of the compiled operators. Can go when torchvision guards those two
+    registrations as it guards the others.
+
+    Returns:
+        Whether the operators had to be declared.
+    """
+    spec = importlib.util.find_spec('torchvision')
+    if spec is None or spec.origin is None or 'torchvision' in sys.modules:
+        return False
+    for library in Path(spec.origin).parent.glob('_C*'):
+        try:
+            torch.ops.load_library(str(library))
+            return False
+        except OSError:
+            continue
+    box_arguments = 'Tensor dets, Tensor scores, float iou_threshold'
+    for operator in ('nms', 'qnms'):
+        torch.library.define(f'torchvision::{operator}', f'({box_arguments}) -> Tensor')
+    return True
+
+
+def restore_functional_tensor() -> bool:
+    """Provide ``torchvision.transforms.functional_tensor``, which torchvision 0.17 removed and basicsr still imports.
+
+    basicsr takes one function from it, ``rgb_to_grayscale``. Can go when basicsr imports it from
+    ``torchvision.transforms.functional``.
+
+    Returns:
+        Whether the module had to be provided.
+    """
+    name = 'torchvision.transforms.functional_tensor'
+    if name in sys.modules or importlib.util.find_spec(name) is not None:
+        return False
+    from torchvision.transforms.functional import rgb_to_grayscale
+
+    module = ModuleType(name, 'Stand-in for the module that torchvision 0.17 removed.')
+    module.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]
+    sys.modules[name] = module
+    return True
+
+
+def _rebind(module: str, name: str, replacement: Any) -> None:
+    """Replace a function in the module that defines it and in every basicsr module that imported it by name."""
+    original = getattr(importlib.import_module(module), name)
+    for loaded_name, loaded in list(sys.modules.items()):
+        if loaded_name.split('.')[0] == 'basicsr' and getattr(loaded, name, None) is original:
+            setattr(loaded, name, replacement)
+
+
+def share_lmdb_handles() -> None:
+    """Let every reader of one LMDB in a process share one handle, and name a key that is not there.
+
+    lmdb 2 refuses to open an environment twice: training and validation on one database crash, and so do forked workers.
+    BasicSR hands the missing value of a missing key on to the image decoder. Can go when basicsr does both itself.
+    """
+    from basicsr.utils import file_client
+
+    from manet_basicsr.lmdb_handles import open_environment
+
+    class LmdbBackend(file_client.BaseStorageBackend):
+        """BasicSR's LMDB backend on shared handles, opened where they are used, so that it may be pickled and forked."""
+
+        def __init__(
+            self,
+            db_paths: str | list[str],
+            client_keys: str | list[str] = 'default',
+            readonly: bool = True,
+            lock: bool = False,
+            readahead: bool = False,
+        ) -> None:
+            if not readonly or lock:
+                raise ValueError('an LMDB of images is opened with readonly: true and lock: false only')
+            self.db_paths = [str(path) for path in ([db_paths] if isinstance(db_paths, str) else db_paths)]
+            keys = [client_keys] if isinstance(client_keys, str) else client_keys
+            if len(keys) != len(self.db_paths):
+                raise ValueError(f'{len(keys)} client_keys for {len(self.db_paths)} db_paths')
+            self.readahead = readahead
+            self._paths = dict(zip(keys, self.db_paths, strict=True))
+            for path in self.db_paths:
+                open_environment(path, readahead=readahead)
+
+        def get(self, filepath: str, client_key: str) -> bytes:
+            path = self._paths[client_key]
+            with open_environment(path, readahead=self.readahead).begin() as transaction:
+                value = transaction.get(str(filepath).encode())
+            if value is None:
+                raise KeyError(f"no key '{filepath}' in {path}")
+            return value
+
+        def get_text(self, filepath: str) -> str:
+            raise NotImplementedError('an LMDB of images holds no text')
+
+    file_client.LmdbBackend = LmdbBackend
+    file_client.FileClient._backends['lmdb'] = LmdbBackend
+
+
+def size_lmdb_maps() -> None:
+    """Give ``make_lmdb_from_imgs`` a map that holds any set of images, not ten times the first one.
+
+    The map is address space, not disk. Can go when basicsr grows the map or asks for as much.
+    """
+    from basicsr.utils import lmdb_util
+
+    original = lmdb_util.make_lmdb_from_imgs
+
+    def make_lmdb_from_imgs(*args: Any, map_size: int | None = None, **kwargs: Any) -> None:
+        original(*args, map_size=map_size or 2**40, **kwargs)
+
+    _rebind('basicsr.utils.lmdb_util', 'make_lmdb_from_imgs', make_lmdb_from_imgs)
+
+
+def refuse_broken_images() -> None:
+    """Make ``imfrombytes`` say that its bytes are no image, where OpenCV's ``None`` would fail somewhere later.
+
+    Can go when basicsr checks what ``cv2.imdecode`` returns.
+    """
+    from basicsr.utils import img_util
+
+    original = img_util.imfrombytes
+
+    def imfrombytes(content: bytes, flag: str = 'color', float32: bool = False) -> np.ndarray:
+        image = original(content, flag, False) if len(content) else None
+        if image is None:
+            raise ValueError(f'{len(content)} bytes that are no whole image in a format that OpenCV reads')
+        return image.astype(np.float32) / 255.0 if float32 else image
+
+    _rebind('basicsr.utils.img_util', 'imfrombytes', imfrombytes)
+
+
+def initialize_processes_anywhere() -> None:
+    """Let ``--launcher`` work without a GPU, and leave the start method of workers alone.
+
+    basicsr divides by the number of GPUs, asks for nccl always, and switches to ``spawn``, with which every worker imports
+    everything again. Can go when basicsr chooses the backend by the device.
+    """
+
+    def init_dist(launcher: str, backend: str | None = None, port: int | None = None, **kwargs: Any) -> None:
+        if launcher == 'slurm':
+            _read_slurm_environment(port)
+        elif launcher != 'pytorch':
+            raise ValueError(f"launcher '{launcher}' is not one of pytorch, slurm")
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', os.environ['RANK'])) % torch.cuda.device_count())
+        torch.distributed.init_process_group(backend or ('nccl' if torch.cuda.is_available() else 'gloo'), **kwargs)
+
+    _rebind('basicsr.utils.dist_util', 'init_dist', init_dist)
+
+
+def _read_slurm_environment(port: int | None) -> None:
+    """Translate Slurm's variables into those that torch reads."""
+    environment = os.environ
+    hosts = subprocess.run(
+        ['scontrol', 'show', 'hostnames', environment['SLURM_NODELIST']], capture_output=True, text=True, check=True
+    )
+    environment['MASTER_ADDR'] = hosts.stdout.split()[0]
+    if port is not None:
+        environment['MASTER_PORT'] = str(port)
+    environment.setdefault('MASTER_PORT', '29500')
+    environment['RANK'] = environment['SLURM_PROCID']
+    environment['WORLD_SIZE'] = environment['SLURM_NTASKS']
+    environment['LOCAL_RANK'] = environment.get('SLURM_LOCALID', '0')
+
+
+def wrap_models_anywhere() -> None:
+    """Wrap networks for distributed training on a CPU too, where a CUDA device id is an error.
+
+    Can go when ``BaseModel.model_to_device`` asks for the device first.
+    """
+    from basicsr.models.base_model import BaseModel
+
+    original = BaseModel.model_to_device
+
+    def model_to_device(self: Any, net: torch.nn.Module) -> torch.nn.Module:
+        if not self.opt['dist'] or self.device.type == 'cuda':
+            return original(self, net)
+        unused = self.opt.get('find_unused_parameters', False)
+        return torch.nn.parallel.DistributedDataParallel(net.to(self.device), find_unused_parameters=unused)
+
+    BaseModel.model_to_device = model_to_device
+
+
+def write_checkpoints_whole() -> None:
+    """Write networks and training states aside and rename them, and let an error stop the run.
+
+    basicsr writes them in place, so that a kill loses the old and the new one, and swallows errors. The state is written
+    after its networks: where there is a state, they are whole. Can go when basicsr renames what it has written.
+    """
+    from basicsr.models.base_model import BaseModel
+    from basicsr.utils.dist_util import master_only
+
+    from manet_basicsr.checkpoints import network_state, save_atomically, training_state
+
+    def save_network(
+        self: Any, net: Any, net_label: str, current_iter: int, param_key: str | list[str] = 'params'
+    ) -> None:
+        networks = net if isinstance(net, list) else [net]
+        keys = param_key if isinstance(param_key, list) else [param_key]
+        content = {
+            key: network_state(self.get_bare_model(network)) for key, network in zip(keys, networks, strict=True)
+        }
+        iteration = 'latest' if current_iter == -1 else current_iter
+        save_atomically(content, os.path.join(self.opt['path']['models'], f'{net_label}_{iteration}.pth'))
+
+    def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
+        if current_iter != -1:
+            path = os.path.join(self.opt['path']['training_states'], f'{current_iter}.state')
+            save_atomically(training_state(self, epoch, current_iter), path)
+
+    BaseModel.save_network = master_only(save_network)
+    BaseModel.save_training_state = master_only(save_training_state)
+
+
+def read_options_safely() -> None:
+    """Read option files with a safe YAML loader and ``--force_yml`` without ``exec`` and ``eval``.
+
+    Can go when basicsr does.
+    """
+    from basicsr.utils import options as basicsr_options
+
+    from manet_basicsr.options import _OptionLoader, parse_options
+
+    original = basicsr_options.ordered_yaml
+
+    def ordered_yaml() -> tuple[type, type]:
+        return _OptionLoader, original()[1]
+
+    _rebind('basicsr.utils.options', 'ordered_yaml', ordered_yaml)
+    _rebind('basicsr.utils.options', 'parse_options', parse_options)
+
+
+def make_only_folders() -> None:
+    """Make folders for the keys of ``path`` that are folders; basicsr makes one for every key that it does not know.
+
+    Can go when ``make_exp_dirs`` lists its folders.
+    """
+    from basicsr.utils import misc
+    from basicsr.utils.dist_util import master_only
+
+    def make_exp_dirs(opt: dict[str, Any]) -> None:
+        root = opt['path']['experiments_root' if opt['is_train'] else 'results_root']
+        misc.mkdir_and_rename(root)
+        for key in ('models', 'training_states', 'log', 'visualization'):
+            if opt['path'].get(key):
+                os.makedirs(opt['path'][key], exist_ok=True)
+
+    _rebind('basicsr.utils.misc', 'make_exp_dirs', master_only(make_exp_dirs))
+
+
+def log_into_own_file() -> None:
+    """Let each run in a process log into its own file, also where something asked for the logger before.
+
+    basicsr's ``get_root_logger`` ignores ``log_file`` from the second call on. Can go when it does not.
+    """
+    from basicsr.utils import logger as basicsr_logger
+
+    original = basicsr_logger.get_root_logger
+
+    def get_root_logger(
+        logger_name: str = 'basicsr', log_level: int = logging.INFO, log_file: str | None = None
+    ) -> logging.Logger:
+        logger = original(logger_name, log_level)
+        rank, _ = basicsr_logger.get_dist_info()
+        if log_file is None or rank != 0:
+            return logger
+        logger.setLevel(log_level)
+        for handler in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:
+            logger.removeHandler(handler)
+            handler.close()
+        file_handler = logging.FileHandler(log_file, 'w', encoding='utf-8')
+        file_handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s: %(message)s'))
+        logger.addHandler(file_handler)
+        return logger
+
+    _rebind('basicsr.utils.logger', 'get_root_logger', get_root_logger)
+
+
+def apply() -> None:
+    """Apply every repair that this stack needs; a second call does nothing."""
+    global _applied
+    if _applied:
+        return
+    _applied = True
+    define_torchvision_ops()
+    restore_functional_tensor()
+    if importlib.import_module('basicsr').__version__ != '1.4.2':
+        return  # the rest is written against 1.4.2
+    share_lmdb_handles()
+    size_lmdb_maps()
+    refuse_broken_images()
+    initialize_processes_anywhere()
+    wrap_models_anywhere()
+    write_checkpoints_whole()
+    read_options_safely()
+    make_only_folders()
+    log_into_own_file()

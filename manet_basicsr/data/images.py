@@ -1,0 +1,204 @@
+"""Reading training and test images from a folder or an LMDB, as RGB whatever they are stored as."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from manet_basicsr.data.raw_pixels import raw_view
+from manet_basicsr.lmdb_handles import open_environment
+
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
+
+
+class BadSampleError(ValueError):
+    """An image that training or testing cannot use; the message names it."""
+
+
+class AlphaWarning:
+    """Remembers, across the workers of a loader, whether it was already said that alpha is dropped."""
+
+    def __init__(self) -> None:
+        self._said = torch.zeros((), dtype=torch.bool).share_memory_()
+
+    def __call__(self, path: str) -> None:
+        from basicsr.utils import get_root_logger
+
+        if not self._said:
+            self._said.fill_(True)
+            get_root_logger().warning(f'{path} has an alpha channel: alpha is dropped, here and in all further images')
+
+
+def _to_rgb(image: np.ndarray, path: str, warn_of_alpha: Callable[[str], None]) -> np.ndarray:
+    if image.ndim == 2:
+        return np.repeat(image[..., None], 3, axis=2)
+    channels = image.shape[2]
+    if channels == 4:
+        warn_of_alpha(path)
+    if channels not in (3, 4):
+        raise BadSampleError(f'{path}: found {channels} channels, expected 1, 3 or 4')
+    return image[..., 2::-1]
+
+
+def decode_image(
+    content: bytes | memoryview, path: str, warn_of_alpha: Callable[[str], None] = lambda path: None
+) -> np.ndarray:
+    """Decode an image file's bytes to RGB.
+
+    Grey is repeated to three channels, a palette converted, alpha dropped.
+
+    Args:
+        content: The bytes of a file that OpenCV reads, or a raw value of ``create_lmdb.py --raw``.
+        path: What to call the image in messages.
+        warn_of_alpha: Called with the path when alpha is dropped.
+
+    Returns:
+        ``(H, W, 3)``, uint8 or uint16; a raw value is a view of ``content``.
+
+    Raises:
+        BadSampleError: The bytes are no whole image.
+    """
+    try:
+        image = raw_view(content)
+    except ValueError as error:
+        raise BadSampleError(f'{path}: {error}') from error
+    if image is not None:
+        return image
+    if len(content):
+        try:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error as error:
+            raise BadSampleError(f'{path}: {error.err or error}') from error
+    if image is None:
+        raise BadSampleError(f'{path}: damaged, or no image in a format that OpenCV reads ({len(content)} bytes)')
+    if image.dtype not in (np.uint8, np.uint16):
+        raise BadSampleError(f'{path}: found {image.dtype} pixels, expected 8 or 16 bit')
+    return _to_rgb(image, path, warn_of_alpha)
+
+
+def image_to_tensor(image: np.ndarray) -> torch.Tensor:
+    """Turn an ``(H, W, 3)`` uint8 or uint16 image into a float32 tensor ``(3, H, W)`` in [0, 1]."""
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1))
+    return torch.from_numpy(planes.astype(np.float32)).div_(float(np.iinfo(image.dtype).max))
+
+
+def keep_all(image: np.ndarray) -> np.ndarray:
+    """Crop nothing."""
+    return image
+
+
+class ImageFolder:
+    """The images of a folder, sorted by name; subfolders are left out, as in BasicSR.
+
+    Args:
+        root: The folder.
+        meta_info_file: A BasicSR meta information file that names the images to use (first word of each line).
+
+    Raises:
+        FileNotFoundError: There is no such folder, or an image that the file names is not in it.
+        ValueError: There are no images.
+    """
+
+    def __init__(self, root: str, meta_info_file: str | None = None) -> None:
+        if not os.path.isdir(root):
+            raise FileNotFoundError(f'{root} is not a folder of images')
+        self.root = root
+        if meta_info_file is not None:
+            listed = read_meta_info(meta_info_file)
+            missing = [name for name in listed if not os.path.isfile(os.path.join(root, name))]
+            if missing:
+                raise FileNotFoundError(f'{missing[0]}, listed in {meta_info_file}, is not in {root}')
+        else:
+            listed = sorted(name for name in os.listdir(root) if name.lower().endswith(IMAGE_SUFFIXES))
+            listed = [name for name in listed if not name.startswith('.')]
+        if not listed:
+            raise ValueError(f'{root} holds no images ({", ".join(IMAGE_SUFFIXES)})')
+        self._files = {os.path.splitext(name)[0]: name for name in listed}
+        if len(self._files) < len(listed):
+            doubled = next(name for name in listed if name not in self._files.values())
+            raise ValueError(f'{root} holds two images named {os.path.splitext(doubled)[0]}')
+        self.names = list(self._files)
+        self.warn_of_alpha = AlphaWarning()
+
+    def path(self, name: str) -> str:
+        """Give the file of an image."""
+        return os.path.join(self.root, self._files[name])
+
+    def read(self, name: str, crop: Callable[[np.ndarray], np.ndarray] = keep_all) -> np.ndarray:
+        """Read an image as ``(H, W, 3)`` RGB, uint8 or uint16, cut by ``crop``."""
+        path = self.path(name)
+        return crop(decode_image(Path(path).read_bytes(), path, self.warn_of_alpha))
+
+
+class ImageLmdb:
+    """The images of an LMDB in BasicSR's layout, encoded or raw.
+
+    Args:
+        root: The LMDB's folder, with its ``meta_info.txt``.
+        meta_info_file: Another meta information file that names the images to use.
+        readahead: As in ``lmdb.open``.
+
+    Raises:
+        FileNotFoundError: There is no such database, or no meta information in it.
+        ValueError: It holds no images.
+    """
+
+    def __init__(self, root: str, meta_info_file: str | None = None, readahead: bool = False) -> None:
+        self.root = root
+        self.readahead = readahead
+        open_environment(root, readahead=readahead)
+        names = read_meta_info(meta_info_file or os.path.join(root, 'meta_info.txt'))
+        self.names = [name.split('.')[0] for name in names]
+        if not self.names:
+            raise ValueError(f'{meta_info_file or root} lists no images')
+        self.warn_of_alpha = AlphaWarning()
+
+    def path(self, name: str) -> str:
+        """Give the key of an image, which is what BasicSR's datasets call its path."""
+        return name
+
+    def read(self, name: str, crop: Callable[[np.ndarray], np.ndarray] = keep_all) -> np.ndarray:
+        """Read an image as ``(H, W, 3)`` RGB, uint8 or uint16, cut by ``crop``; of a raw value only the cut is copied."""
+        environment = open_environment(self.root, readahead=self.readahead)
+        with environment.begin(buffers=True) as transaction:
+            value = transaction.get(name.encode())
+            if value is None:
+                raise BadSampleError(f"no key '{name}' in {self.root}, though its meta_info.txt lists it")
+            return crop(decode_image(value, f'{self.root}: {name}', self.warn_of_alpha)).copy()
+
+
+def read_meta_info(path: str) -> list[str]:
+    """List the images that a BasicSR meta information file names, the first word of each line.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    try:
+        lines = Path(path).read_text(encoding='utf-8').splitlines()
+    except FileNotFoundError:
+        raise FileNotFoundError(f'{path}: no such meta information file') from None
+    return [line.split()[0] for line in lines if line.strip()]
+
+
+def open_images(
+    root: str, meta_info_file: str | None = None, *, lmdb: bool | None = None, readahead: bool = False
+) -> ImageFolder | ImageLmdb:
+    """Open a folder or an LMDB of images.
+
+    Args:
+        root: A path; one that ends in ``.lmdb`` is an LMDB.
+        meta_info_file: Names the images to use; ``None`` for all.
+        lmdb: What ``io_backend`` says it is; ``None`` to go by the name.
+        readahead: For an LMDB, as in ``lmdb.open``.
+    """
+    named_lmdb = root.rstrip('/').endswith('.lmdb')
+    if lmdb and not named_lmdb:
+        raise ValueError(f"io_backend type is lmdb, but {root} does not end in '.lmdb'")
+    if named_lmdb:
+        return ImageLmdb(root, meta_info_file, readahead)
+    return ImageFolder(root, meta_info_file)

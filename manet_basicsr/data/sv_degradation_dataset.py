@@ -1,0 +1,218 @@
+"""The dataset of images degraded by spatially variant kernels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.utils.registry import DATASET_REGISTRY
+from torch.utils.data import Dataset
+
+from manet_basicsr.data.images import BadSampleError, image_to_tensor, keep_all, open_images
+from manet_basicsr.data.manifest import Manifest, read_manifest
+from manet_basicsr.degradation.fields import FixedField, block_field, invariant_protocol_parameters
+from manet_basicsr.degradation.pipeline import Degradation
+from manet_basicsr.sampling import sample_generator
+
+PHASES = ('train', 'val', 'test')
+
+
+def _nine_fields(scale: int) -> list[FixedField]:
+    """Give the fixed fields of the invariant protocol, in the order of the suffixes ``_k0`` .. ``_k8``."""
+    rows = invariant_protocol_parameters(scale).tolist()
+    return [FixedField(variances=(first, second), angle=angle) for first, second, angle in rows]
+
+
+def _is_invariant_protocol(degradation: Mapping[str, Any]) -> bool:
+    field = degradation.get('field')
+    return isinstance(field, Mapping) and field.get('type') == 'protocol' and field.get('kind') == 0
+
+
+def _build_degradations(options: Mapping[str, Any], scale: int) -> list[Degradation]:
+    """Build the degradations that each image gets: one, or for protocol kind 0 the nine invariant kernels."""
+    if not _is_invariant_protocol(options):
+        return [Degradation.from_options(options)]
+    unknown = set(options['field']) - {'type', 'kind'}
+    if unknown:
+        raise ValueError(f"degradation.field: unknown key '{unknown.pop()}', expected type, kind")
+    first, *others = _nine_fields(scale)
+    begin = {'type': 'fixed', 'variances': list(first.variances), 'angle': first.angle}
+    degradation = Degradation.from_options({**options, 'field': begin})
+    return [degradation, *(dataclasses.replace(degradation, field=field) for field in others)]
+
+
+@DATASET_REGISTRY.register()
+class SVDegradationDataset(Dataset[dict[str, Any]]):
+    """Images with the kernel fields behind them: degraded on the fly, from a test set on disk, or real LR images.
+
+    What a sample is made of follows from the keys given:
+
+    - ``dataroot_gt`` and ``degradation``: HR images are degraded as drawn. In training, crops of ``gt_size``, flipped and
+      turned before the kernel is drawn; otherwise whole images, with draws that depend on the index alone.
+    - ``dataroot_gt``, ``dataroot_lq`` and ``kernels`` (a manifest of make_testset.py): LR files with their true kernels;
+      without ``kernels``, pairs of the same name.
+    - ``dataroot_lq``: real LR images.
+
+    A sample has ``lq`` (3, h, w) and, where they are known, ``gt`` (3, H, W) and ``kernel`` (k*k, 1, 1) or (k*k, h, w);
+    float32, images RGB in [0, 1]; and ``lq_path``, ``gt_path``.
+
+    Args:
+        opt: BasicSR's keys of a dataset (``phase``, ``scale``, ``dataroot_gt``, ``dataroot_lq``, ``io_backend``,
+            ``meta_info_file``, ``gt_size``, ``use_hflip``, ``use_rot``), ``degradation`` and ``kernels``. A dataroot that
+            ends in ``.lmdb`` is an LMDB.
+
+    Raises:
+        ValueError: The keys do not fit together, or one has a wrong value.
+        FileNotFoundError: A folder, database or manifest does not exist.
+    """
+
+    #: Keys of the options beside those that every BasicSR dataset and loader has.
+    KEYS = frozenset(
+        'dataroot_gt dataroot_lq io_backend meta_info_file gt_size use_hflip use_rot degradation kernels'.split()
+    )
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self.check(opt)
+        self.opt = opt
+        self.scale: int = opt['scale']
+        self.is_train = opt['phase'] == 'train'
+        backend = opt.get('io_backend') or {}
+        as_lmdb = {'lmdb': backend.get('type') == 'lmdb', 'readahead': backend.get('readahead', False)}
+        gt_root, lq_root = opt.get('dataroot_gt'), opt.get('dataroot_lq')
+        listed = opt.get('meta_info_file')
+        self.gt_images = open_images(gt_root, None if lq_root else listed, **as_lmdb) if gt_root else None
+        self.lq_images = open_images(lq_root, listed, **as_lmdb) if lq_root else None
+        self.manifest = read_manifest(opt['kernels']) if opt.get('kernels') else None
+        self.degradations = _build_degradations(opt['degradation'], self.scale) if opt.get('degradation') else []
+        if self.lq_images is not None:
+            self._check_pairs()
+
+    @staticmethod
+    def check(opt: Mapping[str, Any]) -> None:
+        """Check the options without opening anything.
+
+        Raises:
+            ValueError: The keys do not fit together, or one has a wrong value.
+        """
+        scale, phase = opt.get('scale'), opt.get('phase')
+        if phase not in PHASES:
+            raise ValueError(f'phase: found {phase!r}, expected one of {", ".join(PHASES)}')
+        if not isinstance(scale, int) or isinstance(scale, bool) or scale < 1:
+            raise ValueError(f'scale: found {scale!r}, expected a whole number of at least 1')
+        gt_root, lq_root = opt.get('dataroot_gt'), opt.get('dataroot_lq')
+        if not gt_root and not lq_root:
+            raise ValueError('dataroot_gt: missing; expected dataroot_gt, dataroot_lq or both')
+        if opt.get('degradation') is not None:
+            if lq_root:
+                raise ValueError('degradation: given beside dataroot_lq, whose images are already degraded; remove one')
+            if not isinstance(opt['degradation'], Mapping):
+                raise ValueError(f'degradation: found {opt["degradation"]!r}, expected a section')
+            _build_degradations(opt['degradation'], scale)
+        elif not lq_root:
+            raise ValueError('degradation: missing; dataroot_gt alone needs it')
+        if opt.get('kernels') and not (gt_root and lq_root):
+            raise ValueError('kernels: a manifest needs both dataroot_gt and dataroot_lq')
+        if phase == 'train':
+            _check_training(opt, scale)
+
+    def _check_pairs(self) -> None:
+        """Check that each LR image has its entry in the manifest and its HR image."""
+        if self.manifest is not None:
+            if self.manifest.scale != self.scale:
+                raise ValueError(f'{self.opt["kernels"]} is for scale {self.manifest.scale}, found scale: {self.scale}')
+            for name in self.lq_images.names:
+                if name not in self.manifest.images:
+                    raise ValueError(f"{self.lq_images.path(name)}: '{name}' is not in {self.opt['kernels']}")
+        if self.gt_images is not None:
+            known = set(self.gt_images.names)
+            for name in self.lq_images.names:
+                if self._gt_name(name) not in known:
+                    raise ValueError(f"{self.lq_images.path(name)}: no image '{self._gt_name(name)}' in dataroot_gt")
+
+    def _gt_name(self, lq_name: str) -> str:
+        return self.manifest.images[lq_name].gt if self.manifest is not None else lq_name
+
+    def __len__(self) -> int:
+        if self.lq_images is not None:
+            return len(self.lq_images.names)
+        return len(self.gt_images.names) * len(self.degradations)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index >= len(self):
+            raise IndexError(f'sample {index} of {len(self)}')
+        if self.lq_images is not None:
+            return self._read_sample(self.lq_images.names[index])
+        return self._degrade_sample(index)
+
+    def _read_sample(self, name: str) -> dict[str, Any]:
+        """Read an LR image, and its HR image and kernels where they are known."""
+        lq = image_to_tensor(self.lq_images.read(name))
+        sample: dict[str, Any] = {'lq': lq, 'lq_path': self.lq_images.path(name)}
+        if self.gt_images is None:
+            return sample
+        height, width = (side * self.scale for side in lq.shape[1:])
+        gt_path = self.gt_images.path(self._gt_name(name))
+        gt = image_to_tensor(self.gt_images.read(self._gt_name(name)))
+        if gt.shape[1] // self.scale != lq.shape[1] or gt.shape[2] // self.scale != lq.shape[2]:
+            raise BadSampleError(
+                f'{sample["lq_path"]} has {lq.shape[1]}x{lq.shape[2]} px, {gt_path} {gt.shape[1]}x{gt.shape[2]}: '
+                f'expected the scale {self.scale}'
+            )
+        sample.update(gt=gt[:, :height, :width], gt_path=gt_path)
+        if self.manifest is not None:
+            kernels = self.manifest.images[name].kernels
+            sizes = (height, width, self.scale, self.manifest.kernel_size, self.manifest.alignment)
+            sample['kernel'] = block_field(kernels, *sizes)[0]
+        return sample
+
+    def _degrade_sample(self, index: int) -> dict[str, Any]:
+        """Read an HR image and degrade it."""
+        generator = sample_generator(index if self.is_train else int(index), random_without_seed=self.is_train)
+        number, variant = divmod(int(index), len(self.degradations))
+        name, degradation = self.gt_images.names[number], self.degradations[variant]
+        path = self.gt_images.path(name)
+        if self.is_train:
+            gt = image_to_tensor(self.gt_images.read(name, lambda image: self._crop(image, path, generator)))
+        else:
+            gt = image_to_tensor(self.gt_images.read(name, keep_all))
+            height, width = (side // self.scale * self.scale for side in gt.shape[1:])
+            if min(height, width) == 0:
+                raise BadSampleError(f'{path}: {gt.shape[2]}x{gt.shape[1]} px is smaller than the scale {self.scale}')
+            gt = gt[:, :height, :width].contiguous()
+        field = degradation.draw_field(gt.shape[1], gt.shape[2], self.scale, generator)
+        lq = degradation.degrade(gt, field, self.scale, generator)
+        lq_path = path
+        if len(self.degradations) > 1:
+            stem, dot, suffix = path.rpartition('.')
+            lq_path = f'{stem or path}_k{variant}{dot}{suffix}' if dot else f'{path}_k{variant}'
+        return {'gt': gt, 'lq': lq, 'kernel': field[0], 'gt_path': path, 'lq_path': lq_path}
+
+    def _crop(self, image: np.ndarray, path: str, generator: torch.Generator) -> np.ndarray:
+        """Cut a random square of ``gt_size`` px, flipped and turned as the options allow."""
+        size = self.opt['gt_size']
+        height, width = image.shape[:2]
+        if min(height, width) < size:
+            raise BadSampleError(f'{path}: {width}x{height} px is smaller than gt_size {size}')
+        draw = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+        top, left = int(draw[0] * (height - size + 1)), int(draw[1] * (width - size + 1))
+        crop = image[top : top + size, left : left + size]
+        if self.opt.get('use_hflip') and draw[2] < 0.5:
+            crop = crop[:, ::-1]
+        if self.opt.get('use_rot') and draw[3] < 0.5:  # as in BasicSR, rotation is a flip and a transposition
+            crop = crop[::-1]
+        if self.opt.get('use_rot') and draw[4] < 0.5:
+            crop = crop.transpose(1, 0, 2)
+        return crop
+
+
+def _check_training(opt: Mapping[str, Any], scale: int) -> None:
+    if not opt.get('dataroot_gt') or opt.get('dataroot_lq'):
+        raise ValueError('training degrades HR images on the fly: expected dataroot_gt and degradation, no dataroot_lq')
+    size = opt.get('gt_size')
+    if not isinstance(size, int) or size < 1 or size % scale:
+        raise ValueError(f'gt_size: found {size!r}, expected HR px, a multiple of the scale {scale}')
+    if _is_invariant_protocol(opt['degradation']):
+        raise ValueError('degradation.field: protocol kind 0 is for tests; train on {type: invariant, variance: [0.7, 10]}')

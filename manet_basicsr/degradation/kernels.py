@@ -1,0 +1,181 @@
+"""Anisotropic Gaussian blur kernels and the ranges they are drawn from."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ALIGNMENTS = ('centered', 'published')
+_LOG_EPSILON = math.log(torch.finfo(torch.float64).eps)
+
+
+def unknown_name(setting: str, name: object, known: Iterable[str]) -> str:
+    """Say in one line that a name is not one of the known ones, and which of them is nearest.
+
+    Args:
+        setting: What the name was given for, as the user writes it.
+        name: The name found.
+        known: The names that are valid, in the order to list them.
+
+    Returns:
+        The message of the error to raise.
+    """
+    names = list(known)
+    nearest = difflib.get_close_matches(str(name), names, n=1)
+    hint = f'; did you mean {nearest[0]!r}?' if nearest else ''
+    return f'{setting} {name!r} is not one of {", ".join(names)}{hint}'
+
+
+def check_kernel_grid(kernel_size: int, scale: int, alignment: str) -> None:
+    """Refuse a kernel grid that cannot be drawn.
+
+    Args:
+        kernel_size: Side of the kernel in taps.
+        scale: Downsampling factor.
+        alignment: Sampling grid of the LR image.
+
+    Raises:
+        ValueError: If the scale is below 1, the kernel size even or smaller than the scale, or the alignment unknown.
+    """
+    if scale < 1:
+        raise ValueError(f'scale must be at least 1, found {scale}')
+    if kernel_size % 2 == 0 or kernel_size < scale:
+        raise ValueError(f'kernel_size must be odd and at least the scale ({scale}), found {kernel_size}')
+    if alignment not in ALIGNMENTS:
+        raise ValueError(unknown_name('alignment', alignment, ALIGNMENTS))
+
+
+def check_variance_range(variance: tuple[float, float], setting: str = 'variance') -> None:
+    """Refuse a range of variances that is not two positive, finite numbers in ascending order.
+
+    Args:
+        variance: Smallest and largest variance in HR px^2.
+        setting: What the range was given for, as the user writes it.
+
+    Raises:
+        ValueError: If the range is not ``0 < min <= max``.
+    """
+    low, high = variance
+    if not 0 < low <= high < math.inf:
+        raise ValueError(f'{setting} must be [min, max] with 0 < min <= max (HR px^2), found [{low}, {high}]')
+
+
+def anisotropic_gaussian_kernels(
+    variances: Tensor,
+    angles: Tensor,
+    kernel_size: int = 21,
+    scale: int = 4,
+    alignment: str = 'centered',
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Draw one anisotropic Gaussian blur kernel for each pair of variances and angle.
+
+    The density is ``exp(-v' C^-1 v / 2)`` with ``v = (x, y)``, x to the right and y down, and
+    ``C = R(t) diag(l1, l2) R(t)'``: a positive angle turns the first axis clockwise on the screen. Values under
+    eps(float64) times the largest are 0. The Gaussian is drawn at size ``kernel_size - scale + 1`` and centred there;
+    that square lies in the upper left corner of a ``published`` kernel, and in the lower right corner of a ``centered``
+    one, so that LR pixel ``i`` samples HR position ``s i - (s-1)/2`` or ``s i + (s-1)/2``. Differentiable; the
+    quadratic form is computed in float64.
+
+    Args:
+        variances: ``(N, 2)``, the eigenvalues (l1, l2) of the covariance in HR px^2 (not standard deviations),
+            positive.
+        angles: ``(N,)``, angle of the first axis in radians.
+        kernel_size: Side k of the kernels in taps, odd and at least the scale.
+        scale: Downsampling factor s, at least 1.
+        alignment: ``centered`` (the grid of bicubic resizing) or ``published`` (the grid of the released weights).
+        dtype: Type of the kernels.
+
+    Returns:
+        ``(N, k*k)`` kernels in row-major tap order, each summing to 1.
+
+    Raises:
+        ValueError: If a shape, the kernel size, the scale or the alignment is wrong, or (on the CPU) a variance is not
+            positive.
+
+    Source: MANet (ICCV 2021), section 3.1; the placement is that of the authors' release.
+    """
+    check_kernel_grid(kernel_size, scale, alignment)
+    if variances.ndim != 2 or variances.shape[1] != 2:
+        raise ValueError(f'variances must have shape (N, 2), found {tuple(variances.shape)}')
+    if angles.shape != variances.shape[:1]:
+        raise ValueError(f'angles must have shape ({variances.shape[0]},), found {tuple(angles.shape)}')
+    # On an accelerator this look at the values would make the host wait in every batch.
+    if variances.device.type == 'cpu' and not bool((variances > 0).all()):
+        raise ValueError(f'variances must be positive (HR px^2), found {variances.min().item():g}')
+
+    drawn_size = kernel_size - scale + 1
+    exponents = _precisions(variances.double(), angles.double()) @ _monomials(drawn_size, variances.device)
+    # The sums of products cancel, so they need float64; what they sum to does not.
+    exponents = exponents.to(torch.promote_types(dtype, torch.float32))
+    threshold = exponents.detach().amax(1, keepdim=True) + _LOG_EPSILON
+    kernels = exponents.masked_fill(exponents < threshold, -math.inf).softmax(1).to(dtype)
+    before, after = (scale - 1, 0) if alignment == 'centered' else (0, scale - 1)
+    return F.pad(kernels.view(-1, drawn_size, drawn_size), (before, after, before, after)).flatten(1)
+
+
+def _precisions(variances: Tensor, angles: Tensor) -> Tensor:
+    """Give the coefficients (N, 3) of x^2, xy and y^2 in ``-v' C^-1 v / 2``."""
+    first, second = (-0.5 / variances).unbind(1)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack(
+        [
+            first * cos * cos + second * sin * sin,
+            2 * (first - second) * cos * sin,
+            first * sin * sin + second * cos * cos,
+        ],
+        dim=1,
+    )
+
+
+def _monomials(size: int, device: torch.device) -> Tensor:
+    """Give x^2, xy and y^2 (3, size*size) on a grid centred on 0."""
+    axis = torch.arange(size, dtype=torch.float64, device=device) - (size - 1) / 2
+    y, x = torch.meshgrid(axis, axis, indexing='ij')
+    return torch.stack([x * x, x * y, y * y]).flatten(1)
+
+
+def training_variance_range(scale: int) -> tuple[float, float]:
+    """Give the range of variances that the paper trains with, ``[0.175 s, 2.5 s]``.
+
+    Args:
+        scale: Downsampling factor s, at least 1.
+
+    Returns:
+        Smallest and largest variance in HR px^2.
+
+    Raises:
+        ValueError: If the scale is below 1.
+    """
+    if scale < 1:
+        raise ValueError(f'scale must be at least 1, found {scale}')
+    return 0.175 * scale, 2.5 * scale
+
+
+def sample_kernel_parameters(
+    num: int, variance: tuple[float, float], generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Draw random kernel parameters as the paper trains with: l1 ~ U(min, max), l2 ~ U(min, l1), t ~ U(0, pi).
+
+    Args:
+        num: Number N of kernels.
+        variance: Smallest and largest variance in HR px^2.
+        generator: Source of randomness on the CPU; torch's global one when None.
+
+    Returns:
+        Variances ``(N, 2)`` with l2 <= l1 and angles ``(N,)`` in [0, pi), both float32 on the CPU.
+
+    Raises:
+        ValueError: If the range of variances is not ``0 < min <= max``.
+    """
+    check_variance_range(variance)
+    low, high = variance
+    uniform = torch.rand(num, 3, generator=generator)
+    first = low + (high - low) * uniform[:, 0]
+    second = low + (first - low) * uniform[:, 1]
+    return torch.stack([first, second], dim=1), math.pi * uniform[:, 2]

@@ -1,0 +1,108 @@
+"""The whole degradation of an HR image, as the ``degradation`` section of a dataset describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manet_basicsr.degradation.blur import blur_downsample
+from manet_basicsr.degradation.corruption import add_gaussian_noise, jpeg_compress, quantize
+from manet_basicsr.degradation.fields import Field, build_field
+from manet_basicsr.degradation.kernels import ALIGNMENTS, unknown_name
+
+
+def _range(name: str, value: object, low: float, high: float) -> tuple[float, float]:
+    numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
+        numbers = []
+    if len(numbers) != 2 or not low <= numbers[0] <= numbers[1] <= high:
+        raise ValueError(f'{name}: found {value!r}, expected [smallest, largest] within {low:g}..{high:g}')
+    return float(numbers[0]), float(numbers[1])
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """LR = quantize(jpeg(blur_downsample(HR) + noise)), with a kernel field, noise and quality drawn for each image.
+
+    Args:
+        field: What draws the kernel field.
+        kernel_size: Side of the kernels in taps, odd.
+        alignment: ``centered`` or ``published``.
+        noise: Range of the standard deviation of Gaussian noise, on the 0..255 scale, drawn uniformly.
+        jpeg: Range of JPEG quality 1..100, drawn uniformly from the whole numbers; ``None`` for no JPEG.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    field: Field
+    kernel_size: int = 21
+    alignment: str = 'centered'
+    noise: tuple[float, float] = (0.0, 0.0)
+    jpeg: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kernel_size, int) or self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ValueError(f'kernel_size: found {self.kernel_size!r}, expected an odd number of taps')
+        if self.alignment not in ALIGNMENTS:
+            raise ValueError(unknown_name('alignment', self.alignment, ALIGNMENTS))
+        object.__setattr__(self, 'noise', _range('noise', self.noise, 0, 255))
+        if self.jpeg is not None:
+            object.__setattr__(self, 'jpeg', _range('jpeg', self.jpeg, 1, 100))
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Degradation:
+        """Build it from a ``degradation`` section, which is not changed.
+
+        Raises:
+            ValueError: A key is unknown or missing, or a value out of its range; the message begins with
+                ``degradation``.
+        """
+        known = [member.name for member in fields(cls)]
+        for key in options:
+            if key not in known:
+                raise ValueError(unknown_name('degradation key', key, known))
+        if 'field' not in options:
+            raise ValueError('degradation.field: missing, expected a section such as {type: invariant, variance: [0.7, 10]}')
+        field = build_field(options['field'])
+        try:
+            return cls(**{**options, 'field': field})
+        except ValueError as error:
+            raise ValueError(f'degradation.{error}') from error
+
+    def draw_field(self, height: int, width: int, scale: int, generator: torch.Generator) -> Tensor:
+        """Draw the kernel field ``(1, k*k, h, w)`` or ``(1, k*k, 1, 1)`` of an image of ``height x width`` HR px."""
+        return self.field.draw(
+            height,
+            width,
+            scale=scale,
+            kernel_size=self.kernel_size,
+            alignment=self.alignment,
+            generator=generator,
+        )
+
+    def degrade(self, hr: Tensor, field: Tensor, scale: int, generator: torch.Generator) -> Tensor:
+        """Degrade an image with a given field.
+
+        Args:
+            hr: ``(3, H, W)`` in [0, 1], H and W multiples of ``scale``.
+            field: ``(1, k*k, h, w)`` or ``(1, k*k, 1, 1)``.
+            scale: Downsampling factor.
+            generator: Draws noise and quality.
+
+        Returns:
+            ``(3, h, w)`` in [0, 1], rounded to 8 bit.
+        """
+        lr = blur_downsample(hr[None], field, scale)[0]
+        low, high = self.noise
+        sigma = low + (high - low) * float(torch.rand((), generator=generator))
+        if sigma > 0:
+            lr = add_gaussian_noise(lr, sigma, generator)
+        if self.jpeg is not None:
+            quality = torch.randint(int(self.jpeg[0]), int(self.jpeg[1]) + 1, (), generator=generator)
+            lr = jpeg_compress(lr, int(quality))
+        return quantize(lr)

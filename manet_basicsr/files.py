@@ -1,0 +1,158 @@
+"""Writing that survives a kill: a file or folder appears under its final name whole, or not at all.
+
+What is being written lies beside its target under a hidden name that tells which process writes it, so that a later run
+can remove what a killed one left (:func:`remove_leftovers`). BasicSR's folder scans skip hidden names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LEFTOVER = re.compile(r'^\..*\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.partial(\.[^.]*)?$')
+
+
+@contextmanager
+def atomic_path(target: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Path]:
+    """Yield a path to write to; on success it becomes ``target`` in one step, on any exception it is removed.
+
+    The yielded path does not exist yet, lies in the folder of ``target`` and has its suffix (writers that choose their
+    format by the suffix work). An existing ``target`` stays as it is until it is replaced. A link is replaced, not
+    followed.
+
+    Args:
+        target: The file to write. Its folder must exist.
+        sync: Flush file and folder to the disk, so that a power cut cannot leave an empty file under the final name
+            either. Costs milliseconds a file; give False for thousands of files that can be made again.
+
+    Raises:
+        FileNotFoundError: If the folder of ``target`` is missing, or the body wrote nothing to the yielded path.
+    """
+    target = Path(target)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f'cannot write {target}: folder {target.parent} does not exist')
+    partial = _partial_path(target)
+    try:
+        yield partial
+        if not partial.exists():
+            raise FileNotFoundError(f'cannot write {target}: nothing was written to {partial}')
+        if sync:
+            _flush(partial)
+        os.replace(partial, target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    if sync:
+        _flush(target.parent)
+
+
+@contextmanager
+def atomic_folder(target: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a new, empty folder to fill; on success it becomes ``target``, on any exception it is removed.
+
+    The folder's own files are flushed to the disk; those in subfolders are not. With ``overwrite`` the old folder is
+    moved aside, under a hidden name that ends in ``.replaced``, for the moment of the exchange and then removed.
+
+    Args:
+        target: The folder to make. Its parent must exist.
+        overwrite: Whether an existing ``target`` is replaced.
+
+    Raises:
+        FileExistsError: If ``target`` exists and ``overwrite`` is not given; checked before and after the body.
+        FileNotFoundError: If the parent of ``target`` does not exist.
+    """
+    target = Path(target)
+    _refuse_existing(target, overwrite)
+    partial = _partial_path(target)
+    partial.mkdir()
+    try:
+        yield partial
+        for file in partial.iterdir():
+            if file.is_file():
+                _flush(file)
+        _flush(partial)
+        _refuse_existing(target, overwrite)
+        _exchange_folder(partial, target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _flush(target.parent)
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
+    """Remove what processes of this machine that no longer run left half-written directly in ``folder``.
+
+    Args:
+        folder: The folder to clean. A missing one counts as clean.
+
+    Returns:
+        The removed paths, sorted.
+    """
+    folder = Path(folder)
+    removed = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        match = _LEFTOVER.match(path.name)
+        # Another machine may be writing to a shared folder: its process numbers say nothing here.
+        if match is None or match['host'] != _host() or _runs(int(match['process'])):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        removed.append(path)
+    return removed
+
+
+def _partial_path(target: Path) -> Path:
+    writer = f'{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}'
+    return target.with_name(f'.{target.stem}.{writer}.partial{target.suffix}')
+
+
+def _exchange_folder(new: Path, target: Path) -> None:
+    """Rename ``new`` to ``target`` and remove what was there."""
+    if not target.exists():
+        os.replace(new, target)
+        return
+    # Not a name of a leftover: a kill between the two renames must not cost the old folder as well.
+    old = target.with_name(f'.{target.name}.{uuid.uuid4().hex[:8]}.replaced')
+    os.replace(target, old)
+    try:
+        os.replace(new, target)
+    except BaseException:
+        os.replace(old, target)
+        raise
+    shutil.rmtree(old)
+
+
+def _host() -> str:
+    return socket.gethostname().split('.')[0]
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs, under another user
+        return True
+    return True
+
+
+def _refuse_existing(target: Path, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        raise FileExistsError(f'{target} already exists')
+
+
+def _flush(path: Path) -> None:
+    """Wait until the disk has the file's bytes, or the folder's names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,7 @@
+"""Losses; importing this package registers them with BasicSR."""
+
+from __future__ import annotations
+
+from manet_basicsr.losses.kernel_loss import KernelL1Loss
+
+__all__ = ['KernelL1Loss']

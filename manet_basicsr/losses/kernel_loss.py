@@ -1,0 +1,58 @@
+"""The loss of stage 1."""
+
+from __future__ import annotations
+
+import torch
+from basicsr.utils.registry import LOSS_REGISTRY
+from torch import Tensor, nn
+
+_REDUCTIONS = ('none', 'mean', 'sum')
+
+
+@LOSS_REGISTRY.register()
+class KernelL1Loss(nn.Module):
+    """Mean absolute difference of kernel fields, on the LR grid (MANet, ICCV 2021).
+
+    ``loss_weight * mean |field - target|`` over all images, taps and positions. The published loss, on the HR grid and
+    scaled, is 0.2713 times this at HR crops of 192. An invariant target broadcasts and is never expanded in memory.
+
+    Args:
+        loss_weight: Factor of the result.
+        reduction: ``none``, ``mean`` or ``sum``.
+
+    Raises:
+        ValueError: If ``reduction`` is another word.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean') -> None:
+        super().__init__()
+        if reduction not in _REDUCTIONS:
+            raise ValueError(f'reduction is {reduction!r}, expected one of {", ".join(_REDUCTIONS)}')
+        self.loss_weight = loss_weight
+        self.reduction = reduction
+
+    def forward(self, field: Tensor, target: Tensor) -> Tensor:
+        """Compare an estimated kernel field with the true one.
+
+        Args:
+            field: (B, k*k, h, w).
+            target: Broadcastable to that, such as (B, k*k, 1, 1).
+
+        Returns:
+            A scalar, or (B, k*k, h, w) for ``none``; half-precision fields are compared and summed in float32.
+
+        Raises:
+            ValueError: If ``target`` cannot be broadcast to the shape of ``field``.
+        """
+        paired = zip(reversed(target.shape), reversed(field.shape), strict=False)
+        if target.dim() > field.dim() or not all(size in (1, full) for size, full in paired):
+            raise ValueError(
+                f'target has shape {tuple(target.shape)}, expected one that broadcasts to {tuple(field.shape)}'
+            )
+        dtype = torch.promote_types(field.dtype, torch.float32)
+        difference = (field.to(dtype) - target.to(dtype)).abs()
+        if self.reduction == 'mean':
+            difference = difference.mean()
+        elif self.reduction == 'sum':
+            difference = difference.sum()
+        return self.loss_weight * difference

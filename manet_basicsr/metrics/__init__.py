@@ -1,0 +1,7 @@
+"""Metrics; importing this package registers them with BasicSR."""
+
+from __future__ import annotations
+
+from manet_basicsr.metrics.kernel_metric import calculate_kernel_psnr, calculate_lr_psnr, calculate_lr_ssim
+
+__all__ = ['calculate_kernel_psnr', 'calculate_lr_psnr', 'calculate_lr_ssim']

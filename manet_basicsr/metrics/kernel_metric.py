@@ -1,0 +1,127 @@
+"""How well a kernel field is estimated: against the true one, and by the LR image it makes.
+
+The arguments are the ones that BasicSR's validation knows; every metric gets all of them, hence ``**unused``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from basicsr.metrics.psnr_ssim import calculate_psnr, calculate_ssim
+from basicsr.utils import tensor2img
+from basicsr.utils.registry import METRIC_REGISTRY
+from torch import Tensor
+
+from manet_basicsr.degradation import blur_downsample
+
+SSIM_WINDOW = 11
+
+
+@METRIC_REGISTRY.register()
+@torch.no_grad()
+def calculate_kernel_psnr(*, field: Tensor, field_gt: Tensor, **unused: Any) -> float:
+    """PSNR of a kernel field, ``10 log10(1 / MSE)``, the MSE over all taps and positions of one image.
+
+    Args:
+        field: The estimated field, (1, k*k, h, w) or without the batch dimension.
+        field_gt: The true one, of the same size or with h = w = 1.
+        unused: What the validation knows besides.
+
+    Returns:
+        Decibels; inf for an exact match.
+
+    Raises:
+        ValueError: If the shapes are no fields of one image or do not fit each other.
+    """
+    estimated, true = _one_image('field', field), _one_image('field_gt', field_gt)
+    if estimated.shape[1] != true.shape[1] or not _sizes_fit(estimated, true):
+        raise ValueError(f'field has shape {tuple(field.shape)}, field_gt {tuple(field_gt.shape)}, expected the same')
+    error = (estimated.float() - true.float()).square_().mean(dtype=torch.float64)
+    return float('inf') if error == 0 else float(-10 * error.log10())
+
+
+@METRIC_REGISTRY.register()
+def calculate_lr_psnr(
+    *, field: Tensor, field_gt: Tensor, gt: Tensor, scale: int, crop_border: int | None = None, **unused: Any
+) -> float:
+    """PSNR between the LR images that the estimated and the true field make of the HR image (MANet, ICCV 2021).
+
+    Both LR images are rounded to 8 bits and compared on Y (BT.601).
+
+    Args:
+        field: The estimated field, (1, k*k, h, w) or without the batch dimension.
+        field_gt: The true one, of the same size or with h = w = 1.
+        gt: The HR image, (1, C, H, W) or (C, H, W), RGB, values in [0, 1].
+        scale: Downsampling factor.
+        crop_border: LR pixels left out at each side; None for ``scale``.
+        unused: What the validation knows besides.
+
+    Returns:
+        Decibels; inf for an exact match.
+
+    Raises:
+        ValueError: If the shapes are not of one image, or nothing is left inside the border.
+    """
+    return _compare_lr(calculate_psnr, 1, field, field_gt, gt, scale, crop_border)
+
+
+@METRIC_REGISTRY.register()
+def calculate_lr_ssim(
+    *, field: Tensor, field_gt: Tensor, gt: Tensor, scale: int, crop_border: int | None = None, **unused: Any
+) -> float:
+    """SSIM between the LR images that the estimated and the true field make of the HR image (MANet, ICCV 2021).
+
+    Args:
+        field: As in :func:`calculate_lr_psnr`, and so for all that follow.
+        field_gt: The true field.
+        gt: The HR image.
+        scale: Downsampling factor.
+        crop_border: LR pixels left out at each side; None for ``scale``.
+        unused: What the validation knows besides.
+
+    Returns:
+        At most 1, which is an exact match.
+
+    Raises:
+        ValueError: As in :func:`calculate_lr_psnr`; the window needs 11 LR pixels inside the border.
+    """
+    return _compare_lr(calculate_ssim, SSIM_WINDOW, field, field_gt, gt, scale, crop_border)
+
+
+@torch.no_grad()
+def _compare_lr(
+    compare: Callable[..., float],
+    smallest: int,
+    field: Tensor,
+    field_gt: Tensor,
+    gt: Tensor,
+    scale: int,
+    crop_border: int | None,
+) -> float:
+    border = scale if crop_border is None else crop_border
+    hr = _one_image('gt', gt)
+    estimated, clean = (
+        tensor2img(blur_downsample(hr, _one_image(name, kernels).to(hr), scale))
+        for name, kernels in (('field', field), ('field_gt', field_gt))
+    )
+    inside = min(clean.shape[:2]) - 2 * border
+    if border < 0 or inside < smallest:
+        raise ValueError(
+            f'the LR image has {clean.shape[0]}x{clean.shape[1]} pixels, crop_border is {border}: '
+            f'expected at least {smallest}x{smallest} pixels inside a border of 0 or more'
+        )
+    return float(compare(estimated, clean, crop_border=border, test_y_channel=True))
+
+
+def _one_image(name: str, tensor: Tensor) -> Tensor:
+    batched = tensor.unsqueeze(0) if tensor.dim() == 3 else tensor
+    if batched.dim() != 4 or batched.shape[0] != 1:
+        raise ValueError(f'{name} has shape {tuple(tensor.shape)}, expected one image, (1, C, h, w) or (C, h, w)')
+    return batched
+
+
+def _sizes_fit(first: Tensor, second: Tensor) -> bool:
+    sizes = {tuple(first.shape[-2:]), tuple(second.shape[-2:])} - {(1, 1)}
+    return len(sizes) <= 1

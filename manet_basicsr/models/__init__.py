@@ -1,0 +1,7 @@
+"""Models, registered in BasicSR's registry: what trains and tests a network."""
+
+from manet_basicsr.models.kernel_conditioned_sr_model import KernelConditionedSRModel
+from manet_basicsr.models.kernel_l1_model import KernelL1Model
+from manet_basicsr.models.restoration_model import RestorationModel
+
+__all__ = ['KernelConditionedSRModel', 'KernelL1Model', 'RestorationModel']

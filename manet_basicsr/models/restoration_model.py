@@ -1,0 +1,293 @@
+"""BasicSR's SRModel with the package's one validation loop and the options that our option files offer."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+from collections import OrderedDict
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from basicsr.archs import build_network
+from basicsr.losses import build_loss
+from basicsr.metrics import calculate_metric
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils.registry import METRIC_REGISTRY, MODEL_REGISTRY
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+Batch = dict[str, Any]
+
+# What an exact match, whose PSNR is infinite, counts as in an average.
+EXACT_MATCH_DB = 100.0
+
+_AMP_TYPES = {None: None, False: None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+
+
+@MODEL_REGISTRY.register()
+class RestorationModel(SRModel):
+    """Train and test a network ``lq -> sr`` with pixel losses, as SRModel does.
+
+    Beyond SRModel: ``train.amp``, ``channels_last``, ``compile`` and ``accumulate``; losses that are synchronised only
+    when they are printed; and a validation that is shared between processes, passes everything known about an image to
+    the metrics (see :meth:`evaluate`), and skips those that lack what they need, saying so.
+
+    A subclass changes :meth:`predict` and :meth:`compute_losses`.
+
+    Args:
+        opt: Resolved options.
+    """
+
+    #: Keys of ``train`` that this model reads, beside BasicSR's loop; a subclass adds its own.
+    TRAIN_KEYS = frozenset(
+        'total_iter warmup_iter ema_decay optim_g scheduler pixel_opt perceptual_opt '
+        'amp channels_last compile accumulate'.split()
+    )
+    #: Keys of ``train`` of which at least one must be given.
+    LOSS_KEYS: tuple[str, ...] = ('pixel_opt', 'perceptual_opt')
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self._speed = opt.get('train') or {}
+        super().__init__(opt)
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """Move a network to the device, in the memory format asked for, compiled in place and wrapped."""
+        if self._speed.get('channels_last'):
+            net = net.to(memory_format=torch.channels_last)
+        if self._speed.get('compile'):
+            net.compile()  # in place: torch.compile(net) would change the saved keys
+        return super().model_to_device(net)
+
+    def init_training_settings(self) -> None:
+        """Set up losses, EMA, optimizer, schedulers and precision."""
+        train_opt = self.opt['train']
+        self.net_g.train()
+        self.losses = nn.ModuleDict(
+            {key.removesuffix('_opt'): build_loss(train_opt[key]) for key in self.LOSS_KEYS if train_opt.get(key)}
+        ).to(self.device)
+        if not self.losses:
+            raise ValueError(f'train: expected at least one of {", ".join(self.LOSS_KEYS)}')
+        amp = train_opt.get('amp')
+        if amp not in _AMP_TYPES:
+            raise ValueError(f"train.amp: found '{amp}', expected bf16, fp16 or ~")
+        self.amp_dtype = _AMP_TYPES[amp]
+        self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=amp == 'fp16')
+        self.ema_decay = train_opt.get('ema_decay', 0)
+        if self.ema_decay > 0:
+            self._build_ema()
+        self.setup_optimizers()
+        self.setup_schedulers()
+
+    def _build_ema(self) -> None:
+        self.net_g_ema = build_network(self.opt['network_g']).to(self.device)
+        load_path = self.opt['path'].get('pretrain_network_g')
+        if load_path is not None:
+            strict = self.opt['path'].get('strict_load_g', True)
+            # On a resume BasicSR asks for 'params'; the EMA weights lie beside them.
+            key = 'params_ema' if self.opt['path'].get('param_key_g', 'params') is not None else None
+            self.load_network(self.net_g_ema, load_path, strict, key)
+        else:
+            self.model_ema(0)
+        self.net_g_ema.eval()
+
+    # ---------------------------------------------------------------------------------------------------- training
+
+    def feed_data(self, data: Batch) -> None:
+        """Take a batch: every tensor goes to the device."""
+        self.batch = {
+            key: value.to(self.device, non_blocking=True) if torch.is_tensor(value) else value
+            for key, value in data.items()
+        }
+        self.lq = self.batch['lq']
+
+    def predict(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Apply a network to a batch."""
+        return net(batch['lq'])
+
+    def compute_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Compute the losses of a batch's output, by the name they are logged under."""
+        losses = {}
+        if 'pixel' in self.losses:
+            losses['l_pix'] = self.losses['pixel'](output, batch['gt'])
+        if 'perceptual' in self.losses:
+            perceptual, style = self.losses['perceptual'](output, batch['gt'])
+            losses.update({'l_percep': perceptual, 'l_style': style})
+        return {name: loss for name, loss in losses.items() if loss is not None}
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.amp_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.amp_dtype)
+
+    def _parts(self) -> list[Batch]:
+        """Cut the batch into ``train.accumulate`` parts of equal size."""
+        number = self.opt['train'].get('accumulate', 1)
+        size, rest = divmod(len(self.lq), number)
+        if rest:
+            raise ValueError(f'train.accumulate: found {number}, expected a divisor of the batch of {len(self.lq)}')
+        parts = []
+        for start in range(0, len(self.lq), size):
+            cut = slice(start, start + size)
+            parts.append({key: value[cut] for key, value in self.batch.items()})
+        return parts
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """Do one step of the optimizer on the batch."""
+        self.optimizer_g.zero_grad(set_to_none=True)
+        parts = self._parts()
+        sums: dict[str, Tensor] = OrderedDict()
+        for number, part in enumerate(parts, start=1):
+            # Only the last part's backward pass needs to exchange gradients between processes.
+            wait = number < len(parts) and isinstance(self.net_g, nn.parallel.DistributedDataParallel)
+            with self.net_g.no_sync() if wait else nullcontext():
+                with self._precision():
+                    self.output = self.predict(self.net_g, part)
+                    losses = self.compute_losses(self.output, part)
+                    total = torch.stack([loss.float() for loss in losses.values()]).sum() / len(parts)
+                self.grad_scaler.scale(total).backward()
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0) + loss.detach().float() / len(parts)
+        self.grad_scaler.step(self.optimizer_g)
+        self.grad_scaler.update()
+        self.loss_dict = sums
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
+
+    def get_current_log(self) -> dict[str, float]:
+        """Give the losses of the last step as numbers, averaged over the processes; only this waits for the device."""
+        return self.reduce_loss_dict(self.loss_dict)
+
+    # -------------------------------------------------------------------------------------------------- validation
+
+    def test(self) -> None:
+        """Restore the batch with the EMA network, if there is one."""
+        net = getattr(self, 'net_g_ema', None) or self.get_bare_model(self.net_g)
+        training = net.training
+        net.eval()
+        with torch.inference_mode():
+            self.result = self.evaluate(net, self.batch)
+        net.train(training)
+
+    def evaluate(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Restore a batch, and estimate its kernel field where the network does that on its way.
+
+        Returns:
+            ``sr`` and, where there is one, ``field``.
+        """
+        if hasattr(net, 'estimate') and hasattr(net, 'restore'):
+            field = net.estimate(batch['lq'])
+            return {'sr': net.restore(batch['lq'], field), 'field': field}
+        return {'sr': self.predict(net, batch)}
+
+    def known_of_image(self) -> dict[str, Any]:
+        """Collect what metrics are called with: ``img``, ``img2``, ``field``, ``field_gt``, ``gt``, ``scale``."""
+        known: dict[str, Any] = {'scale': self.opt.get('scale', 1)}
+        if 'sr' in self.result:
+            known['img'] = tensor2img(self.result['sr'])
+        if 'gt' in self.batch:
+            known['gt'] = self.batch['gt']
+            known['img2'] = tensor2img(self.batch['gt'])
+        if 'field' in self.result:
+            known['field'] = self.result['field']
+        if 'kernel' in self.batch:
+            known['field_gt'] = self.batch['kernel']
+        return known
+
+    def get_current_visuals(self) -> dict[str, Tensor]:
+        """Give the images of the last test, as SRModel does."""
+        visuals = {'lq': self.batch['lq'].detach().cpu()}
+        if 'sr' in self.result:
+            visuals['result'] = self.result['sr'].cpu()
+        if 'gt' in self.batch:
+            visuals['gt'] = self.batch['gt'].detach().cpu()
+        return visuals
+
+    def save_visuals(self, stem: str) -> None:
+        """Save what the last test made; ``stem`` is the path without suffix."""
+        if 'sr' in self.result:
+            imwrite(tensor2img(self.result['sr']), f'{stem}.png')
+
+    def _visual_stem(self, data: Batch, dataset_name: str, current_iter: int | str) -> str:
+        name = os.path.splitext(os.path.basename(data['lq_path'][0]))[0]
+        folder = self.opt['path']['visualization']
+        if self.opt['is_train']:
+            return os.path.join(folder, name, f'{name}_{current_iter}')
+        return os.path.join(folder, dataset_name, f'{name}_{self.opt["val"].get("suffix") or self.opt["name"]}')
+
+    def validation(
+        self, dataloader: DataLoader[Any], current_iter: int | str, tb_logger: Any, save_img: bool = False
+    ) -> None:
+        """Test every image of a set, save images and log the mean of each metric; the processes share the images."""
+        dataset = dataloader.dataset
+        self.dataset_opt: dict[str, Any] = dataset.opt  # type: ignore[attr-defined]
+        dataset_name = self.dataset_opt['name']
+        metrics = self.opt['val'].get('metrics') or {}
+        rank, world_size = self.opt['rank'], self.opt['world_size']
+        mine = range(rank, len(dataset), world_size)  # type: ignore[arg-type]
+        loader: DataLoader[Any] = DataLoader(dataset, batch_size=1, sampler=mine)
+        # Without val.pbar the bar shows where someone looks, on a terminal.
+        hide = True if rank != 0 else {None: None, True: False, False: True}[self.opt['val'].get('pbar')]
+        scores: list[dict[str, float]] = []
+        with _RandomStateKept():
+            for data in tqdm(loader, desc=f'Test {dataset_name}', unit='image', disable=hide, leave=False):
+                self.feed_data(data)
+                self.test()
+                if save_img:
+                    self.save_visuals(self._visual_stem(data, dataset_name, current_iter))
+                scores.append(_score(self.known_of_image(), metrics))
+        del self.result
+        if self.opt['dist']:
+            gathered: list[Any] = [None] * world_size
+            torch.distributed.all_gather_object(gathered, scores)
+            scores = [score for part in gathered for score in part]
+        self._log_scores(scores, metrics, dataset_name, current_iter, tb_logger)
+
+    # SRModel's two forms of validation; there is one here.
+    dist_validation = nondist_validation = validation
+
+    def _log_scores(
+        self, scores: list[dict[str, float]], metrics: dict[str, Any], dataset_name: str, current_iter: Any, tb: Any
+    ) -> None:
+        if not metrics:
+            return
+        self._initialize_best_metric_results(dataset_name)
+        self.metric_results = {}
+        for name in metrics:
+            values = [EXACT_MATCH_DB if math.isinf(score[name]) else score[name] for score in scores if name in score]
+            if len(values) < len(scores):
+                get_root_logger().info(
+                    f'Validation {dataset_name}: {name} skipped for {len(scores) - len(values)} of {len(scores)} images '
+                    'without ground truth for it'
+                )
+            if values:
+                self.metric_results[name] = sum(values) / len(values)
+                self._update_best_metric_result(dataset_name, name, self.metric_results[name], current_iter)
+        if self.metric_results and self.opt['rank'] == 0:
+            self._log_validation_metric_values(current_iter, dataset_name, tb)
+
+
+def _score(known: dict[str, Any], metrics: dict[str, Any]) -> dict[str, float]:
+    """Calculate those metrics whose inputs are known."""
+    scores = {}
+    for name, options in metrics.items():
+        parameters = inspect.signature(METRIC_REGISTRY.get(options['type'])).parameters.values()
+        needed = {p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD}
+        # A metric that allows for a missing image takes it as None; here only what is required decides.
+        if needed <= known.keys() | options.keys():
+            arguments = {key: value for key, value in options.items() if key != 'better'}
+            scores[name] = float(calculate_metric(known, arguments))
+    return scores
+
+
+class _RandomStateKept:
+    """Keeps torch's global generator as it is, so that a run is the same however often it validates."""
+
+    def __enter__(self) -> None:
+        self._state = torch.get_rng_state()
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_rng_state(self._state)

@@ -1,0 +1,110 @@
+"""Pictures of kernels: over the image that they blur, and side by side with the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+Picture = np.ndarray  # (H, W, 3) uint8, BGR as OpenCV has it
+
+
+def kernel_tile(kernel: Tensor, size: int) -> Picture:
+    """Draw one kernel, brightest where it weighs most.
+
+    Args:
+        kernel: ``(k*k,)`` or ``(k, k)``.
+        size: Side of the tile in px.
+    """
+    side = round(kernel.numel() ** 0.5)
+    taps = kernel.detach().float().cpu().reshape(side, side).numpy()
+    grey = (taps * (255 / max(float(taps.max()), 1e-12))).clip(0, 255).astype(np.uint8)
+    return cv2.resize(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO), (size, size), interpolation=cv2.INTER_NEAREST)
+
+
+def kernels_over_image(image: Picture, field: Tensor, kernels_across: int = 12, tile: int = 64) -> Picture:
+    """Draw a grid of kernels over a dimmed image, each centred at the pixel that it belongs to.
+
+    Args:
+        image: ``(h, w, 3)`` LR image, BGR uint8.
+        field: Kernel field ``(k*k, h, w)`` or ``(k*k, 1, 1)``.
+        kernels_across: Kernels along the longer side, at most.
+        tile: Side of a kernel's tile in px of the picture.
+
+    Returns:
+        The picture, about ``kernels_across * tile`` px long.
+    """
+    height, width = image.shape[:2]
+    step = max(1, -(-max(height, width) // kernels_across))
+    factor = tile / step
+    size = (round(width * factor), round(height * factor))
+    picture = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST) // 2
+    inner = tile - 6
+    for row in range(step // 2, height, step):
+        for column in range(step // 2, width, step):
+            kernel = field[:, min(row, field.shape[1] - 1), min(column, field.shape[2] - 1)]
+            top, left = round(row * factor) - inner // 2, round(column * factor) - inner // 2
+            _paste(picture, kernel_tile(kernel, inner), top, left)
+    return picture
+
+
+def _paste(picture: Picture, tile: Picture, top: int, left: int) -> None:
+    """Lay a tile on a picture in place, the brighter of both at each pixel, cut at the border."""
+    bottom, right = min(top + tile.shape[0], picture.shape[0]), min(left + tile.shape[1], picture.shape[1])
+    top_cut, left_cut = max(-top, 0), max(-left, 0)
+    region = picture[top + top_cut : bottom, left + left_cut : right]
+    np.maximum(region, tile[top_cut : bottom - top, left_cut : right - left], out=region)
+
+
+def kernels_beside_image(
+    image: Picture, estimated: Tensor, true: Tensor, points: list[tuple[int, int]], caption: str, tile: int = 126
+) -> Picture:
+    """Draw an LR image with numbered points, and beside it the true and the estimated kernel at each of them.
+
+    Args:
+        image: ``(h, w, 3)`` LR image, BGR uint8.
+        estimated: Kernel field ``(k*k, h, w)``.
+        true: Kernel field ``(k*k, h, w)`` or ``(k*k, 1, 1)``.
+        points: ``(row, column)`` LR pixels.
+        caption: What to write below.
+        tile: Side of a kernel's tile in px.
+    """
+    factor = max(1, round(3.2 * tile / max(image.shape[:2])))
+    enlarged = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
+    panels = np.zeros((2 * (tile + 26) + 8, len(points) * (tile + 8), 3), np.uint8)
+    for number, (row, column) in enumerate(points, start=1):
+        _label(enlarged, str(number), (column * factor + 6, row * factor + 6))
+        cv2.circle(enlarged, (column * factor, row * factor), 4, (0, 0, 0), -1, cv2.LINE_AA)
+        cv2.circle(enlarged, (column * factor, row * factor), 3, (255, 255, 255), -1, cv2.LINE_AA)
+        left = (number - 1) * (tile + 8) + 4
+        for line, (name, field) in enumerate((('true', true), ('estimated', estimated))):
+            kernel = field[:, min(row, field.shape[1] - 1), min(column, field.shape[2] - 1)]
+            top = 26 + line * (tile + 26)
+            panels[top : top + tile, left : left + tile] = kernel_tile(kernel, tile)
+            _label(panels, f'{number} {name}', (left, top - 8))
+    height = max(len(enlarged), len(panels))
+    parts = [np.pad(part, ((0, height - len(part)), (0, 8), (0, 0))) for part in (enlarged, panels)]
+    picture = np.pad(np.concatenate(parts, axis=1), ((0, 30), (0, 0), (0, 0)))
+    _label(picture, caption, (6, len(picture) - 10))
+    return picture
+
+
+def _label(picture: Picture, text: str, place: tuple[int, int]) -> None:
+    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def write_image(path: str | Path, picture: Picture) -> None:
+    """Write a picture in the format of its suffix.
+
+    Raises:
+        OSError: It could not be written.
+    """
+    written, content = cv2.imencode(Path(path).suffix, picture)
+    if not written:
+        raise OSError(f'cannot encode an image of shape {picture.shape} for {path}')
+    Path(path).write_bytes(content.tobytes())
+
+

@@ -1,0 +1,199 @@
+"""Reading files of network weights, and converting released files to BasicSR's form and back.
+
+A released file is a bare state dict: stage 1 with every key under ``kernel_estimation.``, stage 2 the generator's keys,
+stage 3 both. A BasicSR file holds state dicts under names, ``{'params': ..., 'params_ema': ...}``, and its stage-1
+keys carry no prefix.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import textwrap
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from manet_basicsr.files import atomic_path
+
+Form = Literal['basicsr', 'released']
+
+ESTIMATOR_PREFIX = 'kernel_estimation.'
+"""What the estimator's keys begin with in released files, and in those of blind networks."""
+
+_FORMS: dict[Form, str] = {'basicsr': 'a BasicSR file (state dicts under names)', 'released': 'a bare state dict'}
+_ESTIMATOR_KEY = 'm_head.weight'
+_GENERATOR_KEY = 'conv_first.weight'
+
+
+def load_state_dict_file(path: str | os.PathLike[str], param_key: str | None = 'params') -> dict[str, Tensor]:
+    """Read a state dict from a file, as BasicSR does but with weights only: no code in the file is run.
+
+    Args:
+        path: The file; ``~`` is expanded.
+        param_key: Name of the state dict in the file, or None where the file is a bare state dict. As in BasicSR,
+            ``params`` stands in for a missing ``params_ema``.
+
+    Returns:
+        Tensors on the CPU; the prefix ``module.`` of wrapped networks is removed.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be read, or does not hold what ``param_key`` says.
+    """
+    return _select(_read(path), path, param_key)
+
+
+def load_pretrained(network: nn.Module, path: str | os.PathLike[str], param_key: str | None = 'params') -> None:
+    """Load a file of weights into a network, strictly.
+
+    Args:
+        network: The network to fill.
+        path: The file; ``~`` is expanded.
+        param_key: As in :func:`load_state_dict_file`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be read or does not fit the network.
+    """
+    state_dict = load_state_dict_file(path, param_key)
+    try:
+        network.load_state_dict(state_dict)
+    except RuntimeError as error:
+        # torch lists every key on lines of their own; the first ones tell what is wrong.
+        found = textwrap.shorten(str(error).partition('\n')[2], 500, placeholder=' ...')
+        message = f'{path} (param_key {param_key!r}) does not fit the network {type(network).__name__}: {found}'
+        raise ValueError(message) from error
+
+
+def is_state_dict(content: object) -> bool:
+    """Tell whether ``content`` is a non-empty dict of named tensors."""
+    return (
+        isinstance(content, dict)
+        and bool(content)
+        and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
+    )
+
+
+def detect_stage(state_dict: dict[str, Tensor]) -> int:
+    """Tell by its keys which stage a state dict belongs to, in either form.
+
+    Args:
+        state_dict: Keys and tensors of one network.
+
+    Returns:
+        1 for the estimator, 2 for the generator, 3 for both.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    bare_estimator = _ESTIMATOR_KEY in state_dict
+    estimator = ESTIMATOR_PREFIX + _ESTIMATOR_KEY in state_dict
+    generator = _GENERATOR_KEY in state_dict
+    if estimator and generator:
+        return 3
+    if (estimator or bare_estimator) and not generator:
+        return 1
+    if generator and not bare_estimator:
+        return 2
+    raise ValueError(
+        f'these are no weights of stage 1, 2 or 3: found {_listed(state_dict)}, expected {_ESTIMATOR_KEY} '
+        f'(with or without {ESTIMATOR_PREFIX}), {_GENERATOR_KEY}, or both'
+    )
+
+
+def convert_state_dict(state_dict: dict[str, Tensor], form: Form) -> dict[str, Tensor]:
+    """Give a state dict the keys of the released or of the BasicSR form; they differ in the prefix of stage 1 only.
+
+    Args:
+        state_dict: Keys and tensors of one network, in either form.
+        form: The form to make.
+
+    Returns:
+        The same tensors under the keys of ``form``.
+
+    Raises:
+        ValueError: If the stage cannot be told.
+    """
+    if detect_stage(state_dict) != 1:
+        return dict(state_dict)
+    prefix = ESTIMATOR_PREFIX if form == 'released' else ''
+    return {prefix + key.removeprefix(ESTIMATOR_PREFIX): value for key, value in state_dict.items()}
+
+
+def convert_file(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    form: Form,
+    param_key: str = 'params_ema',
+    overwrite: bool = False,
+) -> int:
+    """Convert a released file of weights to BasicSR's form, or back.
+
+    Args:
+        source: The file to read; ``~`` is expanded.
+        target: The file to write: aside first, then renamed.
+        form: The form to write; ``source`` has the other one.
+        param_key: Which state dict of a BasicSR file becomes the released file; ``params`` stands in for a missing
+            ``params_ema``.
+        overwrite: Whether an existing ``target`` is replaced.
+
+    Returns:
+        The stage of the weights, 1, 2 or 3.
+
+    Raises:
+        FileNotFoundError: If ``source`` or the folder of ``target`` is missing.
+        FileExistsError: If ``target`` exists and ``overwrite`` is not given.
+        ValueError: If ``source`` is not of the other form, or not of this package's networks.
+    """
+    target = Path(target).expanduser()
+    if target.exists() and not overwrite:
+        raise FileExistsError(f'{target} already exists; --force replaces it')
+    content = _read(source)
+    if is_state_dict(content) == (form == 'released'):
+        found, other = _FORMS[form], _FORMS['basicsr' if form == 'released' else 'released']
+        raise ValueError(f'{source} is {found}, expected {other}: nothing to convert to the form {form!r}')
+    state_dict = _select(content, source, None if form == 'basicsr' else param_key)
+    stage = detect_stage(state_dict)
+    converted = convert_state_dict(state_dict, form)
+    with atomic_path(target) as partial:
+        torch.save(converted if form == 'released' else {'params': converted}, partial)
+    return stage
+
+
+def _read(path: str | os.PathLike[str]) -> dict[Any, Any]:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f'{path}: no such file of weights')
+    try:
+        content = torch.load(file, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        reason = textwrap.shorten(str(error), 200, placeholder=' ...')
+        raise ValueError(f'{path} cannot be read as weights (nothing but tensors is read): {reason}') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{path} holds a {type(content).__name__}, expected a dict of weights')
+    return content
+
+
+def _select(content: dict[Any, Any], path: str | os.PathLike[str], param_key: str | None) -> dict[str, Tensor]:
+    if param_key == 'params_ema' and param_key not in content and 'params' in content:
+        param_key = 'params'
+    if param_key is None:
+        state_dict = content
+    elif param_key in content:
+        state_dict = content[param_key]
+    elif is_state_dict(content):
+        raise ValueError(f'{path} is a bare state dict, expected one under {param_key!r}; param_key: ~ reads it')
+    else:
+        raise ValueError(f'{path} holds {_listed(content)}, expected {param_key!r}; set param_key')
+    if not is_state_dict(state_dict):
+        found = _listed(state_dict) if isinstance(state_dict, dict) else type(state_dict).__name__
+        raise ValueError(f'{path} holds no state dict with param_key {param_key!r}: found {found}, expected tensors')
+    return {key.removeprefix('module.'): value for key, value in state_dict.items()}
+
+
+def _listed(content: dict[Any, Any]) -> str:
+    names = [str(key) for key in content]
+    return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '') if names else 'nothing'

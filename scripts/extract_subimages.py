@@ -1,0 +1,103 @@
+"""Cut a folder of large images into overlapping sub-images, which training reads faster.
+
+    python scripts/extract_subimages.py INPUT_FOLDER OUTPUT_FOLDER
+
+NAME.png becomes NAME_s001.png, NAME_s002.png, ...; 0001x4.png becomes 0001_s001.png, so that pairs keep one name (cut
+LR images with crop size and step divided by the scale). After an interruption start again: complete sub-images are
+kept. Exit codes: 0 done; 1 an image is damaged; 2 the message says why it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from manet_basicsr.data.preparation import ConflictError, available_cpus
+from manet_basicsr.data.subimages import ImageReport, SubimageGrid, extract_subimages
+
+
+def show_progress(reports: Iterator[Any], total: int) -> Iterator[Any]:
+    """Draw a progress bar."""
+    yield from tqdm(reports, total=total, unit='image')
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument('input_folder', type=Path, metavar='INPUT_FOLDER')
+    parser.add_argument('output_folder', type=Path, metavar='OUTPUT_FOLDER')
+    parser.add_argument('--crop-size', type=int, default=480, metavar='PX', help='side of a sub-image, default 480')
+    parser.add_argument('--step', type=int, default=240, metavar='PX', help='from one to the next, default 240')
+    parser.add_argument(
+        '--threshold',
+        type=int,
+        default=0,
+        metavar='PX',
+        help='what may be left over at the right and bottom border without one more sub-image, default 0',
+    )
+    parser.add_argument(
+        '--compression-level', type=int, choices=range(10), default=3, metavar='0-9', help='of PNG, default 3'
+    )
+    parser.add_argument(
+        '--on-error',
+        choices=['fail', 'skip'],
+        default='skip',
+        help='a damaged image is named and left out (default), or ends the run',
+    )
+    parser.add_argument('--workers', type=int, default=available_cpus(), metavar='N', help='default: one a CPU')
+    return parser
+
+
+def collect_reports(options: argparse.Namespace) -> list[ImageReport]:
+    """Cut the images as the options say, naming each that is left out; stop at a damaged one if asked to."""
+    grid = SubimageGrid(options.crop_size, options.step, options.threshold)
+    reports = []
+    for report in extract_subimages(
+        options.input_folder,
+        options.output_folder,
+        grid,
+        compression_level=options.compression_level,
+        workers=max(options.workers, 1),
+        progress=show_progress,
+    ):
+        reports.append(report)
+        if report.too_small:
+            tqdm.write(f'too small: {report.too_small}', file=sys.stderr)
+        if report.damaged:
+            tqdm.write(f'damaged: {report.damaged}', file=sys.stderr)
+            if options.on_error == 'fail':
+                break
+    return reports
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        reports = collect_reports(options)
+    except ConflictError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('interrupted; start again to go on', file=sys.stderr)
+        return 130
+    damaged = [report.damaged for report in reports if report.damaged]
+    print(
+        f'{options.output_folder}: {sum(report.written for report in reports)} sub-images written, '
+        f'{sum(report.kept for report in reports)} were there; left out: '
+        f'{sum(report.too_small is not None for report in reports)} images too small, {len(damaged)} damaged'
+    )
+    for message in damaged:
+        print(f'damaged: {message}', file=sys.stderr)
+    return 1 if damaged else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
