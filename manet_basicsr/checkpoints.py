@@ -15,14 +15,24 @@ from manet_basicsr.files import atomic_path
 
 
 def save_atomically(content: dict[str, Any], path: str | Path) -> None:
-    """Write a checkpoint aside, flush it to disk and rename it, so that a kill leaves the file of before or the new one.
+    """Write a checkpoint aside, flush it to disk and rename it: a kill leaves the file of before or the new one.
 
     Args:
         content: What ``torch.save`` takes; everything in it must load with ``weights_only=True``.
         path: The file.
+
+    Raises:
+        OSError: It cannot be written, as on a full disk; the file of before is untouched.
     """
     with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # what torch makes of a write that fails
+            raise OSError(f'cannot write {path} (is the disk full?): {_first_line(error)}') from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def network_state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -63,15 +73,29 @@ def training_state(model: Any, epoch: int, current_iter: int) -> dict[str, Any]:
         'random': _random_state(),
     }
     if hasattr(model, 'best_metric_results'):
-        state['best_metric_results'] = model.best_metric_results
+        state['best_metric_results'] = _plain(model.best_metric_results)
     if hasattr(model, 'grad_scaler'):
         state['grad_scaler'] = model.grad_scaler.state_dict()
     return state
 
 
+def _plain(record: Any) -> Any:
+    """Turn numpy's numbers, which stock metrics give and a weights-only load refuses, into Python's."""
+    if isinstance(record, dict):
+        return {key: _plain(value) for key, value in record.items()}
+    return record.item() if isinstance(record, np.generic) else record
+
+
 def restore_training_state(model: Any, state: dict[str, Any]) -> None:
-    """Give a model built from the saved networks the rest of a training state; BasicSR's own states serve too."""
-    model.resume_training(state)
+    """Give a model built from the saved networks the rest of a training state; BasicSR's own states serve too.
+
+    Raises:
+        ValueError: The state is of a model with other optimizers or schedulers.
+    """
+    try:
+        model.resume_training(state)
+    except AssertionError as error:
+        raise ValueError(f'the training state does not fit this model ({error})') from error
     if 'best_metric_results' in state:
         model.best_metric_results = state['best_metric_results']
     if state.get('grad_scaler') and hasattr(model, 'grad_scaler'):
@@ -92,9 +116,11 @@ def load_state(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise FileNotFoundError(f'{path}: no such training state') from None
     except Exception as error:  # torch reports damage as any of five exception types
-        raise ValueError(f'{path} is not a whole training state ({str(error).splitlines()[0]})') from error
+        raise ValueError(f'{path} is not a whole training state ({_first_line(error)})') from error
     if not isinstance(state, dict) or not {'iter', 'optimizers', 'schedulers'} <= state.keys():
         raise ValueError(f'{path} is not a training state: it has no iter, optimizers and schedulers')
+    if not isinstance(state['iter'], int):
+        raise ValueError(f'{path} is not a training state: its iter is {state["iter"]!r}')
     return state
 
 
@@ -128,7 +154,7 @@ def newest_whole_state(
             for network in networks:
                 torch.load(Path(models_folder) / f'{network}_{iteration}.pth', map_location='cpu', weights_only=True)
         except Exception as error:  # whatever is wrong with it, an older one may be whole
-            passed_over.append(f'{path} passed over: {str(error).splitlines()[0]}')
+            passed_over.append(f'{path} passed over: {_first_line(error)}')
         else:
             return path, passed_over
     return None, passed_over

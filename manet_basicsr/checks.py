@@ -1,16 +1,17 @@
 """Checks of a whole option file before any data or model loads, which report every problem at once.
 
 What a section may hold is read off the code it is for: the signature of the registered network, loss, scheduler or
-optimizer. Only keys that no signature names are listed here. Options of models and datasets that are not ours are checked
-for what BasicSR itself needs and otherwise left alone.
+optimizer. Only keys that no signature names are listed here. Options of models and datasets that are not ours are
+checked for what BasicSR itself needs and otherwise left alone.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
@@ -21,13 +22,18 @@ _TOP_KEYS = frozenset(
     'find_unused_parameters'.split()
 )
 _PATH_KEYS = frozenset(
-    'pretrain_network_g param_key_g strict_load_g resume_state ignore_resume_networks experiments_root results_root'.split()
+    'pretrain_network_g param_key_g strict_load_g resume_state ignore_resume_networks experiments_root '
+    'results_root'.split()
 )
 _LOGGER_KEYS = frozenset('print_freq save_checkpoint_freq use_tb_logger wandb'.split())
 _VAL_KEYS = frozenset('val_freq save_img pbar suffix metrics'.split())
+_DIST_KEYS = frozenset('backend port'.split())
+_SWITCH = (True, False)
+_BACKENDS = ('disk', 'lmdb', 'memcached')
+_LARGEST_SEED = 2**31  # numpy takes twice as much, and each process adds its rank
 _LOADER_KEYS = frozenset(
-    'name type phase scale batch_size_per_gpu num_worker_per_gpu dataset_enlarge_ratio prefetch_mode num_prefetch_queue '
-    'pin_memory persistent_workers'.split()
+    'name type phase scale batch_size_per_gpu num_worker_per_gpu dataset_enlarge_ratio prefetch_mode '
+    'num_prefetch_queue pin_memory persistent_workers'.split()
 )
 
 
@@ -38,7 +44,23 @@ def find_problems(options: Options, *, is_train: bool) -> list[str]:
         options: The options as read, not yet resolved.
         is_train: Whether they are for training.
     """
-    return list(_problems(options, is_train))
+    return list(_form_problems(options)) or list(_problems(options, is_train))
+
+
+def _form_problems(options: Options) -> Iterator[str]:
+    """Check what all other checks build on: sections that are sections, with keys that are words."""
+    sections: list[tuple[str, object]] = [('', options)]
+    sections += [(key, options.get(key)) for key in ('datasets', 'path', 'train', 'logger', 'val', 'dist_params')]
+    sections += [(key, content) for key, content in options.items() if str(key).startswith('network_')]
+    datasets = options.get('datasets')
+    if isinstance(datasets, dict):
+        sections += [(f'datasets.{key}', {} if content is None else content) for key, content in datasets.items()]
+    for where, content in sections:
+        if content is not None and not isinstance(content, dict):
+            yield f'{where}: found {content!r}, expected a section'
+        for key in content if isinstance(content, dict) else ():
+            if not isinstance(key, str):
+                yield f'{where}{"." if where else ""}{key}: found a key that is no word'
 
 
 def _problems(options: Options, is_train: bool) -> Iterator[str]:
@@ -46,42 +68,77 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
 
     from manet_basicsr.models.restoration_model import RestorationModel
 
-    needed = ['name', 'model_type', 'datasets', 'network_g', 'path', *(['train', 'logger'] if is_train else [])]
-    yield from (f'{key}: missing' for key in needed if key not in options)
-    for section in ('datasets', 'network_g', 'path', 'train', 'logger', 'val'):
-        content = options.get(section)
-        if content is not None and not isinstance(content, dict):
-            yield f'{section}: found {content!r}, expected a section'
-            return
-    if not isinstance(options.get('name', ''), str):
-        yield f'name: found {options["name"]!r}, expected text'
+    needed = ['name', 'model_type', 'datasets', 'network_g', *(['train', 'logger'] if is_train else [])]
+    yield from (f'{key}: missing' for key in needed if options.get(key) is None)
+    yield from _name_problems(options.get('name'))
+    yield from _number_problems(options)
+    models = dict(iter(MODEL_REGISTRY))
     model_type = options.get('model_type')
     if model_type is not None:
-        yield from _unknown_name(model_type, dict(iter(MODEL_REGISTRY)), 'model_type')
-    model = dict(iter(MODEL_REGISTRY)).get(model_type, object)
+        yield from _unknown_name(model_type, models, 'model_type')
+    model = models.get(model_type, object) if isinstance(model_type, str) else object
     ours = inspect.isclass(model) and issubclass(model, RestorationModel)
     if ours:
         yield from _unknown_keys(options, _TOP_KEYS, '')
         yield from _unknown_keys(options.get('path') or {}, _PATH_KEYS, 'path.')
         yield from _unknown_keys(options.get('logger') or {}, _LOGGER_KEYS, 'logger.')
         yield from _unknown_keys(options.get('val') or {}, _VAL_KEYS, 'val.')
-    yield from _network_problems(options.get('network_g'), 'network_g')
+        yield from _unknown_keys(options.get('dist_params') or {}, _DIST_KEYS, 'dist_params.')
+    for key, network in options.items():
+        if key.startswith('network_'):
+            yield from _network_problems(network, key)
     yield from _dataset_problems(options, is_train)
     yield from _path_problems(options.get('path') or {})
     yield from _val_problems(options.get('val') or {})
     if is_train:
-        yield from _train_problems(options.get('train') or {}, model.TRAIN_KEYS if ours else None)
+        train = options.get('train') or {}
+        yield from _schedule_problems(train)
+        if ours:
+            yield from _train_problems(train, model)
         yield from _count_problems(options)
+
+
+def _name_problems(name: object) -> Iterator[str]:
+    if name is None:
+        return
+    if not isinstance(name, str):
+        yield f'name: found {name!r}, expected text'
+    elif not name.strip('. ') or os.path.isabs(name) or '..' in name.split('/') or '\0' in name:
+        # The folder of this name is renamed when a run begins anew.
+        yield f'name: found {name!r}, expected the name of a folder below experiments/ or results/'
+
+
+def _is_count(value: object, least: int = 0) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number_problems(options: Options) -> Iterator[str]:
+    number, seed, scale = (options.get(key) for key in ('num_gpu', 'manual_seed', 'scale'))
+    if 'num_gpu' in options and number != 'auto' and not _is_count(number):
+        yield f'num_gpu: found {number!r}, expected auto or a whole number'
+    if seed is not None and not (_is_count(seed) and seed < _LARGEST_SEED):
+        yield f'manual_seed: found {seed!r}, expected a whole number below {_LARGEST_SEED}'
+    if scale is not None and not _is_count(scale, 1):
+        yield f'scale: found {scale!r}, expected a whole number, at least 1'
+
+
+def _choice_problems(section: Mapping[str, Any], choices: Mapping[str, Collection[Any]], where: str) -> Iterator[str]:
+    """Check keys that, where they are given, take one of a few values."""
+    for key, allowed in choices.items():
+        # 1 == True in Python, not in an option file.
+        if key in section and not any(type(section[key]) is type(value) and section[key] == value for value in allowed):
+            words = ', '.join('~' if value is None else str(value).lower() for value in allowed)
+            yield f'{where}{key}: found {section[key]!r}, expected one of {words}'
 
 
 def _unknown_name(name: object, known: Mapping[str, Any], where: str) -> Iterator[str]:
     # BasicSR's registries also try the name with the suffix that it gives to duplicates.
-    if name not in known and f'{name}_basicsr' not in known:
+    if not isinstance(name, str) or (name not in known and f'{name}_basicsr' not in known):
         yield f"{where}: '{name}' is not registered{nearest(name, known)}"
 
 
 def _unknown_keys(section: Mapping[str, Any], known: Collection[str], where: str) -> Iterator[str]:
-    yield from (f"{where}{key}: unknown key{nearest(key, known)}" for key in section if key not in known)
+    yield from (f'{where}{key}: unknown key{nearest(key, known)}' for key in section if key not in known)
 
 
 def _call_problems(
@@ -109,7 +166,7 @@ def _registered_problems(
         return
     known = dict(iter(registry)) if not isinstance(registry, dict) else registry
     yield from _unknown_name(section['type'], known, f'{where}.type')
-    registered = known.get(section['type'])
+    registered = known.get(section['type']) if isinstance(section['type'], str) else None
     if registered is not None:
         arguments = {key: value for key, value in section.items() if key != 'type' and key not in extra}
         yield from _call_problems(registered, arguments, f'{where}.', given)
@@ -124,14 +181,16 @@ def _network_problems(network: object, where: str, extra: Collection[str] = ()) 
     if isinstance(network, dict) and network.get('type') == 'BlindSRNet':
         for part in ('estimator', 'generator'):
             yield from _network_problems(network.get(part), f'{where}.{part}', ('pretrained', 'param_key'))
-            file = (network.get(part) or {}).get('pretrained') if isinstance(network.get(part), dict) else None
-            yield from _missing_file(file, f'{where}.{part}.pretrained')
+            if isinstance(network.get(part), dict):
+                yield from _missing_file(network[part].get('pretrained'), f'{where}.{part}.pretrained')
     if isinstance(network, dict):
         yield from _missing_file(network.get('pca_path'), f'{where}.pca_path')
 
 
 def _missing_file(path: object, where: str) -> Iterator[str]:
-    if path is not None and not os.path.exists(os.path.expanduser(str(path))):
+    if path is not None and not isinstance(path, str):
+        yield f'{where}: found {path!r}, expected a path'
+    elif path is not None and not os.path.exists(os.path.expanduser(path)):
         yield f'{where}: {path} does not exist'
 
 
@@ -140,46 +199,70 @@ def _dataset_problems(options: Options, is_train: bool) -> Iterator[str]:
 
     from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
 
-    datasets = options.get('datasets') or {}
-    if not datasets:
+    datasets = options.get('datasets')
+    if datasets == {}:
         yield 'datasets: empty, expected a section for each set of images'
-    for section, dataset in datasets.items():
+    for section, content in (datasets or {}).items():
+        dataset = content or {}
         where = f'datasets.{section}'
-        phase = str(section).split('_')[0]
+        phase = section.split('_')[0]
         expected = ('train', 'val') if is_train else ('test', 'val')
         if phase not in expected:
             yield f"{where}: unknown phase '{phase}', expected {' or '.join(expected)}{nearest(phase, expected)}"
-        if not isinstance(dataset, dict):
-            yield f'{where}: found {dataset!r}, expected a section'
-            continue
-        for key in ('name', 'type'):
-            if key not in dataset:
-                yield f'{where}.{key}: missing'
-        if 'type' in dataset:
+        yield from (f'{where}.{key}: missing' for key in ('name', 'type') if dataset.get(key) is None)
+        name = dataset.get('name')
+        if name is not None and (not isinstance(name, str) or '..' in name.split('/') or os.path.isabs(name)):
+            yield f'{where}.name: found {name!r}, expected the name of a folder'
+        if dataset.get('type') is not None:
             yield from _unknown_name(dataset['type'], dict(iter(DATASET_REGISTRY)), f'{where}.type')
-        if phase == 'train':
-            for key in ('batch_size_per_gpu', 'num_worker_per_gpu'):
-                if key not in dataset:
-                    yield f'{where}.{key}: missing'
+        yield from _loader_problems(dataset, phase, f'{where}.')
         for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file', 'kernels'):
             yield from _missing_file(dataset.get(key), f'{where}.{key}')
         if dataset.get('type') == SVDegradationDataset.__name__:
             yield from _unknown_keys(dataset, _LOADER_KEYS | SVDegradationDataset.KEYS, f'{where}.')
+            yield from _choice_problems(dataset, dict.fromkeys(('use_hflip', 'use_rot'), _SWITCH), f'{where}.')
             try:
                 SVDegradationDataset.check({**dataset, 'phase': phase, 'scale': options.get('scale')})
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, OverflowError) as error:
                 yield f'{where}: {error}'
+
+
+def _loader_problems(dataset: Mapping[str, Any], phase: str, where: str) -> Iterator[str]:
+    """Check what BasicSR builds a loader with."""
+    backend = dataset.get('io_backend')
+    if backend is not None and (not isinstance(backend, dict) or backend.get('type') not in _BACKENDS):
+        yield f'{where}io_backend: found {backend!r}, expected a section with a type, one of {", ".join(_BACKENDS)}'
+    yield from _choice_problems(dataset, {'prefetch_mode': (None, 'cpu', 'cuda')}, where)
+    yield from _choice_problems(dataset, dict.fromkeys(('pin_memory', 'persistent_workers'), _SWITCH), where)
+    if phase != 'train':
+        return
+    for key, least in (('batch_size_per_gpu', 1), ('num_worker_per_gpu', 0)):
+        if key not in dataset:
+            yield f'{where}{key}: missing'
+        elif not _is_count(dataset[key], least):
+            yield f'{where}{key}: found {dataset[key]!r}, expected a whole number, at least {least}'
+    ratio = dataset.get('dataset_enlarge_ratio', 1)
+    if not _is_number(ratio) or not 0 < ratio < math.inf:
+        yield f'{where}dataset_enlarge_ratio: found {ratio!r}, expected a positive number'
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _path_problems(paths: Mapping[str, Any]) -> Iterator[str]:
     for key, value in paths.items():
         if 'pretrain_network' in key or key == 'resume_state':
             yield from _missing_file(value, f'path.{key}')
+        elif key in ('experiments_root', 'results_root', 'param_key_g') and not isinstance(value, (str, type(None))):
+            yield f'path.{key}: found {value!r}, expected text'
+    yield from _choice_problems(paths, {'strict_load_g': _SWITCH}, 'path.')
 
 
 def _val_problems(val: Mapping[str, Any]) -> Iterator[str]:
     from basicsr.utils.registry import METRIC_REGISTRY
 
+    yield from _choice_problems(val, {'save_img': _SWITCH, 'pbar': (None, *_SWITCH)}, 'val.')
     metrics = val.get('metrics') or {}
     if not isinstance(metrics, dict):
         yield f'val.metrics: found {metrics!r}, expected a section for each metric'
@@ -188,49 +271,89 @@ def _val_problems(val: Mapping[str, Any]) -> Iterator[str]:
     supplied = ('img', 'img2', 'field', 'field_gt', 'gt', 'scale', 'kwargs', 'unused')
     for name, metric in metrics.items():
         yield from _registered_problems(metric, METRIC_REGISTRY, f'val.metrics.{name}', supplied, ('better',))
+        if isinstance(metric, dict):
+            yield from _choice_problems(metric, {'better': ('higher', 'lower')}, f'val.metrics.{name}.')
 
 
-def _train_problems(train: Mapping[str, Any], known: Collection[str] | None) -> Iterator[str]:
+def _schedule_problems(train: Mapping[str, Any]) -> Iterator[str]:
+    """Check optimizers and scheduler, which BasicSR's own models have too, by building them for a single number."""
     from basicsr.models import lr_scheduler
-    from basicsr.utils.registry import LOSS_REGISTRY
 
-    if known is not None:
-        yield from _unknown_keys(train, known, 'train.')
-        losses = [key for key in train if key.endswith('_opt') and key in known]
-        for key in losses:
-            if train[key] is not None:
-                yield from _registered_problems(train[key], LOSS_REGISTRY, f'train.{key}')
     schedulers = {
         'MultiStepLR': lr_scheduler.MultiStepRestartLR,
         'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
         'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR,
     }
-    if 'scheduler' not in train:
+    parameters = [torch.zeros(())]
+    sections = {key: section for key, section in train.items() if key.startswith('optim_')}
+    for key, section in sections.items():
+        yield from _built_problems(section, {'Adam': torch.optim.Adam}, f'train.{key}', {'params': parameters})
+    if train.get('scheduler') is None:
         yield 'train.scheduler: missing'
-    else:
-        yield from _registered_problems(train['scheduler'], schedulers, 'train.scheduler', ('optimizer', 'last_epoch'))
-    if known is not None and 'optim_g' not in train:
+        return
+    given = {'optimizer': torch.optim.Adam(parameters), 'last_epoch': -1}
+    problems = list(_built_problems(train['scheduler'], schedulers, 'train.scheduler', given))
+    yield from problems
+    periods, total = train['scheduler'].get('periods') if not problems else None, train.get('total_iter')
+    if periods is not None and _is_number(total) and sum(periods) < total - 1:
+        yield f'train.scheduler.periods: end at iteration {sum(periods)}, before total_iter {total}'
+
+
+def _built_problems(section: object, classes: dict[str, Any], where: str, given: Mapping[str, Any]) -> Iterator[str]:
+    """Check a section against the class that it is for, by its signature and then by building it."""
+    problems = list(_registered_problems(section, classes, where, given))
+    for key, value in section.items() if isinstance(section, dict) else ():
+        values = value if isinstance(value, list) else [value]
+        if key != 'type' and not all(isinstance(number, (int, float, type(None))) for number in values):
+            problems.append(f'{where}.{key}: found {value!r}, expected numbers')
+    yield from problems
+    if not problems and isinstance(section, dict):
+        try:
+            classes[section['type']](**given, **{key: value for key, value in section.items() if key != 'type'})
+        except Exception as error:  # a wrong value is met wherever it is first used
+            yield f'{where}: {str(error) or type(error).__name__}'
+
+
+def _train_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
+    """Check what RestorationModel and the models on it read beside BasicSR's own keys."""
+    from basicsr.utils.registry import LOSS_REGISTRY
+
+    yield from _unknown_keys(train, model.TRAIN_KEYS, 'train.')
+    if train.get('optim_g') is None:
         yield 'train.optim_g: missing'
-    for key in train:
-        if key.startswith('optim_'):
-            yield from _registered_problems(train[key], {'Adam': torch.optim.Adam}, f'train.{key}', ('params',))
+    if not any(train.get(key) for key in model.LOSS_KEYS):
+        yield f'train: expected at least one of {", ".join(model.LOSS_KEYS)}'
+    for key in model.LOSS_KEYS:
+        if train.get(key) is not None:
+            yield from _registered_problems(train[key], LOSS_REGISTRY, f'train.{key}')
+    switches = dict.fromkeys(('channels_last', 'compile'), _SWITCH)
+    yield from _choice_problems(train, {'amp': (None, False, 'bf16', 'fp16'), **switches}, 'train.')
+    if not _is_count(train.get('accumulate', 1), 1):
+        yield f'train.accumulate: found {train["accumulate"]!r}, expected a whole number, at least 1'
+    decay = train.get('ema_decay', 0)
+    if not _is_number(decay) or not 0 <= decay < 1:
+        yield f'train.ema_decay: found {decay!r}, expected a number from 0 to below 1'
+    if not _is_number(train.get('warmup_iter', -1)):
+        yield f'train.warmup_iter: found {train["warmup_iter"]!r}, expected a number of iterations, -1 for none'
 
 
 def _count_problems(options: Options) -> Iterator[str]:
     """Check the numbers that the training loop itself counts with."""
-    counts = {
-        'train.total_iter': (options.get('train') or {}).get('total_iter'),
-        'logger.print_freq': (options.get('logger') or {}).get('print_freq'),
-        'logger.save_checkpoint_freq': (options.get('logger') or {}).get('save_checkpoint_freq'),
-    }
-    if options.get('val'):
-        counts['val.val_freq'] = options['val'].get('val_freq')
+    train, logger, val = (options.get(section) or {} for section in ('train', 'logger', 'val'))
+    counts = {'train.total_iter': train.get('total_iter')}
+    counts.update({f'logger.{key}': logger.get(key) for key in ('print_freq', 'save_checkpoint_freq')})
+    if val:
+        counts['val.val_freq'] = val.get('val_freq')
     for where, value in counts.items():
-        whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 1 and value == int(value)
-        if not whole:
+        if not _is_number(value) or not 1 <= value < math.inf or value != int(value):
             yield f'{where}: found {value!r}, expected a whole number of iterations, at least 1'
+    yield from _choice_problems(logger, {'use_tb_logger': _SWITCH}, 'logger.')
+    if not isinstance(logger.get('wandb'), (dict, type(None))):
+        yield f'logger.wandb: found {logger["wandb"]!r}, expected a section'
+    elif (logger.get('wandb') or {}).get('project') is not None and logger.get('use_tb_logger') is not True:
+        yield 'logger.wandb.project: needs use_tb_logger: true'
+    accumulate = train.get('accumulate', 1)
     for section, dataset in (options.get('datasets') or {}).items():
-        if str(section).split('_')[0] == 'train' and isinstance(dataset, dict):
-            batch = dataset.get('batch_size_per_gpu', 1)
-            if not isinstance(batch, int) or batch < 1:
-                yield f'datasets.{section}.batch_size_per_gpu: found {batch!r}, expected a whole number, at least 1'
+        batch = (dataset or {}).get('batch_size_per_gpu')
+        if section.split('_')[0] == 'train' and _is_count(batch, 1) and _is_count(accumulate, 1) and batch % accumulate:
+            yield f'train.accumulate: found {accumulate}, expected a divisor of batch_size_per_gpu {batch}'

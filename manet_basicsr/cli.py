@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 
 from manet_basicsr.data.images import BadSampleError
-from manet_basicsr.options import OptionError, add_arguments, load_options, force, resolve
+from manet_basicsr.options import OptionError, add_arguments, force, load_options, resolve
 
 _EXAMPLES = """examples:
   basicsr train -opt options/train/train_MANet_stage1_x4.yml --auto_resume
@@ -35,9 +35,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def import_plugins() -> None:
-    """Import every installed package that declares the entry-point group ``basicsr.plugins``."""
+    """Import every installed package that declares the entry-point group ``basicsr.plugins``.
+
+    Raises:
+        OptionError: One of them cannot be imported.
+    """
     for entry_point in entry_points(group='basicsr.plugins'):
-        entry_point.load()
+        try:
+            entry_point.load()
+        except Exception as error:  # whatever another package does
+            name = f"'{entry_point.name}' ({entry_point.value})"
+            raise OptionError([f'plugin {name} cannot be imported: {error!r}']) from error
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -85,8 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 for data or a disk that fail on the way, 2 for options that are wrong.
     """
     args = _parser().parse_args(argv)
-    import_plugins()
     try:
+        import_plugins()
         _run(args)
     except OptionError as error:
         if args.debug:

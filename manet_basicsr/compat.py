@@ -6,16 +6,19 @@ and does nothing where the stack is fine.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
+import inspect
 import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 
@@ -78,46 +81,15 @@ def _rebind(module: str, name: str, replacement: Any) -> None:
 def share_lmdb_handles() -> None:
     """Let every reader of one LMDB in a process share one handle, and name a key that is not there.
 
-    lmdb 2 refuses to open an environment twice: training and validation on one database crash, and so do forked workers.
-    BasicSR hands the missing value of a missing key on to the image decoder. Can go when basicsr does both itself.
+    lmdb 2 refuses to open an environment twice: training and validation on one database crash, and so do forked
+    workers. BasicSR hands the missing value of a missing key on to the image decoder. Can go when basicsr does both
+    itself.
     """
     from basicsr.utils import file_client
 
-    from manet_basicsr.lmdb_handles import open_environment
+    from manet_basicsr.lmdb_handles import LmdbBackend
 
-    class LmdbBackend(file_client.BaseStorageBackend):
-        """BasicSR's LMDB backend on shared handles, opened where they are used, so that it may be pickled and forked."""
-
-        def __init__(
-            self,
-            db_paths: str | list[str],
-            client_keys: str | list[str] = 'default',
-            readonly: bool = True,
-            lock: bool = False,
-            readahead: bool = False,
-        ) -> None:
-            if not readonly or lock:
-                raise ValueError('an LMDB of images is opened with readonly: true and lock: false only')
-            self.db_paths = [str(path) for path in ([db_paths] if isinstance(db_paths, str) else db_paths)]
-            keys = [client_keys] if isinstance(client_keys, str) else client_keys
-            if len(keys) != len(self.db_paths):
-                raise ValueError(f'{len(keys)} client_keys for {len(self.db_paths)} db_paths')
-            self.readahead = readahead
-            self._paths = dict(zip(keys, self.db_paths, strict=True))
-            for path in self.db_paths:
-                open_environment(path, readahead=readahead)
-
-        def get(self, filepath: str, client_key: str) -> bytes:
-            path = self._paths[client_key]
-            with open_environment(path, readahead=self.readahead).begin() as transaction:
-                value = transaction.get(str(filepath).encode())
-            if value is None:
-                raise KeyError(f"no key '{filepath}' in {path}")
-            return value
-
-        def get_text(self, filepath: str) -> str:
-            raise NotImplementedError('an LMDB of images holds no text')
-
+    file_client.BaseStorageBackend.register(LmdbBackend)
     file_client.LmdbBackend = LmdbBackend
     file_client.FileClient._backends['lmdb'] = LmdbBackend
 
@@ -130,9 +102,12 @@ def size_lmdb_maps() -> None:
     from basicsr.utils import lmdb_util
 
     original = lmdb_util.make_lmdb_from_imgs
+    signature = inspect.signature(original)
 
-    def make_lmdb_from_imgs(*args: Any, map_size: int | None = None, **kwargs: Any) -> None:
-        original(*args, map_size=map_size or 2**40, **kwargs)
+    @functools.wraps(original)
+    def make_lmdb_from_imgs(*args: Any, **kwargs: Any) -> None:
+        arguments = signature.bind(*args, **kwargs).arguments
+        original(**{**arguments, 'map_size': arguments.get('map_size') or 2**40})
 
     _rebind('basicsr.utils.lmdb_util', 'make_lmdb_from_imgs', make_lmdb_from_imgs)
 
@@ -140,16 +115,21 @@ def size_lmdb_maps() -> None:
 def refuse_broken_images() -> None:
     """Make ``imfrombytes`` say that its bytes are no image, where OpenCV's ``None`` would fail somewhere later.
 
-    Can go when basicsr checks what ``cv2.imdecode`` returns.
+    OpenCV's own errors, for an image larger than it decodes, become the same. Can go when basicsr checks what
+    ``cv2.imdecode`` returns.
     """
     from basicsr.utils import img_util
 
     original = img_util.imfrombytes
 
     def imfrombytes(content: bytes, flag: str = 'color', float32: bool = False) -> np.ndarray:
-        image = original(content, flag, False) if len(content) else None
+        problem = f'{len(content)} bytes that are no whole image in a format that OpenCV reads'
+        try:
+            image = original(content, flag, False) if len(content) else None
+        except cv2.error as error:
+            raise ValueError(f'{problem}: {error.err}') from error
         if image is None:
-            raise ValueError(f'{len(content)} bytes that are no whole image in a format that OpenCV reads')
+            raise ValueError(problem)
         return image.astype(np.float32) / 255.0 if float32 else image
 
     _rebind('basicsr.utils.img_util', 'imfrombytes', imfrombytes)
@@ -158,8 +138,9 @@ def refuse_broken_images() -> None:
 def initialize_processes_anywhere() -> None:
     """Let ``--launcher`` work without a GPU, and leave the start method of workers alone.
 
-    basicsr divides by the number of GPUs, asks for nccl always, and switches to ``spawn``, with which every worker imports
-    everything again. Can go when basicsr chooses the backend by the device.
+    basicsr divides by the number of GPUs, asks for nccl always, and switches to ``spawn``, with which every worker
+    imports everything again. ``nccl`` in an option file means gloo where there is no GPU. Can go when basicsr chooses
+    the backend by the device.
     """
 
     def init_dist(launcher: str, backend: str | None = None, port: int | None = None, **kwargs: Any) -> None:
@@ -169,7 +150,9 @@ def initialize_processes_anywhere() -> None:
             raise ValueError(f"launcher '{launcher}' is not one of pytorch, slurm")
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', os.environ['RANK'])) % torch.cuda.device_count())
-        torch.distributed.init_process_group(backend or ('nccl' if torch.cuda.is_available() else 'gloo'), **kwargs)
+        if backend in (None, 'nccl'):
+            backend = 'nccl' if torch.cuda.is_available() else 'gloo'
+        torch.distributed.init_process_group(backend, **kwargs)
 
     _rebind('basicsr.utils.dist_util', 'init_dist', init_dist)
 
@@ -210,8 +193,8 @@ def wrap_models_anywhere() -> None:
 def write_checkpoints_whole() -> None:
     """Write networks and training states aside and rename them, and let an error stop the run.
 
-    basicsr writes them in place, so that a kill loses the old and the new one, and swallows errors. The state is written
-    after its networks: where there is a state, they are whole. Can go when basicsr renames what it has written.
+    basicsr writes them in place, so that a kill loses the old and the new one, and swallows errors. The state is
+    written after its networks: where there is a state, they are whole. Can go when basicsr renames what it has written.
     """
     from basicsr.models.base_model import BaseModel
     from basicsr.utils.dist_util import master_only
@@ -282,6 +265,7 @@ def log_into_own_file() -> None:
     from basicsr.utils import logger as basicsr_logger
 
     original = basicsr_logger.get_root_logger
+    files: dict[str, logging.FileHandler] = {}
 
     def get_root_logger(
         logger_name: str = 'basicsr', log_level: int = logging.INFO, log_file: str | None = None
@@ -291,10 +275,10 @@ def log_into_own_file() -> None:
         if log_file is None or rank != 0:
             return logger
         logger.setLevel(log_level)
-        for handler in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:
-            logger.removeHandler(handler)
-            handler.close()
-        file_handler = logging.FileHandler(log_file, 'w', encoding='utf-8')
+        if logger_name in files:
+            logger.removeHandler(files[logger_name])
+            files[logger_name].close()
+        file_handler = files[logger_name] = logging.FileHandler(log_file, 'w', encoding='utf-8')
         file_handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s: %(message)s'))
         logger.addHandler(file_handler)
         return logger
@@ -302,16 +286,51 @@ def log_into_own_file() -> None:
     _rebind('basicsr.utils.logger', 'get_root_logger', get_root_logger)
 
 
+def raise_prefetching_errors() -> None:
+    """Hand an error of the thread behind ``prefetch_mode: cpu`` on to the training, which waits for ever otherwise.
+
+    Can go when basicsr's ``PrefetchGenerator`` does.
+    """
+    from basicsr.data.prefetch_dataloader import PrefetchGenerator
+
+    original = PrefetchGenerator.__next__
+
+    def run(self: Any) -> None:
+        try:
+            for item in self.generator:
+                self.queue.put(item)
+        except Exception as error:
+            self.queue.put(_PrefetchingError(error))
+        self.queue.put(None)
+
+    def following(self: Any) -> Any:
+        item = original(self)
+        if isinstance(item, _PrefetchingError):
+            raise item.error
+        return item
+
+    PrefetchGenerator.run = run
+    PrefetchGenerator.__next__ = following
+
+
+class _PrefetchingError(NamedTuple):
+    error: Exception
+
+
 def apply() -> None:
     """Apply every repair that this stack needs; a second call does nothing."""
     global _applied
     if _applied:
         return
-    _applied = True
     define_torchvision_ops()
     restore_functional_tensor()
-    if importlib.import_module('basicsr').__version__ != '1.4.2':
-        return  # the rest is written against 1.4.2
+    if importlib.import_module('basicsr').__version__ == '1.4.2':
+        _repair_basicsr()
+    _applied = True
+
+
+def _repair_basicsr() -> None:
+    """Apply the repairs that are written against the code of basicsr 1.4.2."""
     share_lmdb_handles()
     size_lmdb_maps()
     refuse_broken_images()
@@ -321,3 +340,4 @@ def apply() -> None:
     read_options_safely()
     make_only_folders()
     log_into_own_file()
+    raise_prefetching_errors()

@@ -49,38 +49,72 @@ def problems_of(*where: str) -> Iterator[None]:
 class _OptionLoader(yaml.SafeLoader):
     """YAML without code, that refuses a key given twice and reads ``1e-4`` as a number."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        # Here and not where the mapping is constructed: a merge changes the nodes, and may repeat keys.
+        node = super().compose_mapping_node(anchor)
         seen = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag.endswith(':merge'):
-                continue  # merges may repeat keys, and the parent complains of keys that are lists
-            key = self.construct_object(key_node)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{key}' is given twice in one section", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+        for key, _ in node.value:
+            if (key.tag, str(key.value)) in seen and key.tag != 'tag:yaml.org,2002:merge':
+                problem = f"key '{key.value}' is given twice in one section"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add((key.tag, str(key.value)))
+        return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        # The last of a key counts. PyYAML keeps all, which merges of merges multiply.
+        last = {(key.tag, key.value): (key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)}
+        node.value = [pair for pair in node.value if not isinstance(pair[0], yaml.ScalarNode)] + list(last.values())
 
 
-# YAML 1.1 wants a point in a number with an exponent; nobody who writes lr: 2e-4 means a string.
+# YAML 1.1 wants a point and a sign in a number with an exponent; nobody who writes lr: 2e-4 means a string.
 _OptionLoader.add_implicit_resolver(
-    'tag:yaml.org,2002:float', re.compile(r'^[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$'), list('-+0123456789')
+    'tag:yaml.org,2002:float',
+    re.compile(r'^[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)[eE][-+]?[0-9]+$'),
+    list('-+.0123456789'),
 )
+
+_LARGEST = 100_000  # values in an option file; the shipped ones have about a hundred
+_DEEPEST = 50  # sections in sections
+
+
+def _without_aliases(value: Any) -> Any:
+    """Copy what YAML gave, with a copy of its own for each alias: sections are changed in place later.
+
+    Raises:
+        ValueError: Aliases of aliases, or one of its own section, make it too large.
+    """
+    left = _LARGEST
+
+    def copy(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth > _DEEPEST:
+            raise ValueError(f'more than {_LARGEST:,d} values, or {_DEEPEST} sections in sections, with all aliases')
+        if isinstance(value, dict):
+            return {key: copy(content, depth + 1) for key, content in value.items()}
+        if isinstance(value, list):
+            return [copy(content, depth + 1) for content in value]
+        return value
+
+    return copy(value, 0)
 
 
 def read_yaml(text: str) -> Any:
-    """Parse YAML as option files have it: safe tags only, no key twice, ``1e-4`` a number.
+    """Parse YAML as option files have it: safe tags only, no key twice, ``1e-4`` a number, each alias a copy.
 
     Raises:
         ValueError: It is not such YAML; one line with the place.
     """
     try:
-        return yaml.load(text, Loader=_OptionLoader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        return _without_aliases(yaml.load(text, Loader=_OptionLoader))
+    except RecursionError as error:
+        raise ValueError('nested too deeply') from error
+    except Exception as error:  # a tag that does not fit its value, such as !!bool maybe, ends in any type of error
         mark = getattr(error, 'problem_mark', None)
         place = f'line {mark.line + 1}: ' if mark is not None else ''
-        raise ValueError(f'{place}{getattr(error, "problem", None) or str(error) or "nested too deeply"}') from error
+        words = getattr(error, 'problem', None) or str(error) or type(error).__name__
+        raise ValueError(f'{place}{" ".join(words.split())}') from error
 
 
 def load_options(path: str | Path) -> Options:
@@ -90,10 +124,13 @@ def load_options(path: str | Path) -> Options:
         OptionError: There is no such file, or it is no YAML mapping.
     """
     try:
-        with problems_of(str(path)):
-            options = read_yaml(Path(path).read_text(encoding='utf-8'))
+        text = Path(path).read_text(encoding='utf-8')
     except OSError as error:
         raise OptionError([f'{path}: cannot read the option file ({error.strerror})']) from error
+    except ValueError as error:
+        raise OptionError([f'{path}: is no text in UTF-8 ({error})']) from error
+    with problems_of(str(path)):
+        options = read_yaml(text)
     if not isinstance(options, dict):
         raise OptionError([f'{path}: found {type(options).__name__}, expected sections such as name, datasets, train'])
     return options
@@ -111,9 +148,9 @@ def force(options: Options, entries: Iterable[str]) -> None:
     """
     for entry in entries:
         path, separator, value = entry.partition('=')
-        if not separator or not path.strip():
-            raise OptionError([f"--force_yml '{entry}': expected section:key=value"])
         *sections, key = (part.strip() for part in path.split(':'))
+        if not separator or not all((*sections, key)):
+            raise OptionError([f"--force_yml '{entry}': expected section:key=value"])
         place = options
         for section in sections:
             if not isinstance(place.get(section), dict):
@@ -140,8 +177,11 @@ def _set_up_processes(options: Options, launcher: str) -> None:
     from basicsr.utils.dist_util import get_dist_info, init_dist
 
     options['dist'] = launcher != 'none'
+    if launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise OptionError(['--launcher pytorch: RANK is not set, expected a start by torchrun'])
     if options['dist']:
-        init_dist(launcher, **(options.get('dist_params') or {}))
+        with problems_of(f'--launcher {launcher}'):
+            init_dist(launcher, **(options.get('dist_params') or {}))
     options['rank'], options['world_size'] = get_dist_info()
 
 
@@ -210,14 +250,17 @@ def resolve(args: argparse.Namespace, root_path: str, *, is_train: bool) -> Opti
     options['is_train'] = is_train
     options['root_path'] = root_path
     _set_up_debugging(options, args.debug)
+    available = torch.cuda.device_count()
     if options.get('num_gpu', 'auto') == 'auto':
-        options['num_gpu'] = torch.cuda.device_count()
+        options['num_gpu'] = available
+    if options['num_gpu'] > available:
+        raise OptionError([f'{args.opt}: num_gpu: found {options["num_gpu"]}, but there are {available}; try auto'])
     _set_up_datasets(options)
     _set_up_paths(options, root_path, is_train)
-    if not is_train:
-        options.setdefault('val', {})
-        options['val'].setdefault('save_img', False)
-        options['val'].setdefault('suffix', None)
+    if is_train:
+        options['logger'].setdefault('use_tb_logger', False)
+    else:
+        options['val'] = {'save_img': False, 'suffix': None, **(options.get('val') or {})}
     return options
 
 

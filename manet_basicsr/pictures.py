@@ -20,6 +20,7 @@ def kernel_tile(kernel: Tensor, size: int) -> Picture:
     """
     side = round(kernel.numel() ** 0.5)
     taps = kernel.detach().float().cpu().reshape(side, side).numpy()
+    taps = np.nan_to_num(taps, posinf=0)  # of a training that diverged; black
     grey = (taps * (255 / max(float(taps.max()), 1e-12))).clip(0, 255).astype(np.uint8)
     return cv2.resize(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO), (size, size), interpolation=cv2.INTER_NEAREST)
 
@@ -39,13 +40,13 @@ def kernels_over_image(image: Picture, field: Tensor, kernels_across: int = 12, 
     height, width = image.shape[:2]
     step = max(1, -(-max(height, width) // kernels_across))
     factor = tile / step
-    size = (round(width * factor), round(height * factor))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
     picture = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST) // 2
     inner = tile - 6
-    for row in range(step // 2, height, step):
-        for column in range(step // 2, width, step):
+    for row in range(min(step // 2, height // 2), height, step):
+        for column in range(min(step // 2, width // 2), width, step):
             kernel = field[:, min(row, field.shape[1] - 1), min(column, field.shape[2] - 1)]
-            top, left = round(row * factor) - inner // 2, round(column * factor) - inner // 2
+            top, left = (round((pixel + 0.5) * factor) - inner // 2 for pixel in (row, column))
             _paste(picture, kernel_tile(kernel, inner), top, left)
     return picture
 
@@ -75,9 +76,10 @@ def kernels_beside_image(
     enlarged = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
     panels = np.zeros((2 * (tile + 26) + 8, len(points) * (tile + 8), 3), np.uint8)
     for number, (row, column) in enumerate(points, start=1):
-        _label(enlarged, str(number), (column * factor + 6, row * factor + 6))
-        cv2.circle(enlarged, (column * factor, row * factor), 4, (0, 0, 0), -1, cv2.LINE_AA)
-        cv2.circle(enlarged, (column * factor, row * factor), 3, (255, 255, 255), -1, cv2.LINE_AA)
+        centre = (column * factor + factor // 2, row * factor + factor // 2)
+        _label(enlarged, str(number), (centre[0] + 6, centre[1] + 6))
+        cv2.circle(enlarged, centre, 4, (0, 0, 0), -1, cv2.LINE_AA)
+        cv2.circle(enlarged, centre, 3, (255, 255, 255), -1, cv2.LINE_AA)
         left = (number - 1) * (tile + 8) + 4
         for line, (name, field) in enumerate((('true', true), ('estimated', estimated))):
             kernel = field[:, min(row, field.shape[1] - 1), min(column, field.shape[2] - 1)]
@@ -102,7 +104,10 @@ def write_image(path: str | Path, picture: Picture) -> None:
     Raises:
         OSError: It could not be written.
     """
-    written, content = cv2.imencode(Path(path).suffix, picture)
+    try:
+        written, content = cv2.imencode(Path(path).suffix, picture)
+    except cv2.error as error:
+        raise OSError(f'cannot encode an image of shape {picture.shape} for {path}: {error.err}') from error
     if not written:
         raise OSError(f'cannot encode an image of shape {picture.shape} for {path}')
     Path(path).write_bytes(content.tobytes())

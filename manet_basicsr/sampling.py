@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, get_worker_info
 
 
 class SampleIndex(int):
@@ -118,21 +119,39 @@ class IterationSampler(Sampler[SampleIndex]):
         return (self.total_iter - self.start_iter) * self.batch_size
 
 
-class SeededDataset(Dataset[Any]):
-    """A dataset whose samples depend on their index's seed alone, also where it draws from Python's or numpy's state.
+@contextmanager
+def _global_states_kept() -> Iterator[None]:
+    """Leave the global generators of Python, numpy and torch (on the CPU) as they were."""
+    python, numpy, pytorch = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(pytorch)
 
-    Stock BasicSR datasets crop and flip with the global ``random``; this seeds both global generators before each
-    sample. Ours use none of them.
+
+class SeededDataset(Dataset[Any]):
+    """A dataset whose samples depend on their index's seed alone, also where it draws from a global generator.
+
+    Stock BasicSR datasets crop and flip with the global ``random``; this seeds the global generators of Python, numpy
+    and torch before each sample. In the process of the training itself they are afterwards as they were, so that a run
+    is the same with and without workers. Ours use none of them.
     """
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset = dataset
 
     def __getitem__(self, index: int) -> Any:
-        if isinstance(index, SampleIndex):
+        if not isinstance(index, SampleIndex):
+            return self.dataset[index]
+        # A worker draws for nothing but samples.
+        states: AbstractContextManager[None] = nullcontext() if get_worker_info() else _global_states_kept()
+        with states:
             random.seed(index.seed)
             np.random.seed(index.seed & 0xFFFFFFFF)
-        return self.dataset[index]
+            torch.default_generator.manual_seed(index.seed)
+            return self.dataset[index]
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]

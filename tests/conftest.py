@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 
 import manet_basicsr  # noqa: F401  (repairs the stack before anything imports basicsr)
+from manet_basicsr.data.lmdb_writer import write_lmdb
+
+# Small networks gain nothing from a second thread, and threads that outnumber the cores wait for each other.
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,3 +31,23 @@ def shared() -> Path:
 def generator() -> torch.Generator:
     """A seeded generator of its own for each test."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope='session')
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with real photographs, those that scikit-image ships, cut to 200x200 px."""
+    import skimage.data
+
+    folder = tmp_path_factory.mktemp('photos')
+    for name in ('astronaut', 'chelsea', 'coffee', 'rocket'):
+        image = getattr(skimage.data, name)()[40:240, 60:260]
+        cv2.imwrite(str(folder / f'{name}.png'), image[..., ::-1])
+    return folder
+
+
+@pytest.fixture(scope='session')
+def photos_lmdb(photos: Path) -> Path:
+    """The photographs as an LMDB."""
+    path = photos.parent / f'{photos.name}.lmdb'
+    write_lmdb(photos, path)
+    return path

@@ -45,6 +45,16 @@ def _to_rgb(image: np.ndarray, path: str, warn_of_alpha: Callable[[str], None]) 
     return image[..., 2::-1]
 
 
+def decoding_flags(content: bytes | memoryview) -> int:
+    """Give OpenCV's flags to decode an image file's bytes to all they hold, depth, alpha and orientation.
+
+    OpenCV turns an image as its EXIF data say (as BasicSR has it), but not with IMREAD_UNCHANGED, which alone keeps
+    alpha; JPEG has none.
+    """
+    is_jpeg = bytes(content[:2]) == b'\xff\xd8'
+    return cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if is_jpeg else cv2.IMREAD_UNCHANGED
+
+
 def decode_image(
     content: bytes | memoryview, path: str, warn_of_alpha: Callable[[str], None] = lambda path: None
 ) -> np.ndarray:
@@ -71,7 +81,7 @@ def decode_image(
         return image
     if len(content):
         try:
-            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), decoding_flags(content))
         except cv2.error as error:
             raise BadSampleError(f'{path}: {error.err or error}') from error
     if image is None:
@@ -118,21 +128,27 @@ class ImageFolder:
             listed = [name for name in listed if not name.startswith('.')]
         if not listed:
             raise ValueError(f'{root} holds no images ({", ".join(IMAGE_SUFFIXES)})')
-        self._files = {os.path.splitext(name)[0]: name for name in listed}
-        if len(self._files) < len(listed):
-            doubled = next(name for name in listed if name not in self._files.values())
-            raise ValueError(f'{root} holds two images named {os.path.splitext(doubled)[0]}')
-        self.names = list(self._files)
+        self.names = [os.path.splitext(file)[0] for file in listed]
+        self._files: dict[str, str] = {}
+        for name, file in zip(self.names, listed, strict=True):
+            if self._files.setdefault(name, file) != file:
+                raise ValueError(f'{root} holds two images named {name}: {self._files[name]} and {file}; rename one')
         self.warn_of_alpha = AlphaWarning()
 
     def path(self, name: str) -> str:
-        """Give the file of an image."""
+        """Give the file of an image, which is also what messages call it (``describe``)."""
         return os.path.join(self.root, self._files[name])
+
+    describe = path
 
     def read(self, name: str, crop: Callable[[np.ndarray], np.ndarray] = keep_all) -> np.ndarray:
         """Read an image as ``(H, W, 3)`` RGB, uint8 or uint16, cut by ``crop``."""
         path = self.path(name)
-        return crop(decode_image(Path(path).read_bytes(), path, self.warn_of_alpha))
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise BadSampleError(f'{path}: {error.strerror}') from error
+        return crop(decode_image(content, path, self.warn_of_alpha))
 
 
 class ImageLmdb:
@@ -145,15 +161,20 @@ class ImageLmdb:
 
     Raises:
         FileNotFoundError: There is no such database, or no meta information in it.
-        ValueError: It holds no images.
+        ValueError: It is damaged, holds no images, or not one that the file names.
     """
 
     def __init__(self, root: str, meta_info_file: str | None = None, readahead: bool = False) -> None:
         self.root = root
         self.readahead = readahead
-        open_environment(root, readahead=readahead)
+        environment = open_environment(root, readahead=readahead)
         names = read_meta_info(meta_info_file or os.path.join(root, 'meta_info.txt'))
         self.names = [name.split('.')[0] for name in names]
+        if meta_info_file is not None:
+            with environment.begin(buffers=True) as transaction:
+                missing = [name for name in self.names if transaction.get(name.encode()) is None]
+            if missing:
+                raise ValueError(f"no key '{missing[0]}' in {root}, though {meta_info_file} lists it")
         if not self.names:
             raise ValueError(f'{meta_info_file or root} lists no images')
         self.warn_of_alpha = AlphaWarning()
@@ -162,14 +183,18 @@ class ImageLmdb:
         """Give the key of an image, which is what BasicSR's datasets call its path."""
         return name
 
+    def describe(self, name: str) -> str:
+        """Say in messages which image it is."""
+        return f'{self.root}: {name}'
+
     def read(self, name: str, crop: Callable[[np.ndarray], np.ndarray] = keep_all) -> np.ndarray:
-        """Read an image as ``(H, W, 3)`` RGB, uint8 or uint16, cut by ``crop``; of a raw value only the cut is copied."""
+        """Read an image as ``(H, W, 3)`` RGB, uint8 or uint16, cut by ``crop``; of a raw value only that is copied."""
         environment = open_environment(self.root, readahead=self.readahead)
         with environment.begin(buffers=True) as transaction:
             value = transaction.get(name.encode())
             if value is None:
                 raise BadSampleError(f"no key '{name}' in {self.root}, though its meta_info.txt lists it")
-            return crop(decode_image(value, f'{self.root}: {name}', self.warn_of_alpha)).copy()
+            return crop(decode_image(value, self.describe(name), self.warn_of_alpha)).copy()
 
 
 def read_meta_info(path: str) -> list[str]:
@@ -186,7 +211,11 @@ def read_meta_info(path: str) -> list[str]:
 
 
 def open_images(
-    root: str, meta_info_file: str | None = None, *, lmdb: bool | None = None, readahead: bool = False
+    root: str | os.PathLike[str],
+    meta_info_file: str | None = None,
+    *,
+    lmdb: bool | None = None,
+    readahead: bool = False,
 ) -> ImageFolder | ImageLmdb:
     """Open a folder or an LMDB of images.
 
@@ -196,6 +225,7 @@ def open_images(
         lmdb: What ``io_backend`` says it is; ``None`` to go by the name.
         readahead: For an LMDB, as in ``lmdb.open``.
     """
+    root = os.fspath(root)
     named_lmdb = root.rstrip('/').endswith('.lmdb')
     if lmdb and not named_lmdb:
         raise ValueError(f"io_backend type is lmdb, but {root} does not end in '.lmdb'")

@@ -1,9 +1,9 @@
 """Packing a folder of images into an LMDB in BasicSR's layout.
 
 ``data.mdb`` holds one encoded image a key, ``meta_info.txt`` one line an image: ``KEY.png (height,width,channels) 1``,
-the last number being the level of the PNG compression, 0 for raw values. The key is the image's name without extension. BasicSR cuts
-a line at its first dot and looks keys up as ASCII, so names with other dots, spaces or other than ASCII letters would
-be written and never found: they are refused.
+the last number being the level of the PNG compression, 0 for raw values. The key is the image's name without extension.
+BasicSR cuts a line at its first dot and looks keys up as ASCII, so names with other dots, spaces or other than ASCII
+letters would be written and never found: they are refused.
 """
 
 from __future__ import annotations

@@ -5,18 +5,21 @@ A JSON file beside the LR images::
     {"format": "manet_basicsr kernels 1", "scale": 4, "kernel_size": 21, "alignment": "centered",
      "images": {"baby_k0": {"gt": "baby", "kernels": [[[1.0, 1.0, 0.0]]]}, ...}}
 
-``kernels`` has a row for each row of 40x40 HR px blocks and in it ``[variance 1, variance 2, angle]`` for each block, or
-a single kernel for the whole image. Variances are in HR px^2, angles in radians.
+``kernels`` has a row for each row of 40x40 HR px blocks and in it ``[variance 1, variance 2, angle]`` for each block,
+or a single kernel for the whole image. Variances are in HR px^2, angles in radians.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from manet_basicsr.degradation.fields import block_field
+from manet_basicsr.degradation.kernels import check_kernel_grid
 from manet_basicsr.files import atomic_path
 
 FORMAT = 'manet_basicsr kernels 1'
@@ -39,14 +42,31 @@ class Manifest:
     alignment: str
     images: dict[str, ManifestEntry]
 
+    def field(self, name: str, height: int, width: int) -> torch.Tensor:
+        """Make the kernel field ``(1, k*k, h, w)`` or ``(1, k*k, 1, 1)`` of an LR image.
+
+        Args:
+            name: The LR image.
+            height: Height of its HR image in px.
+            width: Width of its HR image in px.
+
+        Raises:
+            ValueError: If the entry's kernels do not cover the image.
+        """
+        return block_field(self.images[name].kernels, height, width, self.scale, self.kernel_size, self.alignment)
+
 
 def write_manifest(manifest: Manifest, path: str | Path) -> None:
     """Write a manifest."""
-    images = {name: {'gt': entry.gt, 'kernels': entry.kernels.tolist()} for name, entry in manifest.images.items()}
     header = {'format': FORMAT, 'scale': manifest.scale, 'kernel_size': manifest.kernel_size}
-    content = {**header, 'alignment': manifest.alignment, 'images': images}
+    # A line an image: with an indent, each number would have its own.
+    lines = [
+        f'{json.dumps(name)}: {json.dumps({"gt": entry.gt, "kernels": entry.kernels.tolist()})}'
+        for name, entry in manifest.images.items()
+    ]
+    begin = json.dumps({**header, 'alignment': manifest.alignment}).removesuffix('}')
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+        temporary.write_text(f'{begin}, "images": {{\n' + ',\n'.join(lines) + '\n}}\n', encoding='utf-8')
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -72,7 +92,14 @@ def read_manifest(path: str | Path) -> Manifest:
         manifest = Manifest(int(content['scale']), int(content['kernel_size']), str(content['alignment']), images)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f'{path} is not a whole manifest of kernels: {error!r}') from error
+    try:
+        check_kernel_grid(manifest.kernel_size, manifest.scale, manifest.alignment)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
     for name, entry in images.items():
-        if entry.kernels.ndim != 3 or entry.kernels.shape[2] != 3:
-            raise ValueError(f"{path}: '{name}' has kernels of shape {tuple(entry.kernels.shape)}, expected (rows, columns, 3)")
+        shape = tuple(entry.kernels.shape)
+        if len(shape) != 3 or shape[2] != 3 or 0 in shape:
+            raise ValueError(f"{path}: '{name}' has kernels of shape {shape}, expected (rows, columns, 3)")
+        if not (entry.kernels.abs() < math.inf).all() or not (entry.kernels[..., :2] > 0).all():
+            raise ValueError(f"{path}: '{name}' has variances that are not positive, or an angle that is no number")
     return manifest

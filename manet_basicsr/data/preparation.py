@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from manet_basicsr.data.images import IMAGE_SUFFIXES
+from manet_basicsr.data.images import IMAGE_SUFFIXES, decoding_flags
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')
@@ -54,7 +54,7 @@ def find_images(folder: Path, *, recursive: bool = False) -> list[Path]:
         and not any(part.startswith('.') for part in path.relative_to(folder).parts)
     )
     if not images:
-        hint = '' if recursive else '; subfolders are not searched without --recursive'
+        hint = '' if recursive else '; subfolders were not searched'
         raise ConflictError(f'input folder {folder} has no {", ".join(IMAGE_SUFFIXES)} file{hint}')
     return images
 
@@ -98,7 +98,7 @@ def read_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
 def decode(content: bytes) -> Any:
     """Return the image that a file's bytes hold, as OpenCV has it, or None where they do not hold a whole one."""
     try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        return cv2.imdecode(np.frombuffer(content, np.uint8), decoding_flags(content))
     except cv2.error:  # an empty file, or more pixels than OpenCV accepts
         return None
 

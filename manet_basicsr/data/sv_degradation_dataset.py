@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +12,10 @@ import torch
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils.data import Dataset
 
-from manet_basicsr.data.images import BadSampleError, image_to_tensor, keep_all, open_images
-from manet_basicsr.data.manifest import Manifest, read_manifest
-from manet_basicsr.degradation.fields import FixedField, block_field, invariant_protocol_parameters
+from manet_basicsr.data.images import BadSampleError, image_to_tensor, open_images
+from manet_basicsr.data.manifest import read_manifest
+from manet_basicsr.degradation.fields import FixedField, invariant_protocol_parameters
+from manet_basicsr.degradation.kernels import check_kernel_grid
 from manet_basicsr.degradation.pipeline import Degradation
 from manet_basicsr.sampling import sample_generator
 
@@ -50,10 +52,10 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
 
     What a sample is made of follows from the keys given:
 
-    - ``dataroot_gt`` and ``degradation``: HR images are degraded as drawn. In training, crops of ``gt_size``, flipped and
-      turned before the kernel is drawn; otherwise whole images, with draws that depend on the index alone.
-    - ``dataroot_gt``, ``dataroot_lq`` and ``kernels`` (a manifest of make_testset.py): LR files with their true kernels;
-      without ``kernels``, pairs of the same name.
+    - ``dataroot_gt`` and ``degradation``: HR images are degraded as drawn. In training, crops of ``gt_size``, flipped
+      and turned before the kernel is drawn; otherwise whole images, with draws that depend on the index alone.
+    - ``dataroot_gt``, ``dataroot_lq`` and ``kernels`` (a manifest of make_testset.py): LR files with their true
+      kernels; without ``kernels``, pairs of the same name.
     - ``dataroot_lq``: real LR images.
 
     A sample has ``lq`` (3, h, w) and, where they are known, ``gt`` (3, H, W) and ``kernel`` (k*k, 1, 1) or (k*k, h, w);
@@ -61,8 +63,8 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
 
     Args:
         opt: BasicSR's keys of a dataset (``phase``, ``scale``, ``dataroot_gt``, ``dataroot_lq``, ``io_backend``,
-            ``meta_info_file``, ``gt_size``, ``use_hflip``, ``use_rot``), ``degradation`` and ``kernels``. A dataroot that
-            ends in ``.lmdb`` is an LMDB.
+            ``meta_info_file``, ``gt_size``, ``use_hflip``, ``use_rot``), ``degradation`` and ``kernels``. A dataroot
+            that ends in ``.lmdb`` is an LMDB.
 
     Raises:
         ValueError: The keys do not fit together, or one has a wrong value.
@@ -82,13 +84,13 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
         backend = opt.get('io_backend') or {}
         as_lmdb = {'lmdb': backend.get('type') == 'lmdb', 'readahead': backend.get('readahead', False)}
         gt_root, lq_root = opt.get('dataroot_gt'), opt.get('dataroot_lq')
-        listed = opt.get('meta_info_file')
-        self.gt_images = open_images(gt_root, None if lq_root else listed, **as_lmdb) if gt_root else None
-        self.lq_images = open_images(lq_root, listed, **as_lmdb) if lq_root else None
+        #: The images that are counted: LR images, or HR images to degrade.
+        self.images = open_images(lq_root or opt['dataroot_gt'], opt.get('meta_info_file'), **as_lmdb)
+        #: The HR images of LR images, where they are known.
+        self.gt_images = open_images(gt_root, **as_lmdb) if lq_root and gt_root else None
         self.manifest = read_manifest(opt['kernels']) if opt.get('kernels') else None
-        self.degradations = _build_degradations(opt['degradation'], self.scale) if opt.get('degradation') else []
-        if self.lq_images is not None:
-            self._check_pairs()
+        self.degradations = [] if lq_root else _build_degradations(opt['degradation'], self.scale)
+        self._check_pairs()
 
     @staticmethod
     def check(opt: Mapping[str, Any]) -> None:
@@ -102,6 +104,12 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
             raise ValueError(f'phase: found {phase!r}, expected one of {", ".join(PHASES)}')
         if not isinstance(scale, int) or isinstance(scale, bool) or scale < 1:
             raise ValueError(f'scale: found {scale!r}, expected a whole number of at least 1')
+        for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file', 'kernels'):
+            if opt.get(key) is not None and not isinstance(opt[key], (str, os.PathLike)):
+                raise ValueError(f'{key}: found {opt[key]!r}, expected one path')
+        backend = opt.get('io_backend')
+        if backend is not None and (not isinstance(backend, Mapping) or backend.get('type') not in ('disk', 'lmdb')):
+            raise ValueError(f'io_backend: found {backend!r}, expected {{type: disk}} or {{type: lmdb}}')
         gt_root, lq_root = opt.get('dataroot_gt'), opt.get('dataroot_lq')
         if not gt_root and not lq_root:
             raise ValueError('dataroot_gt: missing; expected dataroot_gt, dataroot_lq or both')
@@ -110,7 +118,11 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
                 raise ValueError('degradation: given beside dataroot_lq, whose images are already degraded; remove one')
             if not isinstance(opt['degradation'], Mapping):
                 raise ValueError(f'degradation: found {opt["degradation"]!r}, expected a section')
-            _build_degradations(opt['degradation'], scale)
+            degradation = _build_degradations(opt['degradation'], scale)[0]
+            try:
+                check_kernel_grid(degradation.kernel_size, scale, degradation.alignment)
+            except ValueError as error:
+                raise ValueError(f'degradation.{error}') from error
         elif not lq_root:
             raise ValueError('degradation: missing; dataroot_gt alone needs it')
         if opt.get('kernels') and not (gt_root and lq_root):
@@ -123,79 +135,101 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
         if self.manifest is not None:
             if self.manifest.scale != self.scale:
                 raise ValueError(f'{self.opt["kernels"]} is for scale {self.manifest.scale}, found scale: {self.scale}')
-            for name in self.lq_images.names:
+            for name in self.images.names:
                 if name not in self.manifest.images:
-                    raise ValueError(f"{self.lq_images.path(name)}: '{name}' is not in {self.opt['kernels']}")
+                    raise ValueError(f"{self.images.describe(name)}: '{name}' is not in {self.opt['kernels']}")
         if self.gt_images is not None:
             known = set(self.gt_images.names)
-            for name in self.lq_images.names:
-                if self._gt_name(name) not in known:
-                    raise ValueError(f"{self.lq_images.path(name)}: no image '{self._gt_name(name)}' in dataroot_gt")
+            for name in self.images.names:
+                gt_name = self._gt_name_of_lq(name)
+                if gt_name not in known:
+                    raise ValueError(f"{self.images.describe(name)}: no image '{gt_name}' in {self.gt_images.root}")
 
-    def _gt_name(self, lq_name: str) -> str:
+    def _gt_name_of_lq(self, lq_name: str) -> str:
         return self.manifest.images[lq_name].gt if self.manifest is not None else lq_name
 
     def __len__(self) -> int:
-        if self.lq_images is not None:
-            return len(self.lq_images.names)
-        return len(self.gt_images.names) * len(self.degradations)
+        return len(self.images.names) * max(1, len(self.degradations))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        if index >= len(self):
+        if not 0 <= index < len(self):
             raise IndexError(f'sample {index} of {len(self)}')
-        if self.lq_images is not None:
-            return self._read_sample(self.lq_images.names[index])
-        return self._degrade_sample(index)
+        if not self.degradations:
+            return self._read_sample(self.images.names[index])
+        if self.is_train:
+            return self.degrade_sample(index, sample_generator(index, random_without_seed=True))[0]
+        return self.degrade_sample(index, sample_generator(int(index)))[0]
 
     def _read_sample(self, name: str) -> dict[str, Any]:
         """Read an LR image, and its HR image and kernels where they are known."""
-        lq = image_to_tensor(self.lq_images.read(name))
-        sample: dict[str, Any] = {'lq': lq, 'lq_path': self.lq_images.path(name)}
+        lq = image_to_tensor(self.images.read(name))
+        sample: dict[str, Any] = {'lq': lq, 'lq_path': self.images.path(name)}
         if self.gt_images is None:
             return sample
         height, width = (side * self.scale for side in lq.shape[1:])
-        gt_path = self.gt_images.path(self._gt_name(name))
-        gt = image_to_tensor(self.gt_images.read(self._gt_name(name)))
+        gt_name = self._gt_name_of_lq(name)
+        gt = image_to_tensor(self.gt_images.read(gt_name))
         if gt.shape[1] // self.scale != lq.shape[1] or gt.shape[2] // self.scale != lq.shape[2]:
             raise BadSampleError(
-                f'{sample["lq_path"]} has {lq.shape[1]}x{lq.shape[2]} px, {gt_path} {gt.shape[1]}x{gt.shape[2]}: '
-                f'expected the scale {self.scale}'
+                f'{self.images.describe(name)} has {lq.shape[2]}x{lq.shape[1]} px, '
+                f'{self.gt_images.describe(gt_name)} {gt.shape[2]}x{gt.shape[1]}: expected the scale {self.scale}'
             )
-        sample.update(gt=gt[:, :height, :width], gt_path=gt_path)
+        sample.update(gt=gt[:, :height, :width], gt_path=self.gt_images.path(gt_name))
         if self.manifest is not None:
-            kernels = self.manifest.images[name].kernels
-            sizes = (height, width, self.scale, self.manifest.kernel_size, self.manifest.alignment)
-            sample['kernel'] = block_field(kernels, *sizes)[0]
+            try:
+                sample['kernel'] = self.manifest.field(name, height, width)[0]
+            except ValueError as error:
+                raise BadSampleError(f"{self.opt['kernels']}, '{name}': {error}") from error
         return sample
 
-    def _degrade_sample(self, index: int) -> dict[str, Any]:
-        """Read an HR image and degrade it."""
-        generator = sample_generator(index if self.is_train else int(index), random_without_seed=self.is_train)
-        number, variant = divmod(int(index), len(self.degradations))
-        name, degradation = self.gt_images.names[number], self.degradations[variant]
-        path = self.gt_images.path(name)
-        if self.is_train:
-            gt = image_to_tensor(self.gt_images.read(name, lambda image: self._crop(image, path, generator)))
-        else:
-            gt = image_to_tensor(self.gt_images.read(name, keep_all))
-            height, width = (side // self.scale * self.scale for side in gt.shape[1:])
-            if min(height, width) == 0:
-                raise BadSampleError(f'{path}: {gt.shape[2]}x{gt.shape[1]} px is smaller than the scale {self.scale}')
-            gt = gt[:, :height, :width].contiguous()
-        field = degradation.draw_field(gt.shape[1], gt.shape[2], self.scale, generator)
-        lq = degradation.degrade(gt, field, self.scale, generator)
-        lq_path = path
-        if len(self.degradations) > 1:
-            stem, dot, suffix = path.rpartition('.')
-            lq_path = f'{stem or path}_k{variant}{dot}{suffix}' if dot else f'{path}_k{variant}'
-        return {'gt': gt, 'lq': lq, 'kernel': field[0], 'gt_path': path, 'lq_path': lq_path}
+    def gt_name(self, index: int) -> str:
+        """Give the name of the HR image that a sample is degraded from."""
+        return self.images.names[int(index) // len(self.degradations)]
 
-    def _crop(self, image: np.ndarray, path: str, generator: torch.Generator) -> np.ndarray:
+    def lq_suffix(self, index: int) -> str:
+        """Give what the name of a degraded sample has behind that of its HR image: ``_k0`` .. ``_k8``, or nothing."""
+        return f'_k{int(index) % len(self.degradations)}' if len(self.degradations) > 1 else ''
+
+    def degrade_sample(self, index: int, generator: torch.Generator) -> tuple[dict[str, Any], torch.Tensor]:
+        """Read an HR image and degrade it.
+
+        Args:
+            index: Of the sample.
+            generator: Draws crop, kernels, noise and quality.
+
+        Returns:
+            The sample, and the parameters ``(rows, cols, 3)`` that its field was made of.
+
+        Raises:
+            BadSampleError: The image is damaged or too small.
+        """
+        degradation = self.degradations[int(index) % len(self.degradations)]
+        path = self.images.path(self.gt_name(index))
+        gt = self._read_gt(self.gt_name(index), generator)
+        parameters = degradation.draw_parameters(gt.shape[1], gt.shape[2], self.scale, generator)
+        field = degradation.make_field(parameters, gt.shape[1], gt.shape[2], self.scale)
+        lq = degradation.degrade(gt, field, self.scale, generator)
+        stem, suffix = os.path.splitext(path)
+        lq_path = f'{stem}{self.lq_suffix(index)}{suffix}'
+        return {'gt': gt, 'lq': lq, 'kernel': field[0], 'gt_path': path, 'lq_path': lq_path}, parameters
+
+    def _read_gt(self, name: str, generator: torch.Generator) -> torch.Tensor:
+        """Read an HR image: in training a random crop of it, otherwise the whole, cut to a multiple of the scale."""
+        if self.is_train:
+            return image_to_tensor(self.images.read(name, lambda image: self._crop(image, name, generator)))
+        gt = image_to_tensor(self.images.read(name))
+        height, width = (side // self.scale * self.scale for side in gt.shape[1:])
+        if min(height, width) == 0:
+            found = f'{gt.shape[2]}x{gt.shape[1]} px'
+            raise BadSampleError(f'{self.images.describe(name)}: {found} is smaller than the scale {self.scale}')
+        return gt[:, :height, :width].contiguous()
+
+    def _crop(self, image: np.ndarray, name: str, generator: torch.Generator) -> np.ndarray:
         """Cut a random square of ``gt_size`` px, flipped and turned as the options allow."""
         size = self.opt['gt_size']
         height, width = image.shape[:2]
         if min(height, width) < size:
-            raise BadSampleError(f'{path}: {width}x{height} px is smaller than gt_size {size}')
+            raise BadSampleError(f'{self.images.describe(name)}: {width}x{height} px is smaller than gt_size {size}')
         draw = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
         top, left = int(draw[0] * (height - size + 1)), int(draw[1] * (width - size + 1))
         crop = image[top : top + size, left : left + size]
@@ -215,4 +249,5 @@ def _check_training(opt: Mapping[str, Any], scale: int) -> None:
     if not isinstance(size, int) or size < 1 or size % scale:
         raise ValueError(f'gt_size: found {size!r}, expected HR px, a multiple of the scale {scale}')
     if _is_invariant_protocol(opt['degradation']):
-        raise ValueError('degradation.field: protocol kind 0 is for tests; train on {type: invariant, variance: [0.7, 10]}')
+        instead = '{type: invariant, variance: [0.7, 10]}'
+        raise ValueError(f'degradation.field: protocol kind 0 is for tests, expected for training such as {instead}')

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from manet_basicsr.degradation.blur import blur_downsample
 from manet_basicsr.degradation.corruption import add_gaussian_noise, jpeg_compress, quantize
-from manet_basicsr.degradation.fields import Field, build_field
+from manet_basicsr.degradation.fields import Field, block_field, build_field
 from manet_basicsr.degradation.kernels import ALIGNMENTS, unknown_name
 
 
@@ -46,13 +46,17 @@ class Degradation:
     jpeg: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.kernel_size, int) or self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            raise ValueError(f'kernel_size: found {self.kernel_size!r}, expected an odd number of taps')
+        size = self.kernel_size
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1 or size % 2 == 0:
+            raise ValueError(f'kernel_size: found {size!r}, expected an odd number of taps')
         if self.alignment not in ALIGNMENTS:
             raise ValueError(unknown_name('alignment', self.alignment, ALIGNMENTS))
         object.__setattr__(self, 'noise', _range('noise', self.noise, 0, 255))
         if self.jpeg is not None:
-            object.__setattr__(self, 'jpeg', _range('jpeg', self.jpeg, 1, 100))
+            qualities = _range('jpeg', self.jpeg, 1, 100)
+            if not all(quality.is_integer() for quality in qualities):
+                raise ValueError(f'jpeg: found {self.jpeg!r}, expected whole numbers')
+            object.__setattr__(self, 'jpeg', qualities)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Degradation:
@@ -67,23 +71,22 @@ class Degradation:
             if key not in known:
                 raise ValueError(unknown_name('degradation key', key, known))
         if 'field' not in options:
-            raise ValueError('degradation.field: missing, expected a section such as {type: invariant, variance: [0.7, 10]}')
+            example = '{type: invariant, variance: [0.7, 10]}'
+            raise ValueError(f'degradation.field: missing, expected a section such as {example}')
         field = build_field(options['field'])
         try:
             return cls(**{**options, 'field': field})
         except ValueError as error:
             raise ValueError(f'degradation.{error}') from error
 
-    def draw_field(self, height: int, width: int, scale: int, generator: torch.Generator) -> Tensor:
-        """Draw the kernel field ``(1, k*k, h, w)`` or ``(1, k*k, 1, 1)`` of an image of ``height x width`` HR px."""
-        return self.field.draw(
-            height,
-            width,
-            scale=scale,
-            kernel_size=self.kernel_size,
-            alignment=self.alignment,
-            generator=generator,
-        )
+    def draw_parameters(self, height: int, width: int, scale: int, generator: torch.Generator) -> Tensor:
+        """Draw the parameters ``(rows, cols, 3)`` of the kernel field of an image of ``height x width`` HR px."""
+        return self.field.parameters(height, width, scale=scale, generator=generator)
+
+    def make_field(self, parameters: Tensor, height: int, width: int, scale: int) -> Tensor:
+        """Make the kernel field ``(1, k*k, h, w)`` or ``(1, k*k, 1, 1)`` of which the parameters were drawn."""
+        block = self.field.block(scale)
+        return block_field(parameters, height, width, scale, self.kernel_size, self.alignment, block)
 
     def degrade(self, hr: Tensor, field: Tensor, scale: int, generator: torch.Generator) -> Tensor:
         """Degrade an image with a given field.

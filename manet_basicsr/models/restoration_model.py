@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from manet_basicsr.weights import load_pretrained
+
 Batch = dict[str, Any]
 
 # What an exact match, whose PSNR is infinite, counts as in an average.
@@ -62,6 +64,20 @@ class RestorationModel(SRModel):
             net.compile()  # in place: torch.compile(net) would change the saved keys
         return super().model_to_device(net)
 
+    def print_network(self, net: nn.Module) -> None:
+        """Log a network's name and size; its layers are in the code."""
+        network = self.get_bare_model(net)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        get_root_logger().info(f'Network: {type(network).__name__}, with parameters: {parameters:,d}')
+
+    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params') -> None:
+        """Load a file of weights, as BasicSR does; what does not fit is one line that names the file."""
+        if not strict:
+            super().load_network(net, load_path, strict, param_key)
+            return
+        load_pretrained(self.get_bare_model(net), load_path, param_key)
+        get_root_logger().info(f'Loaded {load_path}, param key: {param_key}.')
+
     def init_training_settings(self) -> None:
         """Set up losses, EMA, optimizer, schedulers and precision."""
         train_opt = self.opt['train']
@@ -81,6 +97,16 @@ class RestorationModel(SRModel):
             self._build_ema()
         self.setup_optimizers()
         self.setup_schedulers()
+
+    def setup_optimizers(self) -> None:
+        """Set up the optimizer of ``train.optim_g`` for the parameters that are not frozen."""
+        options = dict(self.opt['train']['optim_g'])
+        trained = [parameter for parameter in self.net_g.parameters() if parameter.requires_grad]
+        frozen = sum(parameter.numel() for parameter in self.net_g.parameters() if not parameter.requires_grad)
+        if frozen:
+            get_root_logger().info(f'{frozen:,d} frozen parameters will not be optimized.')
+        self.optimizer_g = self.get_optimizer(options.pop('type'), trained, **options)
+        self.optimizers.append(self.optimizer_g)
 
     def _build_ema(self) -> None:
         self.net_g_ema = build_network(self.opt['network_g']).to(self.device)
@@ -252,10 +278,9 @@ class RestorationModel(SRModel):
     def _log_scores(
         self, scores: list[dict[str, float]], metrics: dict[str, Any], dataset_name: str, current_iter: Any, tb: Any
     ) -> None:
-        if not metrics:
-            return
-        self._initialize_best_metric_results(dataset_name)
         self.metric_results = {}
+        if metrics and self.opt['is_train']:
+            self._initialize_best_metric_results(dataset_name)
         for name in metrics:
             values = [EXACT_MATCH_DB if math.isinf(score[name]) else score[name] for score in scores if name in score]
             if len(values) < len(scores):
@@ -265,7 +290,8 @@ class RestorationModel(SRModel):
                 )
             if values:
                 self.metric_results[name] = sum(values) / len(values)
-                self._update_best_metric_result(dataset_name, name, self.metric_results[name], current_iter)
+                if self.opt['is_train']:
+                    self._update_best_metric_result(dataset_name, name, self.metric_results[name], current_iter)
         if self.metric_results and self.opt['rank'] == 0:
             self._log_validation_metric_values(current_iter, dataset_name, tb)
 

@@ -1,0 +1,113 @@
+"""Make the protocol's test sets on disk: LR images, and a manifest of the true kernel behind each of their pixels.
+
+    python scripts/make_testset.py HR_IMAGES OUTPUT --scale 2 3 4 --sets invariant type1 type5
+
+HR_IMAGES is a folder or an LMDB. The sets are OUTPUT/x4/invariant/NAME_k0.png .. NAME_k8.png, OUTPUT/x4/type1/NAME.png
+and so on, each with its kernels.json; what differs from the plain protocol is in their names (type1_noise15_jpeg70).
+They are what SVDegradationDataset makes on the fly of {type: protocol, kind: N}, N = 0 (invariant) to 6.
+To test on a set, in an option file:
+
+    datasets:
+      test:
+        name: Set5_x4
+        type: SVDegradationDataset
+        dataroot_gt: HR_IMAGES
+        dataroot_lq: OUTPUT/x4/invariant
+        kernels: OUTPUT/x4/invariant/kernels.json
+
+All sets appear when they are whole, or none does. Exit codes: 0 done; 1 an image is damaged or too small; 2 nothing was
+done, the message says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import manet_basicsr  # noqa: F401  (repairs the stack before anything imports basicsr)
+from manet_basicsr.data.images import BadSampleError
+from manet_basicsr.data.testset import KINDS, Corruption, write_testsets
+from manet_basicsr.degradation import ALIGNMENTS
+
+
+def show_progress(names: Iterator[Any], total: int) -> Iterator[Any]:
+    """Draw a progress bar."""
+    yield from tqdm(names, total=total, unit='image')
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument('images', type=Path, metavar='HR_IMAGES', help='folder, or LMDB if its name ends in .lmdb')
+    parser.add_argument('output', type=Path, metavar='OUTPUT')
+    parser.add_argument('--scale', type=int, nargs='+', default=[4], metavar='S', help='default 4')
+    parser.add_argument(
+        '--sets', nargs='+', choices=list(KINDS), default=list(KINDS)[:6], metavar='SET',
+        help=f'some of {", ".join(KINDS)}; default: all but type6',
+    )  # fmt: skip
+    parser.add_argument(
+        '--alignment', choices=ALIGNMENTS, default='centered', help='published: the grid of the released weights'
+    )
+    parser.add_argument('--kernel-size', type=int, default=21, metavar='TAPS', help='default 21')
+    parser.add_argument(
+        '--noise', type=float, nargs='+', default=[0], metavar='SIGMA',
+        help="on the 0..255 scale, or the smallest and largest; the paper's noisy test: 15",
+    )  # fmt: skip
+    parser.add_argument(
+        '--jpeg', type=int, nargs='+', metavar='QUALITY',
+        help="or the smallest and largest; the paper's compressed tests: 70 or 50",
+    )  # fmt: skip
+    parser.add_argument(
+        '--seed', type=int, metavar='N', help='of type5, noise and JPEG; default: what a test draws on the fly'
+    )
+    parser.add_argument('--force', action='store_true', help='replace existing sets')
+    return parser
+
+
+def _range(option: str, numbers: list[Any]) -> tuple[Any, Any]:
+    """Give the range that one or two numbers of an option stand for."""
+    if len(numbers) > 2:
+        raise ValueError(f'{option}: found {len(numbers)} numbers, expected one, or the smallest and largest')
+    return numbers[0], numbers[-1]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        corruption = Corruption(
+            alignment=options.alignment,
+            kernel_size=options.kernel_size,
+            noise=_range('--noise', options.noise),
+            jpeg=_range('--jpeg', options.jpeg) if options.jpeg else None,
+            seed=options.seed,
+        )
+        folders = write_testsets(
+            options.images,
+            options.output,
+            scales=options.scale,
+            sets=options.sets,
+            corruption=corruption,
+            overwrite=options.force,
+            progress=show_progress,
+        )
+    except (BadSampleError, ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1 if isinstance(error, BadSampleError) else 2
+    except KeyboardInterrupt:
+        print(f'interrupted; {options.output} was not changed', file=sys.stderr)
+        return 130
+    for folder in folders:
+        print(f'{folder}: {len(list(folder.glob("*.png")))} images and their kernels.json')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from manet_basicsr.degradation import (
+    anisotropic_gaussian_kernels,
+    kernel_pca_basis,
+    load_pca_basis,
+    sample_kernel_parameters,
+    training_variance_range,
+)
+from manet_basicsr.degradation.pca import kernel_covariance, principal_components
+
+FEW_KERNELS = 10_000
+# Smallest cosine between two 15-dimensional subspaces, one from 10,000 kernels only: measured 0.9965 or more.
+SUBSPACE_COSINE = 0.99
+
+
+def smallest_cosine(first: torch.Tensor, second: torch.Tensor) -> float:
+    return torch.linalg.svdvals(first.double().T @ second.double()).min().item()
+
+
+@pytest.fixture(scope='module')
+def few() -> torch.Tensor:
+    return kernel_pca_basis(4, num_kernels=FEW_KERNELS)
+
+
+def test_basis_has_orthonormal_columns_and_its_largest_entries_positive(few: torch.Tensor) -> None:
+    assert few.shape == (441, 15)
+    assert few.dtype == torch.float32
+    torch.testing.assert_close(few.T @ few, torch.eye(15), atol=1e-5, rtol=0)  # float32 sums of 441 products
+    assert (few.gather(0, few.abs().argmax(0, keepdim=True)) > 0).all()
+
+
+def test_basis_is_the_same_at_every_call_and_with_another_number_of_threads(few: torch.Tensor) -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if threads > 1 else 2)
+        again = kernel_pca_basis(4, num_kernels=FEW_KERNELS)
+    finally:
+        torch.set_num_threads(threads)
+    # Float64 rounding, amplified by nearly equal eigenvalues, and one rounding to float32.
+    torch.testing.assert_close(again, few, atol=1e-6, rtol=0)
+
+
+def test_basis_is_that_of_a_plain_singular_value_decomposition() -> None:
+    variances, angles = sample_kernel_parameters(500, training_variance_range(2), torch.Generator().manual_seed(0))
+    kernels = anisotropic_gaussian_kernels(variances, angles, 9, 2, dtype=torch.float64)
+    right = torch.linalg.svd(kernels - kernels.mean(0), full_matrices=False)[2][:5]
+    basis = kernel_pca_basis(2, 9, 5, num_kernels=500)
+    assert (right @ basis.double()).diagonal().abs().tolist() == pytest.approx([1] * 5, abs=1e-6)
+
+
+def test_principal_components_of_a_diagonal_covariance_are_its_largest_axes() -> None:
+    basis, explained = principal_components(torch.diag(torch.tensor([1.0, 5, 3, 1], dtype=torch.float64)), 2)
+    assert torch.equal(basis, torch.eye(4)[:, [1, 2]])
+    assert explained.tolist() == pytest.approx([0.5, 0.3])
+
+
+def test_centered_and_published_bases_are_flips_of_each_other() -> None:
+    centered, published = (kernel_pca_basis(4, 11, 3, alignment, None, 500) for alignment in ('centered', 'published'))
+    torch.testing.assert_close(centered, published.flip(0), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize('scale', [1, 2, 3, 4])
+def test_shipped_basis_spans_what_few_kernels_span(scale: int) -> None:
+    shipped = load_pca_basis(scale)
+    assert shipped.shape == (441, 15)
+    assert smallest_cosine(shipped, kernel_pca_basis(scale, num_kernels=FEW_KERNELS)) > SUBSPACE_COSINE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('scale', [1, 2, 3, 4])
+def test_shipped_basis_is_what_the_defaults_compute(scale: int) -> None:
+    # Another processor or BLAS rounds float64 sums differently; nothing else may differ.
+    torch.testing.assert_close(kernel_pca_basis(scale), load_pca_basis(scale), atol=1e-6, rtol=0)
+
+
+def test_codes_keep_nearly_all_of_what_tells_training_kernels_apart(generator: torch.Generator) -> None:
+    variances, angles = sample_kernel_parameters(200, training_variance_range(4), generator)
+    kernels = anisotropic_gaussian_kernels(variances, angles)
+    deviations = kernels - kernels.mean(0)
+    basis = load_pca_basis(4)
+    lost = deviations - deviations @ basis @ basis.T
+    # 15 components explain 99.9% of the variance.
+    assert (lost.square().sum() / deviations.square().sum()).item() < 0.005
+
+
+@pytest.mark.parametrize('suffix', ['.npy', '.pt', '.pth'])
+def test_a_basis_is_loaded_from_a_file(tmp_path: Path, suffix: str) -> None:
+    basis = torch.rand(25, 3, dtype=torch.float64)
+    path = tmp_path / f'basis{suffix}'
+    if suffix == '.npy':
+        np.save(path, basis.numpy())
+    else:
+        torch.save(basis, path)
+    loaded = load_pca_basis(4, 5, 3, path)
+    assert torch.equal(loaded, basis.float())
+    assert torch.equal(load_pca_basis(4, 5, 3, str(path)), loaded)
+
+
+def test_a_size_without_shipped_basis_names_the_script_that_makes_one() -> None:
+    expected = r'kernel_size 15, .*x4_k21_c15_centered.npy.*scripts/compute_pca.py.*published.*pca_path'
+    with pytest.raises(ValueError, match=expected):
+        load_pca_basis(4, kernel_size=15)
+
+
+def test_a_file_of_another_shape_is_refused_with_both_shapes(tmp_path: Path) -> None:
+    np.save(tmp_path / 'basis.npy', np.zeros((441, 10), np.float32))
+    with pytest.raises(ValueError, match=r'basis.npy has shape \(441, 10\), expected \(441, 15\)'):
+        load_pca_basis(4, path=tmp_path / 'basis.npy')
+
+
+def test_files_that_hold_something_else_are_refused(tmp_path: Path) -> None:
+    torch.save({'basis': torch.zeros(441, 15)}, tmp_path / 'basis.pth')
+    with pytest.raises(ValueError, match='one array of floating point numbers'):
+        load_pca_basis(4, path=tmp_path / 'basis.pth')
+    (tmp_path / 'basis.csv').write_text('')
+    with pytest.raises(ValueError, match='must be a .npy, .pt or .pth file'):
+        load_pca_basis(4, path=tmp_path / 'basis.csv')
+    with pytest.raises(FileNotFoundError, match='missing.npy does not exist'):
+        load_pca_basis(4, path=tmp_path / 'missing.npy')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'code_length': 0}, 'code_length must be 1 to 441, found 0'),
+        ({'code_length': 442}, 'found 442'),
+        ({'num_kernels': 1}, 'num_kernels must be at least 2'),
+        ({'alignment': 'centred'}, "did you mean 'centered'"),
+        ({'variance': (2, 1)}, '0 < min <= max'),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kernel_pca_basis(4, **{'num_kernels': 10, **arguments})
+
+
+def test_covariance_reports_its_progress() -> None:
+    done: list[int] = []
+    kernel_covariance(2, 5, num_kernels=10_050, progress=done.append)
+    assert sum(done) == 10_050

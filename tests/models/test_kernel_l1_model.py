@@ -1,0 +1,79 @@
+"""Stage 1 learns: a small estimator tells apart the kernels that it is over-fitted on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from basicsr.models import build_model
+from torch import Tensor
+
+from manet_basicsr.degradation import anisotropic_gaussian_kernels, blur_downsample, quantize
+from manet_basicsr.options import OptionError
+from tests import shortened
+
+FILE = shortened.option_file('train', 'MANet_stage1', 4)
+VARIANCES = torch.tensor([[1.0, 1], [4, 1], [4, 1], [9, 1], [9, 1], [9, 9], [5, 5], [9, 4]])
+ANGLES = torch.tensor([0, 0, torch.pi / 2, torch.pi / 4, 3 * torch.pi / 4, 0, 0, 0])
+
+
+def build(tmp_path: Path, photos: Path, *more: str) -> Any:
+    """Build the model of the shortened stage-1 file."""
+    entries = [*shortened.train_entries('MANet_stage1', photos), *more]
+    return build_model(shortened.resolved(FILE, entries, tmp_path))
+
+
+@pytest.fixture(scope='module')
+def batch() -> dict[str, Any]:
+    """Eight crops of photographs, each blurred by another kernel."""
+    import skimage.data
+
+    photos = [getattr(skimage.data, name)() for name in ('astronaut', 'chelsea', 'coffee', 'rocket')]
+    crops = [photo[top : top + 64, 100:164] for photo in photos for top in (50, 150)]
+    gt = torch.stack([torch.from_numpy(crop.copy()).permute(2, 0, 1).float() / 255 for crop in crops])
+    kernels = anisotropic_gaussian_kernels(VARIANCES, ANGLES)[..., None, None]
+    return {'lq': quantize(blur_downsample(gt, kernels, 4)), 'kernel': kernels, 'gt': gt, 'lq_path': ['crop'] * 8}
+
+
+def test_overfitted_on_eight_crops_it_tells_their_kernels_apart(
+    batch: dict[str, Any], photos: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = build(tmp_path, photos, 'network_g:num_feat=32', 'train:optim_g:lr=2e-3')
+    losses = []
+    for iteration in range(1, 401):
+        model.update_learning_rate(iteration)
+        model.feed_data(batch)
+        model.optimize_parameters(iteration)
+        losses.append(model.get_current_log()['l_kernel'])
+    assert sum(losses[-20:]) / 20 < losses[0] / 5
+    model.test()
+    estimated: Tensor = model.result['field'].mean((2, 3))
+    distances = torch.cdist(estimated, batch['kernel'][..., 0, 0], p=1)
+    assert distances.argmin(1).tolist() == list(range(8))
+
+
+def test_lr_image_loss_is_zero_for_the_true_kernels_and_positive_for_others(
+    batch: dict[str, Any], photos: Path, tmp_path: Path
+) -> None:
+    model = build(tmp_path, photos, 'train:lr_image_opt={type: L1Loss, loss_weight: 2.0}')
+    field = batch['kernel'].expand(-1, -1, 16, 16)
+    exact = model.compute_losses(field, batch)
+    # The two paths of the blur, one kernel an image and one a pixel, add up the taps in another order.
+    assert exact['l_lr_image'] == pytest.approx(0, abs=1e-6)
+    assert exact['l_kernel'] == 0
+    assert model.compute_losses(field.roll(1, 0), batch)['l_lr_image'] > 1e-2
+
+
+def test_both_losses_are_added_and_logged(batch: dict[str, Any], photos: Path, tmp_path: Path) -> None:
+    model = build(tmp_path, photos, 'train:lr_image_opt={type: L1Loss}')
+    model.feed_data(batch)
+    model.optimize_parameters(1)
+    assert set(model.get_current_log()) == {'l_kernel', 'l_lr_image'}
+
+
+def test_without_any_loss_it_says_which_keys_are_expected(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match='expected at least one of kernel_opt, lr_image_opt'):
+        build(tmp_path, photos, 'train:kernel_opt=~')

@@ -1,0 +1,195 @@
+"""The model under all three stages: precision, accumulation, EMA, and the package's one validation loop."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from basicsr.data import build_dataloader, build_dataset
+from basicsr.models import build_model
+from basicsr.utils.registry import ARCH_REGISTRY, METRIC_REGISTRY
+from torch import Tensor, nn
+
+from manet_basicsr import load_field
+from manet_basicsr.models.restoration_model import EXACT_MATCH_DB
+from tests import shortened
+
+
+@ARCH_REGISTRY.register()
+class NearestNet(nn.Module):
+    """A generator for the tests: nearest upsampling times a weight."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, lq: Tensor) -> Tensor:
+        return self.weight * nn.functional.interpolate(lq, scale_factor=self.scale)
+
+
+@METRIC_REGISTRY.register()
+def first_pixel(img: np.ndarray, **_unused: Any) -> float:
+    """A metric that needs no ground truth."""
+    return float(img[0, 0, 0])
+
+
+@METRIC_REGISTRY.register()
+def always_exact(img: np.ndarray, img2: np.ndarray, **_unused: Any) -> float:
+    """A metric of an exact match."""
+    return float('inf')
+
+
+def options(tmp_path: Path, photos: Path, *more: str, job: str = 'BlindSR_stage3') -> dict[str, Any]:
+    """Resolve a job's shortened training file."""
+    file = shortened.option_file('train', job, 4)
+    return shortened.resolved(file, [*shortened.train_entries(job, photos), *more], tmp_path)
+
+
+def random_batch(size: int = 4) -> dict[str, Any]:
+    """Make a batch of noise: LR 12x12, HR 48x48, delta kernels."""
+    kernel = torch.zeros(size, 441, 1, 1)
+    kernel[:, 220] = 1
+    return {
+        'lq': torch.rand(size, 3, 12, 12),
+        'gt': torch.rand(size, 3, 48, 48),
+        'kernel': kernel,
+        'lq_path': ['noise'] * size,
+        'gt_path': ['noise'] * size,
+    }
+
+
+def one_step(opt: dict[str, Any], batch: dict[str, Any]) -> Any:
+    """Build a model from one seed and do one step."""
+    torch.manual_seed(0)
+    model = build_model(opt)
+    model.feed_data(batch)
+    model.optimize_parameters(1)
+    return model
+
+
+@pytest.mark.parametrize('job', shortened.JOBS)
+def test_accumulation_gives_the_gradients_of_the_whole_batch(job: str, photos: Path, tmp_path: Path) -> None:
+    batch = random_batch()
+    whole, parts = (
+        one_step(options(tmp_path, photos, f'train:accumulate={number}', job=job), batch) for number in (1, 4)
+    )
+    for first, second in zip(whole.net_g.parameters(), parts.net_g.parameters(), strict=True):
+        if first.requires_grad:
+            # float32 sums in another order.
+            torch.testing.assert_close(first.grad, second.grad, rtol=1e-4, atol=1e-7)
+    assert whole.get_current_log() == pytest.approx(parts.get_current_log(), rel=1e-5)
+
+
+@pytest.mark.parametrize('job', shortened.JOBS)
+@pytest.mark.parametrize('amp', ['bf16', 'fp16'])
+def test_mixed_precision_stays_finite_and_near_float32(job: str, amp: str, photos: Path, tmp_path: Path) -> None:
+    batch = random_batch()
+    full = one_step(options(tmp_path, photos, job=job), batch).get_current_log()
+    mixed = one_step(options(tmp_path, photos, f'train:amp={amp}', job=job), batch).get_current_log()
+    # bfloat16 keeps 8 bits of a number: 0.4 % a rounding, less in a mean of thousands.
+    assert mixed == pytest.approx(full, rel=2e-2)
+
+
+def test_an_unknown_precision_is_refused(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"train\.amp: found 'int8', expected bf16, fp16 or ~"):
+        build_model(options(tmp_path, photos, 'train:amp=int8'))
+
+
+def test_a_batch_that_cannot_be_cut_equally_is_refused(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r'train\.accumulate: found 3, expected a divisor of the batch of 4'):
+        one_step(options(tmp_path, photos, 'train:accumulate=3'), random_batch())
+
+
+def test_compiled_and_channels_last_networks_keep_their_keys(photos: Path, tmp_path: Path) -> None:
+    plain = build_model(options(tmp_path, photos))
+    fast = build_model(options(tmp_path, photos, 'train:compile=true', 'train:channels_last=true'))
+    assert fast.net_g.state_dict().keys() == plain.net_g.state_dict().keys()
+
+
+def test_validation_uses_the_ema_network_and_leaves_training_mode_as_it_was(photos: Path, tmp_path: Path) -> None:
+    model = one_step(options(tmp_path, photos, 'train:ema_decay=0.5'), random_batch())
+    with torch.no_grad():
+        for parameter in model.net_g_ema.parameters():
+            parameter.zero_()
+    model.test()
+    assert model.result['sr'].abs().max() == 0
+    assert model.net_g.training
+
+
+def test_the_estimators_field_reaches_the_metrics_of_stage_3(photos: Path, tmp_path: Path) -> None:
+    model = one_step(options(tmp_path, photos), random_batch(1))
+    model.test()
+    known = model.known_of_image()
+    assert known.keys() == {'scale', 'img', 'img2', 'gt', 'field', 'field_gt'}
+    assert known['field'].shape == (1, 441, 12, 12)
+
+
+def nearest_model(tmp_path: Path, photos: Path, *more: str) -> Any:
+    """Build a RestorationModel around NearestNet with four metrics."""
+    metrics = (
+        'val:metrics={psnr: {type: calculate_psnr, crop_border: 4}, exact: {type: always_exact}, '
+        'first: {type: first_pixel}, kernel: {type: calculate_kernel_psnr}}'
+    )
+    return build_model(options(tmp_path, photos, 'network_g={type: NearestNet, scale: 4}', metrics, *more))
+
+
+def validate(model: Any, dataset_opt: dict[str, Any], save_img: bool = False) -> None:
+    """Validate a model on a set."""
+    full = {'name': 'set', 'type': 'SVDegradationDataset', 'phase': 'val', 'scale': 4, **dataset_opt}
+    model.validation(build_dataloader(build_dataset(full), full), 7, None, save_img)
+
+
+def test_metrics_without_their_ground_truth_are_skipped_saying_so(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
+    model = nearest_model(tmp_path, photos)
+    with caplog.at_level(logging.INFO, logger='basicsr'):
+        validate(model, {'dataroot_lq': str(photos)})
+    assert set(model.metric_results) == {'first'}
+    assert 'psnr skipped for 4 of 4 images without ground truth' in caplog.text
+
+
+def test_an_exact_match_enters_averages_as_100_db(photos: Path, tmp_path: Path) -> None:
+    model = nearest_model(tmp_path, photos)
+    validate(model, {'dataroot_gt': str(photos), 'degradation': {'field': {'type': 'protocol', 'kind': 1}}})
+    assert model.metric_results['exact'] == EXACT_MATCH_DB
+    assert set(model.metric_results) == {'psnr', 'exact', 'first'}
+    assert model.best_metric_results['set']['psnr']['iter'] == 7
+
+
+def test_validation_leaves_the_random_generator_as_it_was(photos: Path, tmp_path: Path) -> None:
+    model = nearest_model(tmp_path, photos)
+    before = torch.get_rng_state()
+    validate(model, {'dataroot_lq': str(photos)})
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_images_are_saved_where_basicsr_saves_them(photos: Path, tmp_path: Path) -> None:
+    opt = options(tmp_path, photos, 'network_g={type: NearestNet, scale: 4}')
+    model = build_model(opt)
+    validate(model, {'dataroot_lq': str(photos)}, save_img=True)
+    assert (Path(opt['path']['visualization']) / 'chelsea/chelsea_7.png').is_file()
+
+
+def test_stage_1_saves_fields_that_load_again_and_a_picture(photos: Path, tmp_path: Path) -> None:
+    opt = options(tmp_path, photos, job='MANet_stage1')
+    model = build_model(opt)
+    validate(model, {'dataroot_lq': str(photos)}, save_img=True)
+    folder = Path(opt['path']['visualization']) / 'chelsea'
+    saved = load_field(folder / 'chelsea_7.npz')
+    assert (saved.kernel_size, saved.scale, saved.alignment) == (21, 4, 'unknown')
+    assert saved.field.shape == (1, 441, 200, 200)
+    torch.testing.assert_close(saved.field.sum(1), torch.ones(1, 200, 200))
+    assert (folder / 'chelsea_7.png').is_file()
+
+
+def test_stage_2_without_kernels_says_what_to_use(photos: Path, tmp_path: Path) -> None:
+    model = build_model(options(tmp_path, photos, job='SFTRRDB_stage2'))
+    with pytest.raises(ValueError, match='needs a set with kernels'):
+        validate(model, {'dataroot_lq': str(photos)})

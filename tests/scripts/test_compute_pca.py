@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from manet_basicsr.degradation import kernel_pca_basis, load_pca_basis
+
+SCRIPT = Path(__file__).resolve().parents[2] / 'scripts' / 'compute_pca.py'
+SMALL = ['--scale', '2', '--kernel-size', '9', '--code-length', '4', '--num-kernels', '200']
+
+
+@pytest.fixture(scope='module')
+def main() -> Callable[[list[str]], int]:
+    return runpy.run_path(str(SCRIPT))['main']
+
+
+def test_it_writes_the_basis_and_says_what_it_explains(
+    main: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    output = tmp_path / 'new' / 'basis.npy'
+    assert main([str(output), *SMALL]) == 0
+    assert torch.equal(load_pca_basis(2, 9, 4, output), kernel_pca_basis(2, 9, 4, num_kernels=200))
+    assert '81 x 4, explains 9' in capsys.readouterr().out
+    assert [path.name for path in output.parent.iterdir()] == ['basis.npy']  # nothing is left aside
+
+
+def test_options_reach_the_computation(main: Callable, tmp_path: Path) -> None:
+    output = tmp_path / 'basis.npy'
+    assert main([str(output), *SMALL, '--alignment', 'published', '--variance', '1', '3', '--seed', '5']) == 0
+    expected = kernel_pca_basis(2, 9, 4, 'published', (1, 3), 200, seed=5)
+    assert torch.equal(load_pca_basis(2, 9, 4, output), expected)
+
+
+def test_an_existing_file_is_kept_without_force(main: Callable, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    output = tmp_path / 'basis.npy'
+    output.write_text('precious')
+    assert main([str(output), *SMALL]) == 2
+    assert output.read_text() == 'precious'
+    assert '--force' in capsys.readouterr().err
+    assert main([str(output), *SMALL, '--force']) == 0
+    assert load_pca_basis(2, 9, 4, output).shape == (81, 4)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['basis.npy', *SMALL, '--kernel-size', '8'], 'kernel_size must be odd'),
+        (['basis.npy', *SMALL, '--variance', '3', '1'], '0 < min <= max'),
+        (['basis.pth', *SMALL], 'must be a .npy file'),
+    ],
+)
+def test_wrong_arguments_give_one_line_and_no_file(
+    main: Callable, tmp_path: Path, capsys: pytest.CaptureFixture, arguments: list[str], message: str
+) -> None:
+    assert main([str(tmp_path / arguments[0]), *arguments[1:]]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,69 @@
+"""The command that converts weights."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from manet_basicsr.archs import BlindSRNet, MANet, SFTRRDBNet
+from manet_basicsr.weights import load_pretrained
+
+SCRIPT = Path(__file__).resolve().parents[2] / 'scripts/convert_weights.py'
+
+
+@pytest.fixture(scope='module')
+def main() -> Callable[[list[str]], int]:
+    return runpy.run_path(str(SCRIPT))['main']
+
+
+def network_of_stage(stage: int) -> nn.Module:
+    """The network that the published fixture of a stage belongs to."""
+    estimator = {'num_feat': 32}
+    generator = {'num_feat': 16, 'num_block': 2, 'num_grow_ch': 8}
+    if stage == 3:
+        return BlindSRNet({'type': 'MANet', **estimator}, {'type': 'SFTRRDBNet', **generator})
+    return MANet(**estimator) if stage == 1 else SFTRRDBNet(**generator)
+
+
+@pytest.mark.parametrize('stage', [1, 2, 3])
+def test_released_files_load_strictly_after_conversion(
+    shared: Path, tmp_path: Path, stage: int, main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixture = torch.load(shared / f'fixtures/published/stage{stage}_x4.pth', weights_only=True)
+    source, target, again = (str(tmp_path / name) for name in ('released.pth', 'basicsr.pth', 'again.pth'))
+    torch.save(fixture['state_dict'], source)
+    assert main([source, target, '--to', 'basicsr']) == 0
+    assert f'{source}: stage {stage}, ' in capsys.readouterr().out
+    load_pretrained(network_of_stage(stage), target)
+    assert main([target, again, '--to', 'released']) == 0
+    torch.testing.assert_close(torch.load(again, weights_only=True), dict(fixture['state_dict']), rtol=0, atol=0)
+
+
+def test_what_is_wrong_is_one_line_and_exit_code_2(
+    tmp_path: Path, main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path / 'absent.pth'), str(tmp_path / 'target.pth'), '--to', 'released']) == 2
+    assert capsys.readouterr().err == f'convert_weights: {tmp_path}/absent.pth: no such file of weights\n'
+
+
+def test_an_existing_target_is_replaced_by_force_only(
+    tmp_path: Path, main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = tmp_path / 'released.pth', tmp_path / 'basicsr.pth'
+    torch.save({'conv_first.weight': torch.ones(1)}, source)
+    target.touch()
+    assert main([str(source), str(target), '--to', 'basicsr']) == 2
+    assert '--force' in capsys.readouterr().err
+    assert main([str(source), str(target), '--to', 'basicsr', '--force']) == 0
+    assert list(torch.load(target, weights_only=True)) == ['params']
+
+
+def test_help_has_an_example(main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match='0'):
+        main(['--help'])
+    assert 'Example: python scripts/convert_weights.py' in capsys.readouterr().out

@@ -1,0 +1,76 @@
+"""The shipped option files in shortened form: small networks, few iterations, the tests' own images."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from manet_basicsr.options import force, load_options, resolve
+
+ROOT = Path(__file__).resolve().parents[1]
+JOBS = ('MANet_stage1', 'SFTRRDB_stage2', 'BlindSR_stage3')
+SCALES = (2, 3, 4)
+
+_ESTIMATOR = {'num_feat': 16}
+_GENERATOR = {'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}
+_NETWORKS: dict[str, dict[str, dict[str, int]]] = {
+    'MANet_stage1': {'network_g': _ESTIMATOR},
+    'SFTRRDB_stage2': {'network_g': _GENERATOR},
+    'BlindSR_stage3': {'network_g:estimator': _ESTIMATOR, 'network_g:generator': _GENERATOR},
+}
+
+
+def option_file(phase: str, job: str, scale: int) -> Path:
+    """Give a shipped option file."""
+    return ROOT / 'options' / phase / f'{phase}_{job}_x{scale}.yml'
+
+
+def small_network(job: str) -> list[str]:
+    """Give the --force_yml entries that make a job's network small."""
+    sections = _NETWORKS[job].items()
+    return [f'{section}:{key}={value}' for section, keys in sections for key, value in keys.items()]
+
+
+def train_entries(job: str, images: Path, *, total_iter: int = 2, workers: int = 0, every: int = 2) -> list[str]:
+    """Give the --force_yml entries that shorten a training file and point it at images."""
+    entries = [
+        f'datasets:train:dataroot_gt={images}',
+        f'datasets:val:dataroot_gt={images}',
+        'datasets:train:gt_size=48',
+        'datasets:train:batch_size_per_gpu=2',
+        f'datasets:train:num_worker_per_gpu={workers}',
+        f'train:total_iter={total_iter}',
+        f'val:val_freq={every}',
+        f'logger:print_freq={every}',
+        f'logger:save_checkpoint_freq={every}',
+        'logger:use_tb_logger=false',
+        *small_network(job),
+    ]
+    if job == 'BlindSR_stage3':
+        entries += ['network_g:estimator:pretrained=~', 'network_g:generator:pretrained=~']
+    return entries
+
+
+def test_entries(job: str, images: Path, network: Path | str) -> list[str]:
+    """Give the --force_yml entries that point a test file at images and weights."""
+    sets = [f'datasets:test_{number}:dataroot_gt={images}' for number in range(6)]
+    return [*sets, *small_network(job), f'path:pretrain_network_g={network}']
+
+
+test_entries.__test__ = False  # type: ignore[attr-defined]
+
+
+def resolved(file: Path, entries: list[str], root: Path, *, auto_resume: bool = False) -> dict[str, Any]:
+    """Resolve an option file as the command does, below a folder."""
+    args = argparse.Namespace(
+        opt=str(file), launcher='none', auto_resume=auto_resume, debug=False, local_rank=0, force_yml=entries
+    )
+    return resolve(args, str(root), is_train=file.parent.name == 'train')
+
+
+def forced(file: Path, entries: list[str]) -> dict[str, Any]:
+    """Read an option file and change it, without resolving it."""
+    options = load_options(file)
+    force(options, entries)
+    return options

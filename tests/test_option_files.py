@@ -1,0 +1,85 @@
+"""Every shipped option file, in shortened form: checked, built, and run for two iterations or over one test set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from basicsr.archs import build_network
+
+from manet_basicsr.options import load_options
+from manet_basicsr.test import test_pipeline
+from manet_basicsr.train import train_pipeline
+from tests import shortened
+
+EVERY = [(job, scale) for job in shortened.JOBS for scale in shortened.SCALES]
+
+
+def test_there_are_the_eighteen_files_and_no_others() -> None:
+    expected = {shortened.option_file(phase, *job) for phase in ('train', 'test') for job in EVERY}
+    assert set((shortened.ROOT / 'options').rglob('*.yml')) == expected
+
+
+@pytest.mark.parametrize(('job', 'scale'), EVERY)
+def test_training_file_trains_validates_and_saves(job: str, scale: int, photos_lmdb: Path, tmp_path: Path) -> None:
+    file = shortened.option_file('train', job, scale)
+    opt = shortened.resolved(file, shortened.train_entries(job, photos_lmdb), tmp_path)
+    assert set(opt['datasets']) == {'train', 'val'}
+    train_pipeline(opt, str(file))
+    root = tmp_path / 'experiments' / file.stem
+    saved = torch.load(root / 'models/net_g_latest.pth', weights_only=True)['params']
+    assert all(value.isfinite().all() for value in saved.values())
+    log = next(root.glob('train_*.log')).read_text()
+    expected = ('kernel_psnr', 'lr_psnr', 'lr_ssim') if job == 'MANet_stage1' else ('psnr', 'ssim')
+    assert all(f'# {metric}: ' in log for metric in expected)
+    assert (root / 'training_states/2.state').is_file()
+    assert load_options(root / 'resolved.yml')['datasets']['train']['gt_size'] == 48
+
+
+@pytest.mark.parametrize(('job', 'scale'), EVERY)
+def test_test_file_scores_the_whole_protocol(job: str, scale: int, photos: Path, tmp_path: Path) -> None:
+    file = shortened.option_file('test', job, scale)
+    network = build_network(shortened.forced(file, shortened.small_network(job))['network_g'])
+    torch.save({'params': network.state_dict()}, tmp_path / 'network.pth')
+    entries = [*shortened.test_entries(job, photos, tmp_path / 'network.pth'), 'val:save_img=false']
+    results = test_pipeline(shortened.resolved(file, entries, tmp_path))
+    assert list(results) == ['Set5_invariant', *(f'Set5_type{kind}' for kind in range(1, 6))]
+    expected = {'kernel_psnr', 'lr_psnr', 'lr_ssim'} if job == 'MANet_stage1' else {'psnr', 'ssim'}
+    assert all(set(scores) == expected for scores in results.values())
+
+
+@pytest.mark.parametrize('job', shortened.JOBS)
+def test_files_of_the_three_scales_differ_in_scale_and_kernels_only(job: str) -> None:
+    def neutral(phase: str, scale: int) -> list[str]:
+        lines = shortened.option_file(phase, job, scale).read_text().splitlines()
+        words = (f'x{scale}', f'scale: {scale}', f'crop_border: {scale}', f'border of {scale}', f'[{1 + scale}, 1]')
+        for word in words:
+            lines = [line.replace(word, word.replace(str(scale), '#').replace(str(1 + scale), '#')) for line in lines]
+        return [line for line in lines if 'variance: [' not in line]
+
+    for phase in ('train', 'test'):
+        assert neutral(phase, 2) == neutral(phase, 3) == neutral(phase, 4)
+
+
+@pytest.mark.parametrize('scale', shortened.SCALES)
+def test_training_files_have_the_papers_schedules(scale: int) -> None:
+    stages = [load_options(shortened.option_file('train', job, scale)) for job in shortened.JOBS]
+    assert [opt['train']['total_iter'] for opt in stages] == [300_000, 480_000, 250_000]
+    assert [opt['train']['optim_g']['lr'] for opt in stages] == [2e-4, 2e-4, 5e-5]
+    assert [opt['train']['optim_g']['betas'] for opt in stages] == [[0.9, 0.999], [0.9, 0.99], [0.9, 0.999]]
+    for opt in stages:
+        train = opt['datasets']['train']
+        assert (train['gt_size'], train['batch_size_per_gpu'], opt['num_gpu']) == (192, 16, 'auto')
+        low, high = train['degradation']['field']['variance']
+        assert (low, high) == (pytest.approx(0.175 * scale), pytest.approx(2.5 * scale))
+
+
+@pytest.mark.parametrize('job', shortened.JOBS)
+def test_noise_and_jpeg_are_a_change_of_two_lines(job: str, photos_lmdb: Path, tmp_path: Path) -> None:
+    file = shortened.option_file('train', job, 4)
+    two_lines = ['datasets:train:degradation:noise=[0, 15]', 'datasets:train:degradation:jpeg=[70, 100]']
+    train_pipeline(
+        shortened.resolved(file, shortened.train_entries(job, photos_lmdb) + two_lines, tmp_path), str(file)
+    )
+    assert (tmp_path / 'experiments' / file.stem / 'models/net_g_latest.pth').is_file()

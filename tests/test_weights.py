@@ -1,0 +1,179 @@
+"""Reading and converting files of weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from manet_basicsr.archs import MANet
+from manet_basicsr.weights import (
+    convert_file,
+    convert_state_dict,
+    detect_stage,
+    load_pretrained,
+    load_state_dict_file,
+)
+
+
+@pytest.fixture
+def estimator() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    return MANet(kernel_size=3, num_feat=4).state_dict()
+
+
+GENERATOR = {'pca_matrix': torch.ones(1, 9, 2, 1, 1), 'conv_first.weight': torch.ones(2, 3, 3, 3)}
+
+
+def prefixed(state_dict: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {prefix + key: value for key, value in state_dict.items()}
+
+
+def saved(path: Path, content: Any) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def test_reads_by_key_or_bare(tmp_path: Path, estimator: dict[str, Tensor]) -> None:
+    averaged = {key: value + 1 for key, value in estimator.items()}
+    named = saved(tmp_path / 'named.pth', {'params': estimator, 'params_ema': averaged})
+    bare = saved(tmp_path / 'bare.pth', estimator)
+    torch.testing.assert_close(load_state_dict_file(named), estimator)
+    torch.testing.assert_close(load_state_dict_file(named, 'params_ema'), averaged)
+    torch.testing.assert_close(load_state_dict_file(bare, None), estimator)
+
+
+def test_params_stand_in_for_missing_averages_as_in_basicsr(tmp_path: Path, estimator: dict[str, Tensor]) -> None:
+    path = saved(tmp_path / 'net.pth', {'params': estimator})
+    torch.testing.assert_close(load_state_dict_file(path, 'params_ema'), estimator)
+
+
+def test_prefix_of_wrapped_networks_is_removed(tmp_path: Path, estimator: dict[str, Tensor]) -> None:
+    path = saved(tmp_path / 'net.pth', {'params': prefixed(estimator, 'module.')})
+    assert load_state_dict_file(path).keys() == estimator.keys()
+
+
+def test_home_is_expanded(tmp_path: Path, estimator: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('HOME', str(tmp_path))
+    saved(tmp_path / 'net.pth', estimator)
+    assert load_state_dict_file('~/net.pth', None).keys() == estimator.keys()
+
+
+def test_a_bare_file_read_by_key_names_the_remedy(tmp_path: Path, estimator: dict[str, Tensor]) -> None:
+    path = saved(tmp_path / 'bare.pth', estimator)
+    with pytest.raises(ValueError, match=r"bare.pth is a bare state dict, expected one under 'params'; param_key: ~"):
+        load_state_dict_file(path)
+
+
+def test_errors_say_what_was_found(tmp_path: Path, estimator: dict[str, Tensor]) -> None:
+    path = saved(tmp_path / 'net.pth', {'params_ema': estimator, 'iter': 3})
+    with pytest.raises(ValueError, match="net.pth holds params_ema, iter, expected 'params'; set param_key"):
+        load_state_dict_file(path)
+    with pytest.raises(ValueError, match=r'no state dict with param_key None: found params_ema, iter'):
+        load_state_dict_file(path, None)
+    with pytest.raises(ValueError, match=r"no state dict with param_key 'iter': found int"):
+        load_state_dict_file(path, 'iter')
+    with pytest.raises(ValueError, match='holds a list, expected a dict'):
+        load_state_dict_file(saved(tmp_path / 'list.pth', [1]))
+    with pytest.raises(FileNotFoundError, match=r'absent.pth: no such file'):
+        load_state_dict_file(tmp_path / 'absent.pth')
+
+
+class Mischief:
+    """Pickled, it would make a folder when read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+    path = saved(tmp_path / 'net.pth', {'params': Mischief(tmp_path / 'made')})
+    with pytest.raises(ValueError, match='net.pth cannot be read as weights') as caught:
+        load_state_dict_file(path)
+    assert '\n' not in str(caught.value)
+    assert not (tmp_path / 'made').exists()
+
+
+@pytest.mark.parametrize('content', [b'', b'not a checkpoint', b'PK\x03\x04 cut off'])
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / 'net.pth').write_bytes(content)
+    with pytest.raises(ValueError, match='net.pth cannot be read as weights'):
+        load_state_dict_file(tmp_path / 'net.pth')
+
+
+def test_shapes_that_differ_are_told_in_one_line(tmp_path: Path) -> None:
+    path = saved(tmp_path / 'net.pth', {'params': nn.Linear(3, 2).state_dict()})
+    with pytest.raises(ValueError, match=r'net.pth .*Linear: size mismatch for weight: .*\[2, 3\].*\[2, 4\]') as caught:
+        load_pretrained(nn.Linear(4, 2), path)
+    assert '\n' not in str(caught.value)
+
+
+def test_stages_are_told_by_their_keys(estimator: dict[str, Tensor]) -> None:
+    released = prefixed(estimator, 'kernel_estimation.')
+    assert detect_stage(released) == detect_stage(estimator) == 1
+    assert detect_stage(GENERATOR) == 2
+    assert detect_stage(released | GENERATOR) == 3
+    for foreign in ({'body.0.weight': torch.ones(1)}, estimator | GENERATOR):
+        with pytest.raises(ValueError, match=r'no weights of stage 1, 2 or 3: found'):
+            detect_stage(foreign)
+
+
+def test_only_stage_1_keys_differ_between_the_forms(estimator: dict[str, Tensor]) -> None:
+    released = prefixed(estimator, 'kernel_estimation.')
+    assert convert_state_dict(released, 'basicsr').keys() == estimator.keys()
+    assert convert_state_dict(estimator, 'released').keys() == released.keys()
+    assert convert_state_dict(released, 'released').keys() == released.keys()
+    for state_dict in (GENERATOR, released | GENERATOR):
+        assert convert_state_dict(state_dict, 'basicsr').keys() == state_dict.keys()
+
+
+@pytest.mark.parametrize('stage', [1, 2, 3])
+def test_files_round_trip(tmp_path: Path, estimator: dict[str, Tensor], stage: int) -> None:
+    released = prefixed(estimator, 'kernel_estimation.')
+    original = {1: released, 2: GENERATOR, 3: released | GENERATOR}[stage]
+    source = saved(tmp_path / 'released.pth', original)
+    assert convert_file(source, tmp_path / 'basicsr.pth', 'basicsr') == stage
+    assert convert_file(tmp_path / 'basicsr.pth', tmp_path / 'again.pth', 'released') == stage
+    again = load_state_dict_file(tmp_path / 'again.pth', None)
+    assert list(again) == list(original)
+    torch.testing.assert_close(again, dict(original), rtol=0, atol=0)
+    assert {path.name for path in tmp_path.iterdir()} == {'released.pth', 'basicsr.pth', 'again.pth'}
+
+
+def test_released_files_take_the_averaged_weights(tmp_path: Path, estimator: dict[str, Tensor]) -> None:
+    averaged = {key: value + 1 for key, value in estimator.items()}
+    source = saved(tmp_path / 'net.pth', {'params': estimator, 'params_ema': averaged})
+    convert_file(source, tmp_path / 'released.pth', 'released')
+    torch.testing.assert_close(
+        load_state_dict_file(tmp_path / 'released.pth', None), prefixed(averaged, 'kernel_estimation.')
+    )
+    convert_file(source, tmp_path / 'released.pth', 'released', param_key='params', overwrite=True)
+    torch.testing.assert_close(
+        load_state_dict_file(tmp_path / 'released.pth', None), prefixed(estimator, 'kernel_estimation.')
+    )
+
+
+def test_conversion_refuses_what_is_converted_already(tmp_path: Path, estimator: dict[str, Tensor]) -> None:
+    bare, named = saved(tmp_path / 'bare.pth', GENERATOR), saved(tmp_path / 'named.pth', {'params': GENERATOR})
+    with pytest.raises(ValueError, match=r'bare.pth is a bare state dict, expected a BasicSR file'):
+        convert_file(bare, tmp_path / 'target.pth', 'released')
+    with pytest.raises(ValueError, match=r'named.pth is a BasicSR file .*, expected a bare state dict'):
+        convert_file(named, tmp_path / 'target.pth', 'basicsr')
+    assert not (tmp_path / 'target.pth').exists()
+
+
+def test_conversion_does_not_overwrite_unless_told(tmp_path: Path) -> None:
+    source, target = saved(tmp_path / 'bare.pth', GENERATOR), tmp_path / 'target.pth'
+    target.write_text('mine')
+    with pytest.raises(FileExistsError, match=r'target.pth already exists; --force'):
+        convert_file(source, target, 'basicsr')
+    assert target.read_text() == 'mine'
+    convert_file(source, target, 'basicsr', overwrite=True)
+    assert load_state_dict_file(target).keys() == GENERATOR.keys()
