@@ -401,7 +401,8 @@ def test_parse_options_of_basicsr_is_ours(tmp_path: Path, monkeypatch: pytest.Mo
     assert train.parse_options is options.parse_options is parse_options
     witness = tmp_path / 'witness'
     (tmp_path / 'options.yml').write_text('name: x\nvalue: 1\n')
-    entries = [f'value=__import__("os").mkdir("{witness}")', f'value"]=1;__import__("os").mkdir("{witness}");opt["value=1']
+    code = f'__import__("os").mkdir("{witness}")'
+    entries = [f'value={code}', f'value=[{code}]', f'value"]=1;{code};opt["value=1']
     for entry in entries:
         monkeypatch.setattr(sys, 'argv', ['train.py', '-opt', str(tmp_path / 'options.yml'), '--force_yml', entry])
         with pytest.raises(OptionError):
@@ -467,7 +468,7 @@ def test_handlers_of_others_stay_with_the_logger(tmp_path: Path, logger_name: st
     logger.addHandler(theirs)
     get_root_logger(logger_name, log_file=str(tmp_path / 'second.log')).info('hello')
     assert 'hello' in (tmp_path / 'theirs.log').read_text()
-    assert sum(isinstance(handler, logging.StreamHandler) for handler in logger.handlers) == 3  # with the console
+    assert 'hello' not in (tmp_path / 'first.log').read_text()
 
 
 # -------------------------------------------------------------------------------------------------------- prefetching
@@ -498,7 +499,7 @@ def test_error_behind_prefetch_mode_cpu_reaches_the_training(workers: int) -> No
 # ------------------------------------------------------------------------------------------------- a fresh interpreter
 
 
-def test_plugin_is_importable_before_basicsr_in_a_fresh_interpreter_and_repairs_what_it_must(tmp_path: Path) -> None:
+def test_plugin_is_importable_before_basicsr_in_a_fresh_interpreter() -> None:
     script = (
         'import importlib.util, sys\n'
         'from manet_basicsr import compat\n'

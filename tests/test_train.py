@@ -26,7 +26,8 @@ def run(
 ) -> dict[str, torch.Tensor]:
     """Train a shortened file in this process and give the last network."""
     file = shortened.option_file('train', job, 4)
-    opt = shortened.resolved(file, [*shortened.train_entries(job, images, **short), *more], root, auto_resume=auto_resume)
+    entries = [*shortened.train_entries(job, images, **short), *more]
+    opt = shortened.resolved(file, entries, root, auto_resume=auto_resume)
     train_pipeline(opt, str(file))
     return torch.load(root / 'experiments' / opt['name'] / 'models/net_g_latest.pth', weights_only=True)
 

@@ -108,4 +108,4 @@ class Degradation:
         if self.jpeg is not None:
             quality = torch.randint(int(self.jpeg[0]), int(self.jpeg[1]) + 1, (), generator=generator)
             lr = jpeg_compress(lr, int(quality))
-        return quantize(lr)
+        return quantize(lr).contiguous()  # JPEG leaves the channels last

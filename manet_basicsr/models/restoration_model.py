@@ -59,7 +59,9 @@ class RestorationModel(SRModel):
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Move a network to the device, in the memory format asked for, compiled in place and wrapped."""
         if self._speed.get('channels_last'):
-            net = net.to(memory_format=torch.channels_last)
+            for weight in net.parameters():
+                if weight.ndim == 4:  # net.to() would refuse the five dimensions of the PCA basis
+                    weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         if self._speed.get('compile'):
             net.compile()  # in place: torch.compile(net) would change the saved keys
         return super().model_to_device(net)
@@ -82,9 +84,11 @@ class RestorationModel(SRModel):
         """Set up losses, EMA, optimizer, schedulers and precision."""
         train_opt = self.opt['train']
         self.net_g.train()
-        self.losses = nn.ModuleDict(
-            {key.removesuffix('_opt'): build_loss(train_opt[key]) for key in self.LOSS_KEYS if train_opt.get(key)}
-        ).to(self.device)
+        self.losses: dict[str, Any] = {
+            key.removesuffix('_opt'): build_loss(train_opt[key]).to(self.device)
+            for key in self.LOSS_KEYS
+            if train_opt.get(key)
+        }
         if not self.losses:
             raise ValueError(f'train: expected at least one of {", ".join(self.LOSS_KEYS)}')
         amp = train_opt.get('amp')

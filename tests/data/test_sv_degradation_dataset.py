@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from manet_basicsr.sampling import IterationSampler, SampleIndex, SeededDataset
 
 Sample = dict[str, Any]
 RANDOM = {'type': 'invariant', 'variance': [0.7, 10]}
-CLEAN = {'field': RANDOM}
+NINE = {'type': 'protocol', 'kind': 0}
 NOISY = {'field': RANDOM, 'noise': [0, 15], 'jpeg': [70, 100]}
 
 
@@ -242,7 +243,7 @@ def test_an_image_without_an_lr_pixel_is_named(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- randomness
 
 
-def test_validation_is_the_same_in_any_order_with_any_workers_and_any_global_state(small_lmdbs: dict[str, Path]) -> None:
+def test_validation_is_the_same_in_any_order_with_any_workers_and_global_state(small_lmdbs: dict[str, Path]) -> None:
     data = dataset(small_lmdbs['png'])
     expected = list(data)
     torch.manual_seed(123)
@@ -296,6 +297,7 @@ def test_under_basicsr_s_own_train_loop_no_kernel_repeats_over_epochs_and_worker
     assert len(kernels.unique(dim=0)) == len(kernels) == 16
 
 
+@pytest.mark.filterwarnings('ignore:This DataLoader will create 3 worker')
 def test_no_sample_repeats_over_epochs_and_workers_and_any_number_of_workers_gives_one_run(photos: Path) -> None:
     runs = []
     for workers in (0, 1, 3):
@@ -324,7 +326,7 @@ def test_no_sample_repeats_over_epochs_and_workers_and_any_number_of_workers_giv
 
 def test_one_lmdb_serves_training_and_two_validations_at_once(photos_lmdb: Path) -> None:
     train = dataset(photos_lmdb, 'train')
-    first = dataset(photos_lmdb, degradation={'field': {'type': 'protocol', 'kind': 0}})
+    first = dataset(photos_lmdb, degradation={'field': NINE})
     second = dataset(photos_lmdb, degradation={'field': {'type': 'protocol', 'kind': 5}})
     expected = train[SampleIndex(0, 0)], first[3], second[3]
     sampler = IterationSampler(4, 2, 6)
@@ -345,7 +347,7 @@ def test_the_invariant_protocol_gives_nine_named_samples_an_image(
     photos: Path, photos_lmdb: Path, as_lmdb: bool
 ) -> None:
     root = photos_lmdb if as_lmdb else photos
-    data = dataset(root, degradation={'field': {'type': 'protocol', 'kind': 0}})
+    data = dataset(root, degradation={'field': NINE})
     assert len(data) == 9 * 4
     samples = [data[index] for index in range(9, 18)]
     suffix, folder = ('', '') if as_lmdb else ('.png', f'{photos}/')
@@ -359,7 +361,7 @@ def test_the_invariant_protocol_gives_nine_named_samples_an_image(
 def test_the_invariant_protocol_of_a_name_with_dots_keeps_the_name(small: Path, tmp_path: Path) -> None:
     (tmp_path / 'a.b').mkdir()
     (tmp_path / 'a.b' / 'baby.v2.png').write_bytes((small / 'coffee.png').read_bytes())
-    data = dataset(tmp_path / 'a.b', degradation={'field': {'type': 'protocol', 'kind': 0}})
+    data = dataset(tmp_path / 'a.b', degradation={'field': NINE})
     assert data[8]['lq_path'] == str(tmp_path / 'a.b' / 'baby.v2_k8.png')
 
 
@@ -420,7 +422,8 @@ def manifest_of(pairs: Path, **changes: Any) -> Path:
     sizes = {'astronaut': (64, 88), 'chelsea': (80, 48), 'coffee': (40, 96)}
     images = {name: ManifestEntry(name, protocol_parameters(3, *size, 4)) for name, size in sizes.items()}
     path = pairs.parent / 'kernels.json'
-    write_manifest(Manifest(**{'scale': 4, 'kernel_size': 15, 'alignment': 'published', 'images': images} | changes), path)
+    manifest = Manifest(scale=4, kernel_size=15, alignment='published', images=images)
+    write_manifest(dataclasses.replace(manifest, **changes), path)
     return path
 
 
@@ -473,7 +476,7 @@ def test_a_pair_of_another_scale_is_an_error_with_both_names_and_sizes(pairs: Pa
         ({'dataroot_gt': None}, 'dataroot_gt: missing; expected dataroot_gt, dataroot_lq or both'),
         ({'dataroot_gt': ['a', 'b']}, r"dataroot_gt: found \['a', 'b'\], expected one path"),
         ({'meta_info_file': 3}, 'meta_info_file: found 3, expected one path'),
-        ({'io_backend': {'type': 'memcached'}}, 'io_backend: found .*memcached.*, expected {type: disk} or {type: lmdb}'),
+        ({'io_backend': {'type': 'memcached'}}, 'io_backend: found .*, expected {type: disk} or {type: lmdb}'),
         ({'io_backend': 'lmdb'}, "io_backend: found 'lmdb'"),
         ({'degradation': None}, 'degradation: missing'),
         ({'degradation': {}}, r'degradation\.field: missing, expected a section such as'),
@@ -483,16 +486,16 @@ def test_a_pair_of_another_scale_is_an_error_with_both_names_and_sizes(pairs: Pa
         ({'degradation': {**NOISY, 'noise': [15, 0]}}, r'degradation\.noise: found \[15, 0\]'),
         ({'degradation': {**NOISY, 'jpeg': [0, 50]}}, r'degradation\.jpeg: found \[0, 50\]'),
         ({'degradation': {**NOISY, 'kernel_size': 20}}, r'degradation\.kernel_size: found 20, expected an odd'),
-        ({'degradation': {**NOISY, 'kernel_size': 3}}, r'degradation\.kernel_size must be odd and at least the scale \(4\)'),
+        ({'degradation': {**NOISY, 'kernel_size': 3}}, r'degradation\.kernel_size must be .* at least the scale \(4\)'),
         ({'degradation': {**NOISY, 'fields': {}}}, "degradation key 'fields' is not one of .*did you mean 'field'"),
         ({'degradation': {'field': {'type': 'x'}}}, r"degradation\.field 'x' is not one of fixed, invariant"),
-        ({'degradation': {'field': {'type': 'protocol', 'kind': 0, 'kin': 1}}}, r"degradation\.field: unknown key 'kin'"),
+        ({'degradation': {'field': {**NINE, 'kin': 1}}}, r"degradation\.field: unknown key 'kin'"),
         ({'degradation': {'field': {'type': 'protocol', 'kind': 7}}}, r'degradation\.field\.kind must be .* found 7'),
         ({'gt_size': 50}, 'gt_size: found 50, expected HR px, a multiple of the scale 4'),
         ({'gt_size': 0}, 'gt_size: found 0'),
         ({'gt_size': None}, 'gt_size: found None'),
         ({'gt_size': '48'}, "gt_size: found '48'"),
-        ({'degradation': {'field': {'type': 'protocol', 'kind': 0}}}, r'degradation\.field: protocol kind 0 is for tests'),
+        ({'degradation': {'field': NINE}}, r'degradation\.field: protocol kind 0 is for tests'),
         ({'degradation': None, 'dataroot_lq': 'lq'}, 'training degrades HR images on the fly: expected dataroot_gt'),
     ],
 )
