@@ -26,7 +26,7 @@ _PATH_KEYS = frozenset(
     'results_root'.split()
 )
 _LOGGER_KEYS = frozenset('print_freq save_checkpoint_freq use_tb_logger wandb'.split())
-_VAL_KEYS = frozenset('val_freq save_img pbar suffix metrics'.split())
+_VAL_KEYS = frozenset('val_freq save_img pbar suffix tile metrics'.split())
 _DIST_KEYS = frozenset('backend port'.split())
 _SWITCH = (True, False)
 _BACKENDS = ('disk', 'lmdb', 'memcached')
@@ -88,6 +88,8 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
         if key.startswith('network_'):
             yield from _network_problems(network, key)
     yield from _dataset_problems(options, is_train)
+    if not ours:
+        yield from _device_problems(options.get('datasets') or {}, model_type)
     yield from _path_problems(options.get('path') or {})
     yield from _val_problems(options.get('val') or {})
     if is_train:
@@ -227,6 +229,16 @@ def _dataset_problems(options: Options, is_train: bool) -> Iterator[str]:
                 yield f'{where}: {error}'
 
 
+def _device_problems(datasets: Mapping[str, Any], model_type: object) -> Iterator[str]:
+    """Check that no stock model gets batches which ours alone degrade."""
+    for section, dataset in datasets.items():
+        if (dataset or {}).get('degrade_on') == 'device':
+            yield (
+                f'datasets.{section}.degrade_on: device needs a model of manet_basicsr, such as RestorationModel; found '
+                f'model_type {model_type}, expected loader'
+            )
+
+
 def _loader_problems(dataset: Mapping[str, Any], phase: str, where: str) -> Iterator[str]:
     """Check what BasicSR builds a loader with."""
     backend = dataset.get('io_backend')
@@ -263,12 +275,14 @@ def _val_problems(val: Mapping[str, Any]) -> Iterator[str]:
     from basicsr.utils.registry import METRIC_REGISTRY
 
     yield from _choice_problems(val, {'save_img': _SWITCH, 'pbar': (None, *_SWITCH)}, 'val.')
+    if val.get('tile') is not None and not _is_count(val['tile'], 1):
+        yield f'val.tile: found {val["tile"]!r}, expected LR pixels, or ~ for whole images'
     metrics = val.get('metrics') or {}
     if not isinstance(metrics, dict):
         yield f'val.metrics: found {metrics!r}, expected a section for each metric'
         return
     # What a validation passes to every metric, beside the arguments in the options.
-    supplied = ('img', 'img2', 'field', 'field_gt', 'gt', 'scale', 'kwargs', 'unused')
+    supplied = ('img', 'img2', 'field', 'field_gt', 'gt', 'scale', 'lr_images', 'kwargs', 'unused')
     for name, metric in metrics.items():
         yield from _registered_problems(metric, METRIC_REGISTRY, f'val.metrics.{name}', supplied, ('better',))
         if isinstance(metric, dict):
@@ -326,8 +340,8 @@ def _train_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
     for key in model.LOSS_KEYS:
         if train.get(key) is not None:
             yield from _registered_problems(train[key], LOSS_REGISTRY, f'train.{key}')
-    switches = dict.fromkeys(('channels_last', 'compile'), _SWITCH)
-    yield from _choice_problems(train, {'amp': (None, False, 'bf16', 'fp16'), **switches}, 'train.')
+    choices = {'amp': (None, False, 'bf16', 'fp16'), 'channels_last': _SWITCH, 'compile': (*_SWITCH, 'reduce-overhead')}
+    yield from _choice_problems(train, choices, 'train.')
     if not _is_count(train.get('accumulate', 1), 1):
         yield f'train.accumulate: found {train["accumulate"]!r}, expected a whole number, at least 1'
     decay = train.get('ema_decay', 0)

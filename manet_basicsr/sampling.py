@@ -88,6 +88,8 @@ class IterationSampler(Sampler[SampleIndex]):
     ) -> None:
         if dataset_size < 1:
             raise ValueError('the training set is empty')
+        if not enlarge_ratio > 0:
+            raise ValueError(f'dataset_enlarge_ratio: found {enlarge_ratio!r}, expected at least 1')
         self.dataset_size = dataset_size
         self.batch_size = batch_size
         self.total_iter = total_iter
@@ -116,7 +118,7 @@ class IterationSampler(Sampler[SampleIndex]):
                 yield SampleIndex(order[position % self.samples_per_epoch], mix_seed(self.seed, epoch, position))
 
     def __len__(self) -> int:
-        return (self.total_iter - self.start_iter) * self.batch_size
+        return max(0, self.total_iter - self.start_iter) * self.batch_size
 
 
 @contextmanager

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import math
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from basicsr.utils import set_random_seed
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -165,7 +162,7 @@ def test_yaml_that_is_wrong_in_any_way_is_one_line(text: str) -> None:
     assert '\n' not in str(raised.value)
 
 
-_TOKENS = ['&a ', '*a', '<<: ', '!!int ', '!!set ', '!!binary ', '[', ']', '{', '}', ': ', ', ', '\n', '  ', '- ', '? ', '|', '"']
+_TOKENS = [*'[]{}|"', '&a ', '*a', '<<: ', '!!int ', '!!set ', '!!binary ', ': ', ', ', '\n', '  ', '- ', '? ']
 
 
 @settings(max_examples=400, deadline=None)
@@ -237,15 +234,11 @@ def test_option_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, wo
         ("train:lr='1'", '1'),
         ('train:new=5', 5),
         ('train:lr=__import__("os").abort()', '__import__("os").abort()'),
-        ('train:lr=[__import__("os").abort()]', None),
+        ('train:lr=[__import__("os").abort()]', ['__import__("os").abort()']),
     ],
 )
 def test_forced_values_are_yaml_split_at_the_first_equals_sign(entry: str, value: Any) -> None:
     options = {'train': {'lr': 'old'}, 'name': 'x'}
-    if value is None and 'import' in entry:
-        with pytest.raises(OptionError):
-            force(options, [entry])
-        return
     force(options, [entry])
     key = 'new' if 'new' in entry else 'lr'
     assert options['train'][key] == value
@@ -446,5 +439,3 @@ def test_resolved_options_are_written_and_read_back(home: Path) -> None:
     write_resolved(opt, home / 'resolved.yml')
     assert load_options(home / 'resolved.yml') == opt
     assert '&' not in (home / 'resolved.yml').read_text()  # no aliases
-    yaml.safe_load((home / 'resolved.yml').read_text())
-    assert not math.isnan(os.stat(home / 'resolved.yml').st_size)

@@ -150,6 +150,16 @@ def test_an_empty_dataset_is_refused() -> None:
         IterationSampler(0, 4, 10)
 
 
+def test_a_dataset_enlarge_ratio_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match='dataset_enlarge_ratio: found 0, expected at least 1'):
+        IterationSampler(4, 4, 10, enlarge_ratio=0)
+
+
+def test_a_run_that_is_past_its_end_has_no_samples() -> None:
+    sampler = IterationSampler(4, 4, 10, start_iter=12)
+    assert len(sampler) == len(drawn(sampler)) == 0
+
+
 def test_the_order_neither_uses_nor_changes_a_global_state() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()

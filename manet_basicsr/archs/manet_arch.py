@@ -42,6 +42,9 @@ class MANet(nn.Module):
             if value < 1:
                 raise ValueError(f'{name} is {value}, expected at least 1')
         self.kernel_size = kernel_size
+        # For tiling: the kernel of a pixel depends on no pixel farther away than this, and on where multiples lie.
+        self.halo = 8 * num_block + 3
+        self.size_multiple = SIZE_MULTIPLE
         wide = 2 * num_feat
 
         def blocks(channels: int) -> list[nn.Module]:

@@ -15,11 +15,13 @@ from torch.utils.data import Dataset
 from manet_basicsr.data.images import BadSampleError, image_to_tensor, open_images
 from manet_basicsr.data.manifest import read_manifest
 from manet_basicsr.degradation.fields import FixedField, invariant_protocol_parameters
-from manet_basicsr.degradation.kernels import check_kernel_grid
+from manet_basicsr.degradation.kernels import check_kernel_grid, unknown_name
 from manet_basicsr.degradation.pipeline import Degradation
 from manet_basicsr.sampling import sample_generator
 
 PHASES = ('train', 'val', 'test')
+#: Where images are degraded: by the loader's workers, or a batch at a time on the model's device.
+DEGRADE_ON = ('loader', 'device')
 
 
 def _nine_fields(scale: int) -> list[FixedField]:
@@ -59,12 +61,13 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
     - ``dataroot_lq``: real LR images.
 
     A sample has ``lq`` (3, h, w) and, where they are known, ``gt`` (3, H, W) and ``kernel`` (k*k, 1, 1) or (k*k, h, w);
-    float32, images RGB in [0, 1]; and ``lq_path``, ``gt_path``.
+    float32, images RGB in [0, 1]; and ``lq_path``, ``gt_path``. With ``degrade_on: device``, which is for training, it
+    has what RestorationModel makes these of instead (see :meth:`crop_sample`).
 
     Args:
         opt: BasicSR's keys of a dataset (``phase``, ``scale``, ``dataroot_gt``, ``dataroot_lq``, ``io_backend``,
-            ``meta_info_file``, ``gt_size``, ``use_hflip``, ``use_rot``), ``degradation`` and ``kernels``. A dataroot
-            that ends in ``.lmdb`` is an LMDB.
+            ``meta_info_file``, ``gt_size``, ``use_hflip``, ``use_rot``), ``degradation``, ``degrade_on`` and
+            ``kernels``. A dataroot that ends in ``.lmdb`` is an LMDB.
 
     Raises:
         ValueError: The keys do not fit together, or one has a wrong value.
@@ -73,7 +76,8 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
 
     #: Keys of the options beside those that every BasicSR dataset and loader has.
     KEYS = frozenset(
-        'dataroot_gt dataroot_lq io_backend meta_info_file gt_size use_hflip use_rot degradation kernels'.split()
+        'dataroot_gt dataroot_lq io_backend meta_info_file gt_size use_hflip use_rot degradation degrade_on '
+        'kernels'.split()
     )
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -81,6 +85,7 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
         self.opt = opt
         self.scale: int = opt['scale']
         self.is_train = opt['phase'] == 'train'
+        self.degrades_on_device = opt.get('degrade_on') == 'device'
         backend = opt.get('io_backend') or {}
         as_lmdb = {'lmdb': backend.get('type') == 'lmdb', 'readahead': backend.get('readahead', False)}
         gt_root, lq_root = opt.get('dataroot_gt'), opt.get('dataroot_lq')
@@ -123,10 +128,15 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
                 check_kernel_grid(degradation.kernel_size, scale, degradation.alignment)
             except ValueError as error:
                 raise ValueError(f'degradation.{error}') from error
+            try:
+                degradation.field.check(degradation.kernel_size, scale)
+            except ValueError as error:
+                raise ValueError(f'degradation.field.{error}') from error
         elif not lq_root:
             raise ValueError('degradation: missing; dataroot_gt alone needs it')
         if opt.get('kernels') and not (gt_root and lq_root):
             raise ValueError('kernels: a manifest needs both dataroot_gt and dataroot_lq')
+        _check_degrade_on(opt)
         if phase == 'train':
             _check_training(opt, scale)
 
@@ -157,7 +167,10 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
         if not self.degradations:
             return self._read_sample(self.images.names[index])
         if self.is_train:
-            return self.degrade_sample(index, sample_generator(index, random_without_seed=True))[0]
+            generator = sample_generator(index, random_without_seed=True)
+            if self.degrades_on_device:
+                return self.crop_sample(index, generator)
+            return self.degrade_sample(index, generator)[0]
         return self.degrade_sample(index, sample_generator(int(index)))[0]
 
     def _read_sample(self, name: str) -> dict[str, Any]:
@@ -198,7 +211,7 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
             generator: Draws crop, kernels, noise and quality.
 
         Returns:
-            The sample, and the parameters ``(rows, cols, 3)`` that its field was made of.
+            The sample, and the parameters ``(rows, cols, P)`` that its field was made of.
 
         Raises:
             BadSampleError: The image is damaged or too small.
@@ -213,10 +226,43 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
         lq_path = f'{stem}{self.lq_suffix(index)}{suffix}'
         return {'gt': gt, 'lq': lq, 'kernel': field[0], 'gt_path': path, 'lq_path': lq_path}, parameters
 
+    def crop_sample(self, index: int, generator: torch.Generator) -> dict[str, Any]:
+        """Read a training crop and draw how to degrade it, which is left to the device.
+
+        Args:
+            index: Of the sample.
+            generator: Draws crop, kernels and noise level, the same as for :meth:`degrade_sample`.
+
+        Returns:
+            ``gt_uint8`` (3, H, W), ``kernel_parameters`` (rows, cols, 3), ``noise_sigma`` and ``noise_seed``, a text:
+            collation and prefetching leave it on the host, where it is needed.
+
+        Raises:
+            BadSampleError: The image is damaged or too small, or has more than 8 bits.
+        """
+        name = self.gt_name(index)
+        crop = self._read_crop(name, generator)
+        if crop.dtype != np.uint8:
+            raise BadSampleError(f'{self.images.describe(name)}: 16-bit images need degrade_on: loader')
+        degradation = self.degradations[0]
+        parameters = degradation.draw_parameters(crop.shape[0], crop.shape[1], self.scale, generator)
+        path = self.images.path(name)
+        return {
+            'gt_uint8': torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))),
+            'kernel_parameters': parameters,
+            'noise_sigma': torch.tensor(degradation.draw_noise_level(generator)),
+            'noise_seed': str(int(torch.randint(2**62, (), generator=generator))),
+            'gt_path': path,
+            'lq_path': path,
+        }
+
+    def _read_crop(self, name: str, generator: torch.Generator) -> np.ndarray:
+        return self.images.read(name, lambda image: self._crop(image, name, generator))
+
     def _read_gt(self, name: str, generator: torch.Generator) -> torch.Tensor:
         """Read an HR image: in training a random crop of it, otherwise the whole, cut to a multiple of the scale."""
         if self.is_train:
-            return image_to_tensor(self.images.read(name, lambda image: self._crop(image, name, generator)))
+            return image_to_tensor(self._read_crop(name, generator))
         gt = image_to_tensor(self.images.read(name))
         height, width = (side // self.scale * self.scale for side in gt.shape[1:])
         if min(height, width) == 0:
@@ -240,6 +286,16 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
         if self.opt.get('use_rot') and draw[4] < 0.5:
             crop = crop.transpose(1, 0, 2)
         return crop
+
+
+def _check_degrade_on(opt: Mapping[str, Any]) -> None:
+    where = opt.get('degrade_on', 'loader')
+    if where not in DEGRADE_ON:
+        raise ValueError(unknown_name('degrade_on', where, DEGRADE_ON))
+    if where == 'device' and opt.get('phase') != 'train':
+        raise ValueError('degrade_on: device is for training, expected loader')
+    if where == 'device' and (opt.get('degradation') or {}).get('jpeg') is not None:
+        raise ValueError('degrade_on: device has no JPEG; expected loader, or degradation.jpeg: ~')
 
 
 def _check_training(opt: Mapping[str, Any], scale: int) -> None:

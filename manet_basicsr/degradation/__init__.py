@@ -6,9 +6,12 @@ from manet_basicsr.degradation.blur import blur_downsample
 from manet_basicsr.degradation.corruption import add_gaussian_noise, jpeg_compress, quantize
 from manet_basicsr.degradation.fields import (
     FIELD_TYPES,
+    BankField,
+    DefocusField,
     Field,
     FixedField,
     InvariantField,
+    MotionField,
     ProtocolField,
     SmoothField,
     block_field,
@@ -29,9 +32,12 @@ from manet_basicsr.degradation.pca import kernel_pca_basis, load_pca_basis
 __all__ = [
     'ALIGNMENTS',
     'FIELD_TYPES',
+    'BankField',
+    'DefocusField',
     'Field',
     'FixedField',
     'InvariantField',
+    'MotionField',
     'ProtocolField',
     'SmoothField',
     'add_gaussian_noise',

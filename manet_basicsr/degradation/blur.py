@@ -35,10 +35,12 @@ def blur_downsample(hr: Tensor, field: Tensor, scale: int) -> Tensor:
     """
     kernel_size = _check_shapes(hr, field, scale)
     dtype = torch.promote_types(hr.dtype, field.dtype)
-    sum_dtype = torch.promote_types(dtype, torch.float32)
+    invariant = field.shape[2:] == (1, 1)
+    # On CUDA a float32 convolution may run in TF32, with three digits.
+    sum_dtype = torch.promote_types(dtype, torch.float64 if invariant and hr.is_cuda else torch.float32)
     with torch.autocast(hr.device.type, enabled=False):
         padded = F.pad(hr.to(sum_dtype), [kernel_size // 2] * 4, mode='replicate')
-        blur = _blur_invariant if field.shape[2:] == (1, 1) else _blur_variant
+        blur = _blur_invariant if invariant else _blur_variant
         return blur(padded, field, kernel_size, scale).to(dtype)
 
 

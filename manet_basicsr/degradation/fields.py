@@ -1,19 +1,22 @@
 """Kernel fields: which blur kernel lies behind each LR pixel.
 
-A field is drawn in two steps. Random numbers make *parameters* ``(rows, cols, 3)``, the (l1, l2, angle) of each cell of
-some grid, a few numbers that can be stored or sent anywhere; from these the kernels follow without chance.
+A field is drawn in two steps. Random numbers make *parameters* ``(rows, cols, P)`` for each cell of some grid, a few
+numbers that can be stored or sent anywhere; from these the kernels follow without chance. The parameters of Gaussians
+are (l1, l2, angle).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from manet_basicsr.degradation.bank import bank_kernels
+from manet_basicsr.degradation.defocus import disk_kernels
 from manet_basicsr.degradation.kernels import (
     anisotropic_gaussian_kernels,
     check_variance_range,
@@ -21,6 +24,17 @@ from manet_basicsr.degradation.kernels import (
     training_variance_range,
     unknown_name,
 )
+from manet_basicsr.degradation.motion import (
+    PATH_POINTS,
+    TRAJECTORIES,
+    motion_kernels,
+    passing_object_paths,
+    random_paths,
+    roll_paths,
+)
+
+#: Makes the kernels (N, k*k) of parameters (N, P), given kernel size, scale and alignment.
+KernelMaker = Callable[[Tensor, int, int, str], Tensor]
 
 PROTOCOL_BLOCK = 40
 PROTOCOL_KINDS = (1, 2, 3, 4, 5, 6)
@@ -154,6 +168,11 @@ def _linear_weights(positions: int, step: float) -> Tensor:
     return (1 - (at[:, None] - points).abs()).clamp(min=0)
 
 
+def gaussian_kernels(parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
+    """Make the kernels (N, k*k) of parameters (N, 3), rows of (l1, l2, angle), as the other arguments say."""
+    return anisotropic_gaussian_kernels(parameters[:, :2], parameters[:, 2], kernel_size, scale, alignment)
+
+
 def block_field(
     parameters: Tensor,
     height: int,
@@ -162,34 +181,39 @@ def block_field(
     kernel_size: int = 21,
     alignment: str = 'centered',
     block: int = PROTOCOL_BLOCK,
+    kernels: KernelMaker = gaussian_kernels,
 ) -> Tensor:
     """Make the kernel field whose parameters are given for blocks of HR pixels.
 
     LR pixel (i, j) has the kernel of the block ``(s i // block, s j // block)`` in which its HR position lies.
 
     Args:
-        parameters: ``(rows, cols, 3)`` tensor of (l1, l2, angle) in HR px^2 and radians; ``(1, 1, 3)`` is one kernel
-            for the whole image, and ``block = scale`` gives each LR pixel its own.
+        parameters: ``(rows, cols, 3)`` tensor of (l1, l2, angle) in HR px^2 and radians, or ``(B, rows, cols, 3)`` for
+            a batch of images; ``rows = cols = 1`` is one kernel for the whole image, and ``block = scale`` gives each
+            LR pixel its own.
         height: HR height in px.
         width: HR width in px.
         scale: Downsampling factor s, at least 1.
         kernel_size: Side k of the kernels in taps.
         alignment: ``centered`` or ``published``.
         block: Side of the blocks in HR px.
+        kernels: What the parameters mean, where they are not those of Gaussians and so not three.
 
     Returns:
-        Kernel field ``(1, k*k, height // scale, width // scale)``, or ``(1, k*k, 1, 1)`` from a single kernel; float32,
-        on the device of the parameters.
+        Kernel field ``(B, k*k, height // scale, width // scale)``, or ``(B, k*k, 1, 1)`` from single kernels, float32,
+        on the device of the parameters; B is 1 where the parameters have no batch.
 
     Raises:
         ValueError: If the parameters have a wrong shape or do not cover the image, or as
             :func:`anisotropic_gaussian_kernels` does.
     """
-    if parameters.ndim != 3 or parameters.shape[2] != 3:
-        raise ValueError(f'parameters must have shape (rows, cols, 3), found {tuple(parameters.shape)}')
+    if parameters.ndim not in (3, 4) or (kernels is gaussian_kernels and parameters.shape[-1] != 3):
+        raise ValueError(
+            f'parameters must have shape (rows, cols, 3) or (B, rows, cols, 3), found {tuple(parameters.shape)}'
+        )
     lr_height, lr_width = _lr_size(height, width, scale)
-    field = _cell_kernels(parameters, scale, kernel_size, alignment)
-    rows, cols = parameters.shape[:2]
+    field = _cell_kernels(parameters, scale, kernel_size, alignment, kernels)
+    rows, cols = field.shape[2:]
     if (rows, cols) == (1, 1) or ((rows, cols) == (lr_height, lr_width) and block == scale):
         return field
     if (lr_height - 1) * scale // block >= rows or (lr_width - 1) * scale // block >= cols:
@@ -202,13 +226,16 @@ def block_field(
     return field.index_select(3, block_cols).index_select(2, block_rows)
 
 
-def _cell_kernels(parameters: Tensor, scale: int, kernel_size: int, alignment: str) -> Tensor:
-    """Make the kernel of each cell (rows, cols, 3) as a field (1, k*k, rows, cols)."""
-    cells = parameters.reshape(-1, 3)
-    kernels = torch.empty(kernel_size**2, len(cells), device=parameters.device)
-    for taps, some in zip(kernels.split(_KERNELS_AT_ONCE, dim=1), cells.split(_KERNELS_AT_ONCE), strict=True):
-        taps.copy_(anisotropic_gaussian_kernels(some[:, :2], some[:, 2], kernel_size, scale, alignment).T)
-    return kernels.view(1, kernel_size**2, *parameters.shape[:2])
+def _cell_kernels(
+    parameters: Tensor, scale: int, kernel_size: int, alignment: str, kernels: KernelMaker
+) -> Tensor:
+    """Make the kernel of each cell ([B,] rows, cols, P) as a field (B, k*k, rows, cols)."""
+    rows, cols, numbers = parameters.shape[-3:]
+    cells = parameters.reshape(-1, numbers)
+    field = torch.empty(kernel_size**2, len(cells), device=parameters.device)
+    for taps, some in zip(field.split(_KERNELS_AT_ONCE, dim=1), cells.split(_KERNELS_AT_ONCE), strict=True):
+        taps.copy_(kernels(some, kernel_size, scale, alignment).T)
+    return field.view(kernel_size**2, -1, rows, cols).transpose(0, 1).contiguous()
 
 
 def protocol_field(
@@ -255,7 +282,7 @@ class Field:
     """A kind of kernel field, as the key ``degradation.field`` of an option file describes it; its draws are random."""
 
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw the parameters which :func:`block_field` makes the field of.
+        """Draw the parameters which :meth:`make` makes the field of.
 
         Args:
             height: HR height in px.
@@ -264,9 +291,20 @@ class Field:
             generator: Source of randomness on the CPU; torch's global one when None.
 
         Returns:
-            ``(rows, cols, 3)`` tensor of (l1, l2, angle) in HR px^2 and radians, float32.
+            ``(rows, cols, P)`` tensor, float32; of Gaussians (l1, l2, angle) in HR px^2 and radians.
         """
         raise NotImplementedError
+
+    def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
+        """Make the kernels (N, k*k) of parameters (N, P); of Gaussians unless a class says otherwise."""
+        return gaussian_kernels(parameters, kernel_size, scale, alignment)
+
+    def check(self, kernel_size: int, scale: int) -> None:
+        """Refuse kernels that do not fit into so many taps.
+
+        Raises:
+            ValueError: They do not.
+        """
 
     def block(self, scale: int) -> int:
         """Give the side in HR px of the blocks that the parameters are for.
@@ -278,6 +316,22 @@ class Field:
             The argument ``block`` of :func:`block_field`.
         """
         return PROTOCOL_BLOCK
+
+    def make(
+        self,
+        parameters: Tensor,
+        height: int,
+        width: int,
+        *,
+        scale: int,
+        kernel_size: int = 21,
+        alignment: str = 'centered',
+    ) -> Tensor:
+        """Make the kernel field of parameters that were drawn; arguments and result are those of :meth:`draw`."""
+        # By identity, so that block_field checks what it knows the shape of.
+        own = type(self).kernels is not Field.kernels
+        kernels = self.kernels if own else gaussian_kernels
+        return block_field(parameters, height, width, scale, kernel_size, alignment, self.block(scale), kernels)
 
     def draw(
         self,
@@ -307,7 +361,7 @@ class Field:
             ValueError: If the image has no LR pixel, or as :func:`anisotropic_gaussian_kernels` does.
         """
         parameters = self.parameters(height, width, scale=scale, generator=generator)
-        return block_field(parameters, height, width, scale, kernel_size, alignment, self.block(scale))
+        return self.make(parameters, height, width, scale=scale, kernel_size=kernel_size, alignment=alignment)
 
 
 @dataclass(frozen=True)
@@ -407,9 +461,145 @@ class SmoothField(Field):
         return scale
 
 
+@dataclass(frozen=True)
+class MotionField(Field):
+    """Motion blur: a Gaussian dragged along the path of the camera or of an object during the exposure.
+
+    Invariant, every image has one path. Variant, a ``camera`` also rolls about a point of the image, so that the path
+    changes smoothly from pixel to pixel, and an ``object`` passes in front of a still scene.
+
+    Args:
+        radius: Smallest and largest distance in HR px of a path's farthest point from its centre of mass.
+        trajectory: ``camera`` (a shaking hand) or ``object`` (a straight or slightly bent passage).
+        variant: Whether the kernels change over the image.
+        variance: Of the Gaussian, in HR px^2.
+
+    Raises:
+        ValueError: If the range is not ``0 < min <= max``, or a value out of its range.
+    """
+
+    radius: tuple[float, float]
+    trajectory: str = 'camera'
+    variant: bool = False
+    variance: float = 0.7
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'radius', _radius_range(self.radius))
+        object.__setattr__(self, 'variance', _number('variance', self.variance))
+        if self.trajectory not in TRAJECTORIES:
+            raise ValueError(unknown_name('trajectory', self.trajectory, TRAJECTORIES))
+        if not isinstance(self.variant, bool):
+            raise ValueError(f'variant must be true or false, found {self.variant!r}')
+        if self.variance <= 0:
+            raise ValueError(f'variance must be positive (HR px^2), found {self.variance:g}')
+
+    def check(self, kernel_size: int, scale: int) -> None:
+        # Two standard deviations of the stroke: what is cut off beyond does not move the centre of mass.
+        _check_radius(self.radius[1], (kernel_size - scale) / 2 - 2 * math.sqrt(self.variance), kernel_size, scale)
+
+    def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
+        lr_height, lr_width = _lr_size(height, width, scale)
+        radius = _uniform(self.radius, (), generator)
+        if not self.variant:
+            return radius * random_paths(1, self.trajectory, generator).view(1, 1, -1)
+        paths = roll_paths if self.trajectory == 'camera' else passing_object_paths
+        return radius * paths(height, width, scale, generator).reshape(lr_height, lr_width, -1)
+
+    def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
+        return motion_kernels(parameters.view(-1, PATH_POINTS, 2), self.variance, kernel_size, scale, alignment)
+
+    def block(self, scale: int) -> int:
+        return scale
+
+
+@dataclass(frozen=True)
+class DefocusField(Field):
+    """Defocus blur: disks, whose variance along each axis is a quarter of the radius squared.
+
+    Args:
+        radius: Smallest and largest radius in HR px, at least 1.
+        period: None for one disk an image; otherwise radii drawn at points so many HR px apart are interpolated, as of
+            a scene whose depth changes smoothly.
+
+    Raises:
+        ValueError: If the range is not ``1 <= min <= max`` or the period not positive.
+    """
+
+    radius: tuple[float, float]
+    period: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'radius', _radius_range(self.radius, least=1))
+        if self.period is not None:
+            object.__setattr__(self, 'period', _number('period', self.period))
+            _check_period(float(self.period))
+
+    def check(self, kernel_size: int, scale: int) -> None:
+        _check_radius(self.radius[1], (kernel_size - scale) / 2, kernel_size, scale)
+
+    def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
+        lr_height, lr_width = _lr_size(height, width, scale)
+        if self.period is None:
+            return _uniform(self.radius, (1, 1, 1), generator)
+        down, across = _linear_weights(lr_height, scale / self.period), _linear_weights(lr_width, scale / self.period)
+        return (down @ _uniform(self.radius, (down.shape[1], across.shape[1]), generator) @ across.T)[..., None]
+
+    def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
+        return disk_kernels(parameters[:, 0], kernel_size, scale, alignment)
+
+    def block(self, scale: int) -> int:
+        return scale
+
+
+@dataclass(frozen=True)
+class BankField(Field):
+    """Kernels drawn from a folder of measured ones, as :func:`manet_basicsr.degradation.bank.read_bank` reads it.
+
+    Args:
+        folder: The folder of npy, mat and png files.
+        period: None for one kernel an image; otherwise the side in HR px of blocks that have a kernel each.
+
+    Raises:
+        ValueError: If the folder is no path or the period no positive whole number.
+    """
+
+    folder: str
+    period: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.folder, str):
+            raise ValueError(f'folder must be a path, found {self.folder!r}')
+        if self.period is not None and (isinstance(self.period, bool) or not isinstance(self.period, int)):
+            raise ValueError(f'period must be a whole number (HR px), found {self.period!r}')
+        if self.period is not None:
+            _check_period(self.period)
+
+    def check(self, kernel_size: int, scale: int) -> None:
+        try:
+            bank_kernels(self.folder, kernel_size, scale, 'centered')
+        except FileNotFoundError as error:
+            raise ValueError(f'folder: {error}') from error
+
+    def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
+        _lr_size(height, width, scale)
+        size = (1, 1) if self.period is None else (math.ceil(height / self.period), math.ceil(width / self.period))
+        return torch.rand(*size, 1, generator=generator)
+
+    def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
+        kernels = bank_kernels(self.folder, kernel_size, scale, alignment).to(parameters.device)
+        # A share of the bank rather than a number in it: the bank is not read to draw.
+        return kernels[(parameters[:, 0] * len(kernels)).long()]
+
+    def block(self, scale: int) -> int:
+        return PROTOCOL_BLOCK if self.period is None else self.period
+
+
 FIELD_TYPES: dict[str, type[Field]] = {
+    'bank': BankField,
+    'defocus': DefocusField,
     'fixed': FixedField,
     'invariant': InvariantField,
+    'motion': MotionField,
     'protocol': ProtocolField,
     'smooth': SmoothField,
 }
@@ -468,3 +658,23 @@ def _pair(setting: str, value: object) -> tuple[float, float]:
 def _check_period(period: float) -> None:
     if not 0 < period < math.inf:
         raise ValueError(f'period must be positive (HR px), found {period:g}')
+
+
+def _radius_range(value: object, least: float = 0) -> tuple[float, float]:
+    low, high = _pair('radius', value)
+    if not (least <= low <= high and low > 0):
+        expected = f'{least:g} <= min' if least else '0 < min'
+        raise ValueError(f'radius must be [min, max] with {expected} <= max (HR px), found [{low}, {high}]')
+    return low, high
+
+
+def _check_radius(radius: float, largest: float, kernel_size: int, scale: int) -> None:
+    if radius > largest:
+        raise ValueError(
+            f'radius must be at most {largest:.2f} HR px (kernel_size {kernel_size}, scale {scale}), found {radius:g}'
+        )
+
+
+def _uniform(limits: tuple[float, float], size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    low, high = limits
+    return low + (high - low) * torch.rand(size, generator=generator)

@@ -179,3 +179,24 @@ def sample_kernel_parameters(
     first = low + (high - low) * uniform[:, 0]
     second = low + (first - low) * uniform[:, 1]
     return torch.stack([first, second], dim=1), math.pi * uniform[:, 2]
+
+
+def place_kernels(spread: Tensor, scale: int, alignment: str) -> Tensor:
+    """Turn point spread functions into kernels of a field, which are cross-correlated with the image.
+
+    ``published`` kernels have the point spread function in the upper left corner as it is, ``centered`` ones, flipped
+    in both axes, in the lower right: with them the image is convolved, on the usual sampling grid.
+
+    Args:
+        spread: ``(N, d, d)`` point spread functions whose centre of mass is the middle, any positive sum.
+        scale: Downsampling factor s.
+        alignment: ``centered`` or ``published``.
+
+    Returns:
+        ``(N, k*k)`` kernels with ``k = d + s - 1``, each summing to 1.
+    """
+    spread = spread / spread.sum((1, 2), keepdim=True)
+    before, after = (scale - 1, 0) if alignment == 'centered' else (0, scale - 1)
+    if alignment == 'centered':
+        spread = spread.flip(1, 2)
+    return F.pad(spread, (before, after, before, after)).flatten(1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from manet_basicsr.degradation.blur import blur_downsample
 from manet_basicsr.degradation.corruption import add_gaussian_noise, jpeg_compress, quantize
-from manet_basicsr.degradation.fields import Field, block_field, build_field
+from manet_basicsr.degradation.fields import Field, build_field
 from manet_basicsr.degradation.kernels import ALIGNMENTS, unknown_name
 
 
@@ -80,13 +80,14 @@ class Degradation:
             raise ValueError(f'degradation.{error}') from error
 
     def draw_parameters(self, height: int, width: int, scale: int, generator: torch.Generator) -> Tensor:
-        """Draw the parameters ``(rows, cols, 3)`` of the kernel field of an image of ``height x width`` HR px."""
+        """Draw the parameters ``(rows, cols, P)`` of the kernel field of an image of ``height x width`` HR px."""
         return self.field.parameters(height, width, scale=scale, generator=generator)
 
     def make_field(self, parameters: Tensor, height: int, width: int, scale: int) -> Tensor:
-        """Make the kernel field ``(1, k*k, h, w)`` or ``(1, k*k, 1, 1)`` of which the parameters were drawn."""
-        block = self.field.block(scale)
-        return block_field(parameters, height, width, scale, self.kernel_size, self.alignment, block)
+        """Make the kernel field of which the parameters were drawn, as :func:`block_field` does."""
+        return self.field.make(
+            parameters, height, width, scale=scale, kernel_size=self.kernel_size, alignment=self.alignment
+        )
 
     def degrade(self, hr: Tensor, field: Tensor, scale: int, generator: torch.Generator) -> Tensor:
         """Degrade an image with a given field.
@@ -101,11 +102,42 @@ class Degradation:
             ``(3, h, w)`` in [0, 1], rounded to 8 bit.
         """
         lr = blur_downsample(hr[None], field, scale)[0]
-        low, high = self.noise
-        sigma = low + (high - low) * float(torch.rand((), generator=generator))
+        sigma = self.draw_noise_level(generator)
         if sigma > 0:
             lr = add_gaussian_noise(lr, sigma, generator)
         if self.jpeg is not None:
             quality = torch.randint(int(self.jpeg[0]), int(self.jpeg[1]) + 1, (), generator=generator)
             lr = jpeg_compress(lr, int(quality))
         return quantize(lr).contiguous()  # JPEG leaves the channels last
+
+    def draw_noise_level(self, generator: torch.Generator) -> float:
+        """Draw the standard deviation of an image's noise, on the 0..255 scale."""
+        low, high = self.noise
+        return low + (high - low) * float(torch.rand((), generator=generator))
+
+    def degrade_batch(
+        self, hr: Tensor, parameters: Tensor, sigma: Tensor, scale: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Degrade a batch on the device it is on, without waiting for that device.
+
+        Args:
+            hr: ``(B, 3, H, W)`` in [0, 1], H and W multiples of ``scale``.
+            parameters: ``(B, rows, cols, 3)``, what :meth:`draw_parameters` drew for each image.
+            sigma: ``(B,)``, what :meth:`draw_noise_level` drew for each image.
+            scale: Downsampling factor.
+            generator: Draws the noise, on the device of the images.
+
+        Returns:
+            LR images ``(B, 3, h, w)`` in [0, 1], rounded to 8 bit, and the field ``(B, k*k, h, w)`` or
+            ``(B, k*k, 1, 1)``.
+
+        Raises:
+            ValueError: There is JPEG compression, which runs on the host.
+        """
+        if self.jpeg is not None:
+            raise ValueError(f'jpeg: found {list(self.jpeg)}, expected ~: a batch is not compressed on a device')
+        field = self.make_field(parameters, hr.shape[2], hr.shape[3], scale)
+        lr = blur_downsample(hr, field, scale)
+        if self.noise[1] > 0:
+            lr = add_gaussian_noise(lr, sigma, generator)
+        return quantize(lr), field

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from basicsr.metrics.psnr_ssim import calculate_psnr, calculate_ssim
 from basicsr.utils import tensor2img
@@ -17,6 +18,9 @@ from torch import Tensor
 from manet_basicsr.degradation import blur_downsample
 
 SSIM_WINDOW = 11
+
+#: The 8-bit images (h, w, 3) that the estimated and the true field make of the HR image.
+LRImages = tuple[np.ndarray, np.ndarray]
 
 
 @METRIC_REGISTRY.register()
@@ -38,13 +42,21 @@ def calculate_kernel_psnr(*, field: Tensor, field_gt: Tensor, **unused: Any) -> 
     estimated, true = _one_image('field', field), _one_image('field_gt', field_gt)
     if estimated.shape[1] != true.shape[1] or not _sizes_fit(estimated, true):
         raise ValueError(f'field has shape {tuple(field.shape)}, field_gt {tuple(field_gt.shape)}, expected the same')
-    error = (estimated.float() - true.float()).square_().mean(dtype=torch.float64)
+    # Each tap's mean first: a float64 mean of all at once would copy the field to float64.
+    error = (estimated.float() - true.float()).square_().mean((0, 2, 3)).mean(dtype=torch.float64)
     return float('inf') if error == 0 else float(-10 * error.log10())
 
 
 @METRIC_REGISTRY.register()
 def calculate_lr_psnr(
-    *, field: Tensor, field_gt: Tensor, gt: Tensor, scale: int, crop_border: int | None = None, **unused: Any
+    *,
+    field: Tensor,
+    field_gt: Tensor,
+    gt: Tensor,
+    scale: int,
+    crop_border: int | None = None,
+    lr_images: LRImages | None = None,
+    **unused: Any,
 ) -> float:
     """PSNR between the LR images that the estimated and the true field make of the HR image (MANet, ICCV 2021).
 
@@ -56,6 +68,7 @@ def calculate_lr_psnr(
         gt: The HR image, (1, C, H, W) or (C, H, W), RGB, values in [0, 1].
         scale: Downsampling factor.
         crop_border: LR pixels left out at each side; None for ``scale``.
+        lr_images: What :func:`make_lr_images` gives for these arguments, where it is known already.
         unused: What the validation knows besides.
 
     Returns:
@@ -64,12 +77,20 @@ def calculate_lr_psnr(
     Raises:
         ValueError: If the shapes are not of one image, or nothing is left inside the border.
     """
-    return _compare_lr(calculate_psnr, 1, field, field_gt, gt, scale, crop_border)
+    images = lr_images or make_lr_images(field, field_gt, gt, scale)
+    return _compare_lr(calculate_psnr, 1, images, scale if crop_border is None else crop_border)
 
 
 @METRIC_REGISTRY.register()
 def calculate_lr_ssim(
-    *, field: Tensor, field_gt: Tensor, gt: Tensor, scale: int, crop_border: int | None = None, **unused: Any
+    *,
+    field: Tensor,
+    field_gt: Tensor,
+    gt: Tensor,
+    scale: int,
+    crop_border: int | None = None,
+    lr_images: LRImages | None = None,
+    **unused: Any,
 ) -> float:
     """SSIM between the LR images that the estimated and the true field make of the HR image (MANet, ICCV 2021).
 
@@ -79,6 +100,7 @@ def calculate_lr_ssim(
         gt: The HR image.
         scale: Downsampling factor.
         crop_border: LR pixels left out at each side; None for ``scale``.
+        lr_images: What :func:`make_lr_images` gives for these arguments, where it is known already.
         unused: What the validation knows besides.
 
     Returns:
@@ -87,25 +109,33 @@ def calculate_lr_ssim(
     Raises:
         ValueError: As in :func:`calculate_lr_psnr`; the window needs 11 LR pixels inside the border.
     """
-    return _compare_lr(calculate_ssim, SSIM_WINDOW, field, field_gt, gt, scale, crop_border)
+    images = lr_images or make_lr_images(field, field_gt, gt, scale)
+    return _compare_lr(calculate_ssim, SSIM_WINDOW, images, scale if crop_border is None else crop_border)
 
 
 @torch.no_grad()
-def _compare_lr(
-    compare: Callable[..., float],
-    smallest: int,
-    field: Tensor,
-    field_gt: Tensor,
-    gt: Tensor,
-    scale: int,
-    crop_border: int | None,
-) -> float:
-    border = scale if crop_border is None else crop_border
+def make_lr_images(field: Tensor, field_gt: Tensor, gt: Tensor, scale: int) -> LRImages:
+    """Make the LR images that the metrics compare, once for all of them.
+
+    Args:
+        field: As in :func:`calculate_lr_psnr`, and so for all that follow.
+        field_gt: The true field.
+        gt: The HR image.
+        scale: Downsampling factor.
+
+    Raises:
+        ValueError: If the shapes are not of one image.
+    """
     hr = _one_image('gt', gt)
     estimated, clean = (
         tensor2img(blur_downsample(hr, _one_image(name, kernels).to(hr), scale))
         for name, kernels in (('field', field), ('field_gt', field_gt))
     )
+    return estimated, clean
+
+
+def _compare_lr(compare: Callable[..., float], smallest: int, lr_images: LRImages, border: int) -> float:
+    estimated, clean = lr_images
     inside = min(clean.shape[:2]) - 2 * border
     if border < 0 or inside < smallest:
         raise ValueError(

@@ -14,6 +14,7 @@ from manet_basicsr.field_files import save_field
 from manet_basicsr.files import atomic_path
 from manet_basicsr.models.restoration_model import Batch, RestorationModel
 from manet_basicsr.pictures import kernels_over_image, write_image
+from manet_basicsr.tiling import estimate_field_tiled
 
 
 @MODEL_REGISTRY.register()
@@ -42,7 +43,9 @@ class KernelL1Model(RestorationModel):
 
     def evaluate(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Estimate the kernel field of a batch."""
-        return {'field': self.predict(net, batch)}
+        if self.tile is None:
+            return {'field': self.predict(net, batch)}
+        return {'field': estimate_field_tiled(net, batch['lq'], self.tile)}
 
     def save_visuals(self, stem: str) -> None:
         """Save the field (``.npz``) and a picture of its kernels over the LR image (``.png``)."""

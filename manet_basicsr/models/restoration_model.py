@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from manet_basicsr.degradation.pipeline import Degradation
+from manet_basicsr.metrics.kernel_metric import make_lr_images
+from manet_basicsr.tiling import estimate_field_tiled, restore_tiled
 from manet_basicsr.weights import load_pretrained
 
 Batch = dict[str, Any]
@@ -34,9 +37,10 @@ _AMP_TYPES = {None: None, False: None, 'bf16': torch.bfloat16, 'fp16': torch.flo
 class RestorationModel(SRModel):
     """Train and test a network ``lq -> sr`` with pixel losses, as SRModel does.
 
-    Beyond SRModel: ``train.amp``, ``channels_last``, ``compile`` and ``accumulate``; losses that are synchronised only
-    when they are printed; and a validation that is shared between processes, passes everything known about an image to
-    the metrics (see :meth:`evaluate`), and skips those that lack what they need, saying so.
+    Beyond SRModel: ``train.amp``, ``channels_last``, ``compile`` and ``accumulate``; batches that are degraded on the
+    device; losses that are synchronised only when they are printed; and a validation that works tile by tile where
+    ``val.tile`` is given, is shared between processes, passes everything known about an image to the metrics (see
+    :meth:`evaluate`), and skips those that lack what they need, saying so.
 
     A subclass changes :meth:`predict` and :meth:`compute_losses`.
 
@@ -62,8 +66,9 @@ class RestorationModel(SRModel):
             for weight in net.parameters():
                 if weight.ndim == 4:  # net.to() would refuse the five dimensions of the PCA basis
                     weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        if self._speed.get('compile'):
-            net.compile()  # in place: torch.compile(net) would change the saved keys
+        if mode := self._speed.get('compile'):
+            # In place: torch.compile(net) would change the saved keys.
+            net.compile(mode=None if mode is True else mode)
         return super().model_to_device(net)
 
     def print_network(self, net: nn.Module) -> None:
@@ -101,6 +106,7 @@ class RestorationModel(SRModel):
             self._build_ema()
         self.setup_optimizers()
         self.setup_schedulers()
+        self.degradation = _degradation_on_device(self.opt)
 
     def setup_optimizers(self) -> None:
         """Set up the optimizer of ``train.optim_g`` for the parameters that are not frozen."""
@@ -127,12 +133,28 @@ class RestorationModel(SRModel):
     # ---------------------------------------------------------------------------------------------------- training
 
     def feed_data(self, data: Batch) -> None:
-        """Take a batch: every tensor goes to the device."""
+        """Take a batch: every tensor goes to the device, and crops that are not degraded yet are degraded there."""
         self.batch = {
             key: value.to(self.device, non_blocking=True) if torch.is_tensor(value) else value
             for key, value in data.items()
         }
+        if 'gt_uint8' in self.batch:
+            self._degrade()
         self.lq = self.batch['lq']
+
+    @torch.no_grad()
+    def _degrade(self) -> None:
+        """Replace what SVDegradationDataset gives with ``degrade_on: device`` by what it gives otherwise."""
+        if self.degradation is None:
+            raise ValueError('the batch is not degraded, but no dataset for training has degrade_on: device')
+        crops, parameters, sigma, seeds = (
+            self.batch.pop(key) for key in ('gt_uint8', 'kernel_parameters', 'noise_sigma', 'noise_seed')
+        )
+        gt = crops.float() / 255
+        # One stream of noise for the batch: its images are the same whenever it is drawn again.
+        generator = torch.Generator(self.device).manual_seed(int(seeds[0]))
+        lq, field = self.degradation.degrade_batch(gt, parameters, sigma, self.opt['scale'], generator)
+        self.batch.update(gt=gt, lq=lq, kernel=field)
 
     def predict(self, net: nn.Module, batch: Batch) -> Tensor:
         """Apply a network to a batch."""
@@ -166,7 +188,9 @@ class RestorationModel(SRModel):
         return parts
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """Do one step of the optimizer on the batch."""
+        """Do one step of the optimizer on the batch; of all precisions only fp16 waits for the device, to see its scale."""
+        if self._speed.get('compile'):
+            torch.compiler.cudagraph_mark_step_begin()  # what a CUDA graph gave in the last step may be overwritten
         self.optimizer_g.zero_grad(set_to_none=True)
         parts = self._parts()
         sums: dict[str, Tensor] = OrderedDict()
@@ -187,6 +211,13 @@ class RestorationModel(SRModel):
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
 
+    def model_ema(self, decay: float = 0.999) -> None:
+        """Move the EMA weights towards the trained ones, all at once: one by one costs a kernel launch or two each."""
+        trained = dict(self.get_bare_model(self.net_g).named_parameters())
+        averages = dict(self.net_g_ema.named_parameters())
+        update = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+        update(list(averages.values()), [trained[name] for name in averages], 0)
+
     def get_current_log(self) -> dict[str, float]:
         """Give the losses of the last step as numbers, averaged over the processes; only this waits for the device."""
         return self.reduce_loss_dict(self.loss_dict)
@@ -198,7 +229,8 @@ class RestorationModel(SRModel):
         net = getattr(self, 'net_g_ema', None) or self.get_bare_model(self.net_g)
         training = net.training
         net.eval()
-        with torch.inference_mode():
+        # Every image size would be compiled anew.
+        with torch.inference_mode(), torch.compiler.set_stance('force_eager'):
             self.result = self.evaluate(net, self.batch)
         net.train(training)
 
@@ -208,10 +240,25 @@ class RestorationModel(SRModel):
         Returns:
             ``sr`` and, where there is one, ``field``.
         """
+        lq = batch['lq']
         if hasattr(net, 'estimate') and hasattr(net, 'restore'):
-            field = net.estimate(batch['lq'])
-            return {'sr': net.restore(batch['lq'], field), 'field': field}
-        return {'sr': self.predict(net, batch)}
+            if self.tile is None:
+                field = net.estimate(lq)
+                return {'sr': net.restore(lq, field), 'field': field}
+            field = estimate_field_tiled(net.kernel_estimation, lq, self.tile)
+            return {'sr': restore_tiled(net.restore, lq, field, self.tile), 'field': field}
+        if self.tile is None:
+            return {'sr': self.predict(net, batch)}
+
+        def predict_part(lq: Tensor, field: Tensor | None = None) -> Tensor:
+            return self.predict(net, {**batch, 'lq': lq, **({} if field is None else {'kernel': field})})
+
+        return {'sr': restore_tiled(predict_part, lq, batch.get('kernel'), self.tile)}
+
+    @property
+    def tile(self) -> int | None:
+        """Side in LR pixels of the tiles that images are tested in (``val.tile``); None for whole images."""
+        return (self.opt.get('val') or {}).get('tile')
 
     def known_of_image(self) -> dict[str, Any]:
         """Collect what metrics are called with: ``img``, ``img2``, ``field``, ``field_gt``, ``gt``, ``scale``."""
@@ -300,6 +347,14 @@ class RestorationModel(SRModel):
             self._log_validation_metric_values(current_iter, dataset_name, tb)
 
 
+def _degradation_on_device(opt: dict[str, Any]) -> Degradation | None:
+    """Give the degradation of the training set, if batches are to be degraded here."""
+    for section, dataset in opt['datasets'].items():
+        if section.split('_')[0] == 'train' and dataset.get('degrade_on') == 'device':
+            return Degradation.from_options(dataset['degradation'])
+    return None
+
+
 def _score(known: dict[str, Any], metrics: dict[str, Any]) -> dict[str, float]:
     """Calculate those metrics whose inputs are known."""
     scores = {}
@@ -308,6 +363,8 @@ def _score(known: dict[str, Any], metrics: dict[str, Any]) -> dict[str, float]:
         needed = {p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD}
         # A metric that allows for a missing image takes it as None; here only what is required decides.
         if needed <= known.keys() | options.keys():
+            if 'lr_images' not in known and any(p.name == 'lr_images' for p in parameters):
+                known['lr_images'] = make_lr_images(*(known[name] for name in ('field', 'field_gt', 'gt', 'scale')))
             arguments = {key: value for key, value in options.items() if key != 'better'}
             scores[name] = float(calculate_metric(known, arguments))
     return scores

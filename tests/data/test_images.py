@@ -247,6 +247,18 @@ def test_an_lmdb_gives_the_images_of_its_folder(photos: Path, tmp_path: Path, ra
 
 
 @pytest.mark.parametrize('raw', [False, True])
+def test_an_lmdb_gives_a_turned_jpeg_as_its_folder_does(tmp_path: Path, rgb: np.ndarray, raw: bool) -> None:
+    exif = Image.Exif()
+    exif[0x112] = 8
+    (tmp_path / 'phone.jpg').write_bytes(encoded(Image.fromarray(rgb), 'JPEG', exif=exif))
+    write_lmdb(tmp_path, tmp_path / 'phone.lmdb', raw=raw)
+    turned = open_images(tmp_path).read('phone')
+    assert turned.shape == (50, 40, 3)
+    np.testing.assert_array_equal(open_images(tmp_path / 'phone.lmdb').read('phone'), turned)
+    assert '(50,40,3)' in (tmp_path / 'phone.lmdb' / 'meta_info.txt').read_text(encoding='ascii')
+
+
+@pytest.mark.parametrize('raw', [False, True])
 def test_what_an_lmdb_gives_outlives_its_handle(photos: Path, tmp_path: Path, raw: bool) -> None:
     root = tmp_path / 'photos.lmdb'
     write_lmdb(photos, root, raw=raw)

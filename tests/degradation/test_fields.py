@@ -243,11 +243,11 @@ def test_options_make_the_field_they_describe_and_are_not_changed(options: dict,
     [
         (
             {'type': 'invariante', 'variance': [1, 2]},
-            "degradation.field 'invariante' is not one of fixed, invariant, protocol, smooth; "
+            "degradation.field 'invariante' is not one of bank, defocus, fixed, invariant, motion, protocol, smooth; "
             "did you mean 'invariant'?",
         ),
-        ({'type': 3}, 'degradation.field 3 is not one of fixed, invariant, protocol, smooth'),
-        ({'variance': [1, 2]}, "degradation.field lacks the key 'type', one of fixed, invariant, protocol, smooth"),
+        ({'type': 3}, 'degradation.field 3 is not one of bank, defocus, fixed, invariant, motion, protocol, smooth'),
+        ({'variance': [1, 2]}, "degradation.field lacks the key 'type', one of bank, defocus, fixed, invariant, motion, protocol, smooth"),
         (
             {'type': 'invariant', 'varience': [1, 2]},
             "degradation.field (type invariant): key 'varience' is not one of type, variance; did you mean 'variance'?",

@@ -1,0 +1,139 @@
+"""Measured kernels: a folder of npy, mat and png files."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from manet_basicsr.degradation.kernels import check_kernel_grid, place_kernels
+
+BANK_SUFFIXES = ('.npy', '.mat', '.png')
+#: Share of a kernel's weight that may lie outside the taps it is cut to.
+_LARGEST_LOSS = 0.01
+
+
+@lru_cache(maxsize=8)
+def read_bank(folder: str) -> dict[str, NDArray[np.float64]]:
+    """Read the kernels of a folder, by a name that tells the file and the place in it, in the order of the names.
+
+    A ``.npy`` file holds one kernel (k, k) or many (N, k, k); a ``.mat`` file likewise in each of its variables, or a
+    cell array of kernels; a ``.png`` file is one kernel, grey.
+
+    Args:
+        folder: The folder; other files in it are left alone.
+
+    Returns:
+        Kernels, each non-negative and summing to 1. They are shared: do not change them.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: There is no kernel in it, or a file holds something else; the message names it.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f'{folder} is not a folder of kernels')
+    files = sorted(path for path in root.iterdir() if path.suffix.lower() in BANK_SUFFIXES and path.name[0] != '.')
+    bank = {name: _normalised(kernel, name) for path in files for name, kernel in _read_file(path).items()}
+    if not bank:
+        raise ValueError(f'{folder} holds no kernels ({", ".join(BANK_SUFFIXES)})')
+    return bank
+
+
+def _read_file(path: Path) -> dict[str, NDArray[Any]]:
+    """Read the kernels of one file, not yet normalised."""
+    try:
+        if path.suffix.lower() == '.npy':
+            arrays = {str(path): np.load(path, allow_pickle=False)}
+        elif path.suffix.lower() == '.png':
+            image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+            if image is None:
+                raise ValueError('damaged, or no PNG')
+            arrays = {str(path): np.asarray(image)}
+        else:
+            from scipy.io import loadmat
+
+            arrays = {f'{path} {name}': array for name, array in loadmat(path).items() if not name.startswith('__')}
+    except Exception as error:  # each reader reports damage as exceptions of its own
+        raise ValueError(f'{path} cannot be read: {error}') from error
+    return {name: kernel for key, array in arrays.items() for name, kernel in _split(key, array).items()}
+
+
+def _split(name: str, array: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Give the kernels that an array stands for."""
+    if array.dtype == object:
+        parts = {f'{name}[{index}]': np.asarray(part) for index, part in enumerate(array.flat)}
+        return {key: kernel for inner, part in parts.items() for key, kernel in _split(inner, part).items()}
+    if array.ndim == 3:
+        return {f'{name}[{index}]': kernel for index, kernel in enumerate(array)}
+    return {name: array}
+
+
+def _normalised(kernel: NDArray[Any], name: str) -> NDArray[np.float64]:
+    if kernel.ndim != 2 or kernel.dtype.kind not in 'fui':
+        raise ValueError(f'{name}: found {kernel.dtype} of shape {kernel.shape}, expected kernels (k, k) or (N, k, k)')
+    taps = kernel.astype(np.float64)
+    if not np.isfinite(taps).all() or taps.min() < -1e-3 * taps.max() or taps.sum() <= 0:
+        raise ValueError(f'{name}: expected a kernel of non-negative, finite numbers that sum to more than 0')
+    taps = taps.clip(min=0)
+    return taps / taps.sum()
+
+
+@lru_cache(maxsize=8)
+def bank_kernels(folder: str, kernel_size: int, scale: int, alignment: str) -> Tensor:
+    """Lay the kernels of a folder on the grid of a kernel field.
+
+    A measured kernel is a point spread function: in the ``centered`` alignment the image is convolved with it. Its
+    centre of mass is moved to the centre, by linear interpolation between taps, for a kernel that also moves the image
+    cannot be told from an image that was elsewhere.
+
+    Args:
+        folder: As for :func:`read_bank`.
+        kernel_size: Side k of the kernels in taps.
+        scale: Downsampling factor.
+        alignment: ``centered`` or ``published``.
+
+    Returns:
+        ``(N, k*k)`` kernels, each summing to 1. They are shared: do not change them.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: As :func:`read_bank` does, or if more than a hundredth of a kernel would be cut off.
+    """
+    check_kernel_grid(kernel_size, scale, alignment)
+    size = kernel_size - scale + 1
+    laid = []
+    for name, taps in read_bank(folder).items():
+        centred = _centred(taps, size)
+        if centred.sum() < 1 - _LARGEST_LOSS:
+            rows, columns = taps.shape
+            raise ValueError(
+                f'{name}: of a kernel of {rows}x{columns} taps {1 - centred.sum():.0%} would be cut off by '
+                f'{size}x{size} taps (kernel_size {kernel_size}, scale {scale}); choose a larger kernel_size'
+            )
+        laid.append(torch.from_numpy(centred.astype(np.float32)))
+    return place_kernels(torch.stack(laid), scale, alignment)
+
+
+def _centred(taps: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Move the centre of mass to the middle of ``size x size`` taps; what lies outside is cut off."""
+    moved = taps
+    for axis in (0, 1):
+        weights = moved.sum(1 - axis)
+        target = (size - 1) / 2 - float(weights @ np.arange(len(weights))) / float(weights.sum())
+        whole = int(np.floor(target))
+        result = np.zeros((size, moved.shape[1]) if axis == 0 else (moved.shape[0], size))
+        for shift, share in ((whole, 1 - (target - whole)), (whole + 1, target - whole)):
+            first, last = max(0, shift), min(size, shift + moved.shape[axis])
+            if last > first:
+                source, place = slice(first - shift, last - shift), slice(first, last)
+                part = moved[source] if axis == 0 else moved[:, source]
+                result[(place,) if axis == 0 else (slice(None), place)] += share * part
+        moved = result
+    return moved

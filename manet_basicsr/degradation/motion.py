@@ -1,0 +1,114 @@
+"""Motion blur: kernels that a point of light leaves while the camera or an object moves during the exposure."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from manet_basicsr.degradation.kernels import check_kernel_grid, place_kernels
+
+TRAJECTORIES = ('camera', 'object')
+#: Positions at which a path is sampled, equally spaced in time.
+PATH_POINTS = 32
+_INERTIA = 0.9
+
+
+def random_paths(num: int, trajectory: str, generator: torch.Generator | None = None) -> Tensor:
+    """Draw paths of unit size: their centre of mass is the origin, and their farthest point has distance 1.
+
+    ``camera`` is the shake of a hand, a random walk of the velocity with inertia; ``object`` a straight or slightly
+    bent passage at nearly constant speed.
+
+    Args:
+        num: Number N of paths.
+        trajectory: ``camera`` or ``object``.
+        generator: Source of randomness on the CPU; torch's global one when None.
+
+    Returns:
+        ``(N, PATH_POINTS, 2)`` positions (x, y), x to the right and y down, float32.
+    """
+    if trajectory == 'camera':
+        steps = torch.arange(PATH_POINTS)
+        lags = (steps[:, None] - steps).clamp(min=0)
+        # Position = sum of velocities, velocity = decaying sum of pushes.
+        response = ((1 - _INERTIA ** (lags + 1)) / (1 - _INERTIA)) * (steps[:, None] >= steps)
+        paths = response @ torch.randn(num, PATH_POINTS, 2, generator=generator)
+    else:
+        draws = torch.rand(num, 2, generator=generator)
+        angle, bend = 2 * math.pi * draws[:, :1], draws[:, 1:] - 0.5
+        time = torch.linspace(-1, 1, PATH_POINTS)
+        along, across = time.expand(num, -1), bend * time**2
+        paths = torch.stack(
+            [along * angle.cos() - across * angle.sin(), along * angle.sin() + across * angle.cos()], dim=2
+        )
+    paths = paths - paths.mean(1, keepdim=True)
+    return paths / paths.norm(dim=2).amax(1).clamp(min=1e-6)[:, None, None]
+
+
+def motion_kernels(paths: Tensor, variance: float, kernel_size: int, scale: int, alignment: str) -> Tensor:
+    """Draw the kernel of each path: a Gaussian dragged along it, ``sum over t of N(v; path(t), variance)``.
+
+    Args:
+        paths: ``(N, points, 2)`` positions (x, y) in HR px, whose centre of mass is the origin.
+        variance: Of the Gaussian, in HR px^2: what blurs the image without motion.
+        kernel_size: Side k of the kernels in taps.
+        scale: Downsampling factor.
+        alignment: ``centered`` or ``published``.
+
+    Returns:
+        ``(N, k*k)`` kernels, each summing to 1, on the device of the paths.
+    """
+    check_kernel_grid(kernel_size, scale, alignment)
+    size = kernel_size - scale + 1
+    axis = torch.arange(size, device=paths.device) - (size - 1) / 2
+    # A Gaussian is the product of one in x and one in y.
+    profiles = torch.exp((paths[..., None] - axis).square() / (-2 * variance))
+    kernels = profiles[:, :, 1].transpose(1, 2) @ profiles[:, :, 0]
+    return place_kernels(kernels, scale, alignment)
+
+
+def roll_paths(height: int, width: int, scale: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw how each LR pixel moves while a shaking camera also rolls about a random point of the image.
+
+    ``path(p, t) = T(t) + r(t) J (p - centre) / R``, with R the distance of the farthest corner and J a quarter turn.
+
+    Args:
+        height: HR height in px.
+        width: HR width in px.
+        scale: Downsampling factor.
+        generator: Source of randomness on the CPU; torch's global one when None.
+
+    Returns:
+        ``(height // scale, width // scale, PATH_POINTS, 2)`` paths that go at most 1 from their centre of mass.
+    """
+    share, down, across = torch.rand(3, generator=generator).tolist()
+    translation, roll = random_paths(2, 'camera', generator)
+    rows = torch.arange(height // scale) * scale - down * height
+    columns = torch.arange(width // scale) * scale - across * width
+    farthest = math.hypot(max(down, 1 - down) * height, max(across, 1 - across) * width)
+    y, x = torch.meshgrid(rows / farthest, columns / farthest, indexing='ij')
+    turned = torch.stack([-y, x], dim=2)[:, :, None]
+    return share * translation + (1 - share) * turned * roll[:, :1]
+
+
+def passing_object_paths(height: int, width: int, scale: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw how each LR pixel moves while an elliptical object passes in front of a still scene.
+
+    Args:
+        height: HR height in px.
+        width: HR width in px.
+        scale: Downsampling factor.
+        generator: Source of randomness on the CPU; torch's global one when None.
+
+    Returns:
+        ``(height // scale, width // scale, PATH_POINTS, 2)``: the object's path inside it, which goes at most 1 from
+        its centre of mass, and 0 outside.
+    """
+    draws = torch.rand(4, generator=generator).tolist()
+    path = random_paths(1, 'object', generator)[0]
+    y = (torch.arange(height // scale) * scale / height - draws[0]) / (0.15 + 0.35 * draws[2])
+    x = (torch.arange(width // scale) * scale / width - draws[1]) / (0.15 + 0.35 * draws[3])
+    inside = y[:, None].square() + x.square() < 1
+    return inside[:, :, None, None] * path

@@ -1,0 +1,367 @@
+"""Whole option files: every mistake is found, named with its key, and nothing else is."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from manet_basicsr.checks import find_problems
+from manet_basicsr.options import Options, load_options
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted((ROOT / 'options').rglob('*.yml'))
+
+
+def valid(folder: Path) -> Options:
+    """Options of a training without a mistake, on an existing folder."""
+    degradation = {'kernel_size': 21, 'alignment': 'centered', 'field': {'type': 'invariant', 'variance': [0.7, 10]}}
+    images = {'type': 'SVDegradationDataset', 'dataroot_gt': str(folder), 'degradation': degradation}
+    loading = {'gt_size': 48, 'batch_size_per_gpu': 4, 'num_worker_per_gpu': 0}
+    return copy.deepcopy(
+        {
+            'name': 'run',
+            'model_type': 'KernelL1Model',
+            'scale': 4,
+            'num_gpu': 'auto',
+            'manual_seed': 0,
+            'datasets': {'train': {'name': 'Train', **images, **loading}, 'val': {'name': 'Val', **images}},
+            'network_g': {'type': 'MANet', 'num_feat': 16},
+            'path': {'pretrain_network_g': None, 'strict_load_g': True},
+            'train': {
+                'total_iter': 3e5,
+                'optim_g': {'type': 'Adam', 'lr': 2e-4, 'betas': [0.9, 0.99]},
+                'scheduler': {'type': 'MultiStepLR', 'milestones': [100, 200], 'gamma': 0.5},
+                'kernel_opt': {'type': 'KernelL1Loss', 'loss_weight': 1.0},
+            },
+            'val': {'val_freq': 100, 'save_img': False, 'metrics': {'kernel_psnr': {'type': 'calculate_kernel_psnr'}}},
+            'logger': {'print_freq': 10, 'save_checkpoint_freq': 100, 'use_tb_logger': True, 'wandb': {}},
+        }
+    )
+
+
+def changed(options: Options, key: str, value: object) -> Options:
+    """Set the key ``section.key`` of options; ``...`` takes it out."""
+    *sections, last = key.split('.')
+    place = options
+    for section in sections:
+        place = place[section]
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    return options
+
+
+def test_options_without_a_mistake_have_no_problems(tmp_path: Path) -> None:
+    assert find_problems(valid(tmp_path), is_train=True) == []
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'problem'),
+    [
+        # a key that nothing reads, in each of our sections
+        ('nane', 1, "nane: unknown key; did you mean 'name'?"),
+        ('datasets.train.gt_sise', 1, "datasets.train.gt_sise: unknown key; did you mean 'gt_size'?"),
+        ('datasets.train.degradation.nois', [0, 1], "did you mean 'noise'?"),
+        ('datasets.train.degradation.field.varianse', 1, "did you mean 'variance'?"),
+        ('network_g.num_feet', 1, "network_g.num_feet: unknown key; did you mean 'num_feat'?"),
+        ('path.pretrain_network', None, "path.pretrain_network: unknown key; did you mean 'pretrain_network_g'?"),
+        ('train.total_iters', 1, "train.total_iters: unknown key; did you mean 'total_iter'?"),
+        ('train.pixel_opt', {'type': 'L1Loss'}, 'train.pixel_opt: unknown key'),
+        ('train.optim_g.learning_rate', 1, 'train.optim_g.learning_rate: unknown key'),
+        ('train.scheduler.milestone', [], "train.scheduler.milestone: unknown key; did you mean 'milestones'?"),
+        ('train.kernel_opt.loss_wait', 1, "train.kernel_opt.loss_wait: unknown key; did you mean 'loss_weight'?"),
+        ('val.val_frequency', 1, "val.val_frequency: unknown key; did you mean 'val_freq'?"),
+        ('logger.print_frequ', 1, "logger.print_frequ: unknown key; did you mean 'print_freq'?"),
+        ('dist_params', {'port_number': 1}, 'dist_params.port_number: unknown key'),
+        # a name that is not registered
+        ('model_type', 'KernelModel', "model_type: 'KernelModel' is not registered; did you mean 'KernelL1Model'?"),
+        ('model_type', ['KernelL1Model'], 'model_type: '),
+        ('network_g.type', 'MANett', "network_g.type: 'MANett' is not registered; did you mean 'MANet'?"),
+        ('network_g.type', {}, "network_g.type: '{}' is not registered"),
+        ('datasets.val.type', 'SVDegradation', "did you mean 'SVDegradationDataset'?"),
+        ('train.kernel_opt.type', 'KernelLoss', "did you mean 'KernelL1Loss'?"),
+        ('train.optim_g.type', 'Adan', "train.optim_g.type: 'Adan' is not registered; did you mean 'Adam'?"),
+        ('train.scheduler.type', 'MultiStep', "did you mean 'MultiStepLR'?"),
+        ('val.metrics.kernel_psnr.type', 'kernel_psnr', "did you mean 'calculate_kernel_psnr'?"),
+        # something that has to be there
+        ('name', ..., 'name: missing'),
+        ('model_type', None, 'model_type: missing'),
+        ('datasets', ..., 'datasets: missing'),
+        ('datasets', {}, 'datasets: empty'),
+        ('datasets.val', None, 'datasets.val.name: missing'),
+        ('network_g', None, 'network_g: missing'),
+        ('network_g.type', ..., 'expected a section with a type'),
+        ('train', None, 'train: missing'),
+        ('train.optim_g', ..., 'train.optim_g: missing'),
+        ('train.scheduler', ..., 'train.scheduler: missing'),
+        ('train.scheduler.milestones', ..., 'train.scheduler.milestones: missing'),
+        ('train.kernel_opt', ..., 'train: expected at least one of kernel_opt, lr_image_opt'),
+        ('train.total_iter', ..., 'train.total_iter: found None'),
+        ('datasets.train.type', ..., 'datasets.train.type: missing'),
+        ('datasets.train.batch_size_per_gpu', ..., 'datasets.train.batch_size_per_gpu: missing'),
+        ('datasets.train.degradation', ..., 'degradation: missing'),
+        # a file that is not there
+        ('datasets.train.dataroot_gt', '/no/images', 'datasets.train.dataroot_gt: /no/images does not exist'),
+        ('datasets.val.meta_info_file', '/no/list', 'datasets.val.meta_info_file: /no/list does not exist'),
+        ('path.pretrain_network_g', '/no/net.pth', 'path.pretrain_network_g: /no/net.pth does not exist'),
+        ('path.resume_state', '/no/1.state', 'path.resume_state: /no/1.state does not exist'),
+        ('path.pretrain_network_g', 5, 'path.pretrain_network_g: found 5, expected a path'),
+        # a value of the wrong kind or range
+        ('name', 5, 'name: found 5, expected text'),
+        ('name', '', "name: found '', expected the name of a folder"),
+        ('name', '../../home', "name: found '../../home', expected the name of a folder"),
+        ('name', '/home', "name: found '/home', expected the name of a folder"),
+        ('datasets.val.name', '../x', "datasets.val.name: found '../x'"),
+        ('scale', 'x4', "scale: found 'x4', expected a whole number"),
+        ('num_gpu', None, 'num_gpu: found None, expected auto or a whole number'),
+        ('num_gpu', -1, 'num_gpu: found -1'),
+        ('manual_seed', 'random', "manual_seed: found 'random'"),
+        ('manual_seed', 2**40, 'manual_seed: found 1099511627776'),
+        ('datasets', [], 'datasets: found [], expected a section'),
+        ('datasets.val', 'Set5', "datasets.val: found 'Set5', expected a section"),
+        ('datasets.trian', {'name': 'x', 'type': 'SVDegradationDataset'}, "unknown phase 'trian'"),
+        ('datasets.train.gt_size', 50, 'gt_size: found 50'),
+        ('datasets.train.use_hflip', 'no way', "datasets.train.use_hflip: found 'no way', expected one of true, false"),
+        ('datasets.train.batch_size_per_gpu', 0, 'batch_size_per_gpu: found 0'),
+        ('datasets.train.num_worker_per_gpu', -1, 'num_worker_per_gpu: found -1'),
+        ('datasets.train.dataset_enlarge_ratio', 0, 'dataset_enlarge_ratio: found 0'),
+        ('datasets.train.io_backend', 'lmdb', "train.io_backend: found 'lmdb', expected a section with a type"),
+        ('datasets.train.prefetch_mode', 'gpu', "train.prefetch_mode: found 'gpu', expected one of ~, cpu, cuda"),
+        ('datasets.train.degradation.kernel_size', 20, 'kernel_size: found 20'),
+        ('datasets.train.degradation.field.variance', [10, 0.7], 'variance'),
+        ('path.strict_load_g', 'no', "path.strict_load_g: found 'no', expected one of true, false"),
+        ('path.experiments_root', 5, 'path.experiments_root: found 5, expected text'),
+        ('train.total_iter', math.inf, 'train.total_iter: found inf'),
+        ('train.total_iter', 0.5, 'train.total_iter: found 0.5'),
+        ('train.total_iter', '3e5 ', "train.total_iter: found '3e5 '"),
+        ('train.optim_g.lr', 'fast', "train.optim_g.lr: found 'fast', expected numbers"),
+        ('train.optim_g.lr', -1, 'train.optim_g: Invalid learning rate: -1'),
+        ('train.optim_g.betas', [0.9, 1.5], 'train.optim_g: Invalid beta parameter at index 1: 1.5'),
+        ('train.optim_g.params', [], 'train.optim_g.params: unknown key'),
+        ('train.scheduler.gamma', 'half', "train.scheduler.gamma: found 'half', expected numbers"),
+        ('train.scheduler.milestones', 100, 'train.scheduler: '),
+        ('train.amp', 'half', "train.amp: found 'half', expected one of ~, false, bf16, fp16"),
+        ('train.amp', [], 'train.amp: found [], expected one of'),
+        ('train.accumulate', 3, 'train.accumulate: found 3, expected a divisor of batch_size_per_gpu 4'),
+        ('train.accumulate', 'x', "train.accumulate: found 'x'"),
+        ('train.ema_decay', 1.5, 'train.ema_decay: found 1.5'),
+        ('train.warmup_iter', 'x', "train.warmup_iter: found 'x'"),
+        ('train.compile', 1, 'train.compile: found 1, expected one of true, false'),
+        ('val.pbar', 'yes please', "val.pbar: found 'yes please', expected one of ~, true, false"),
+        ('val.metrics', ['psnr'], "val.metrics: found ['psnr'], expected a section for each metric"),
+        ('val.metrics.kernel_psnr.better', 'more', "better: found 'more', expected one of higher, lower"),
+        ('val.metrics.kernel_psnr', None, 'val.metrics.kernel_psnr: found None, expected a section with a type'),
+        ('val.val_freq', True, 'val.val_freq: found True'),
+        ('logger.use_tb_logger', 'x', "logger.use_tb_logger: found 'x'"),
+        ('logger.wandb', 'project', "logger.wandb: found 'project', expected a section"),
+        ('dist_params', 'nccl', "dist_params: found 'nccl', expected a section"),
+    ],
+)
+def test_mistake_is_named_with_its_key(tmp_path: Path, key: str, value: object, problem: str) -> None:
+    problems = find_problems(changed(valid(tmp_path), key, value), is_train=True)
+    assert any(problem in line for line in problems), problems
+    assert all('\n' not in line for line in problems)
+
+
+def test_periods_that_end_before_the_training_are_refused(tmp_path: Path) -> None:
+    scheduler = {'type': 'CosineAnnealingRestartLR', 'periods': [100_000, 100_000], 'restart_weights': [1, 1]}
+    options = changed(valid(tmp_path), 'train.scheduler', scheduler)
+    (problem,) = find_problems(options, is_train=True)
+    assert problem == 'train.scheduler.periods: end at iteration 200000, before total_iter 300000.0'
+    assert not find_problems(changed(options, 'train.total_iter', 200_000), is_train=True)
+    changed(options, 'train.scheduler.restart_weights', [1])
+    assert 'periods and restart_weights should have the same length' in find_problems(options, is_train=True)[0]
+
+
+def test_wandb_without_tensorboard_is_refused(tmp_path: Path) -> None:
+    options = changed(changed(valid(tmp_path), 'logger.use_tb_logger', False), 'logger.wandb', {'project': 'manet'})
+    assert find_problems(options, is_train=True) == ['logger.wandb.project: needs use_tb_logger: true']
+
+
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
+    options = valid(tmp_path)
+    for key, value in (('nane', 1), ('network_g.num_feet', 1), ('val.val_freq', 0), ('train.optim_g.type', 'SGD')):
+        changed(options, key, value)
+    changed(options, 'datasets.train.dataroot_gt', '/no/images')
+    problems = find_problems(options, is_train=True)
+    assert len(problems) == 5
+    assert len(set(problems)) == 5
+
+
+def test_testing_needs_neither_training_nor_logging(tmp_path: Path) -> None:
+    options = valid(tmp_path)
+    options = {key: value for key, value in options.items() if key not in ('train', 'logger', 'val', 'path')}
+    options['datasets'] = {'test_0': options['datasets']['val']}
+    assert find_problems(options, is_train=False) == []
+    assert len(find_problems(options, is_train=True)) >= 3
+
+
+def test_parts_of_a_blind_network_are_checked(tmp_path: Path) -> None:
+    options = valid(tmp_path)
+    estimator = {'type': 'MANet', 'num_feet': 3, 'pretrained': '/no/net.pth', 'param_key': 'params'}
+    options['network_g'] = {'type': 'BlindSRNet', 'estimator': estimator, 'generator': {'type': 'SFTRRDB'}}
+    assert find_problems(options, is_train=True) == [
+        "network_g.estimator.num_feet: unknown key; did you mean 'num_feat'?",
+        'network_g.estimator.pretrained: /no/net.pth does not exist',
+        "network_g.generator.type: 'SFTRRDB' is not registered; did you mean 'SFTRRDBNet'?",
+    ]
+
+
+def test_options_of_stock_basicsr_pass(tmp_path: Path) -> None:
+    """ESRGAN's and EDSR's option files of BasicSR 1.4.2, with their own keys."""
+    pairs = {
+        'type': 'PairedImageDataset',
+        'dataroot_gt': str(tmp_path),
+        'dataroot_lq': str(tmp_path),
+        'filename_tmpl': '{}',
+        'io_backend': {'type': 'lmdb'},
+    }
+    loading = {
+        'gt_size': 128,
+        'use_hflip': True,
+        'use_rot': True,
+        'num_worker_per_gpu': 6,
+        'batch_size_per_gpu': 16,
+        'dataset_enlarge_ratio': 100,
+        'prefetch_mode': None,
+        'mean': [0.4488, 0.4371, 0.404],
+        'std': [1.0, 1.0, 1.0],
+    }
+    options = {
+        'name': 'ESRGAN_x4',
+        'model_type': 'ESRGANModel',
+        'scale': 4,
+        'num_gpu': 1,
+        'manual_seed': 0,
+        'datasets': {'train': {'name': 'DF2K', **pairs, **loading}, 'val': {'name': 'Set14', **pairs}},
+        'network_g': {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 64, 'num_block': 23},
+        'network_d': {'type': 'VGGStyleDiscriminator', 'num_in_ch': 3, 'num_feat': 64},
+        'path': {'pretrain_network_g': None, 'strict_load_g': True, 'resume_state': None, 'their_own': 'x'},
+        'train': {
+            'ema_decay': 0.999,
+            'optim_g': {'type': 'Adam', 'lr': 1e-4, 'weight_decay': 0, 'betas': [0.9, 0.99]},
+            'optim_d': {'type': 'Adam', 'lr': 1e-4, 'weight_decay': 0, 'betas': [0.9, 0.99]},
+            'scheduler': {'type': 'MultiStepLR', 'milestones': [50000, 100000], 'gamma': 0.5},
+            'total_iter': 400000,
+            'warmup_iter': -1,
+            'pixel_opt': {'type': 'L1Loss', 'loss_weight': 1e-2, 'reduction': 'mean'},
+            'gan_opt': {'type': 'GANLoss', 'gan_type': 'vanilla', 'loss_weight': 5e-3},
+            'net_d_iters': 1,
+            'net_d_init_iters': 0,
+        },
+        'val': {
+            'val_freq': 5e3,
+            'save_img': True,
+            'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 4, 'test_y_channel': False}},
+        },
+        'logger': {'print_freq': 100, 'save_checkpoint_freq': 5e3, 'use_tb_logger': True, 'wandb': {'project': None}},
+        'dist_params': {'backend': 'nccl', 'port': 29500},
+    }
+    assert find_problems(options, is_train=True) == []
+    options['model_type'] = 'SRModel'
+    options['train']['scheduler'] = {
+        'type': 'CosineAnnealingRestartLR',
+        'periods': [250000] * 4,
+        'restart_weights': [1] * 4,
+        'eta_min': 1e-7,
+    }
+    assert find_problems(options, is_train=True) == []
+    options['network_d']['num_feet'] = 1
+    assert find_problems(options, is_train=True) == [
+        "network_d.num_feet: unknown key; did you mean 'num_feat'?"
+    ]
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
+def test_shipped_file_passes_where_its_files_exist(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = load_options(file)
+    is_train = file.parent.name == 'train'
+    monkeypatch.chdir(tmp_path)
+    missing = [problem.partition(': ')[2] for problem in find_problems(options, is_train=is_train)]
+    assert missing  # there are no datasets here
+    for problem in missing:
+        assert problem.endswith(' does not exist'), problem
+        path = tmp_path / problem.removesuffix(' does not exist')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert find_problems(options, is_train=is_train) == []
+
+
+# ------------------------------------------------------------------------------------------------------------ fuzzing
+
+_SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.text(max_size=4),
+    st.sampled_from(['', '/', '\0', 'auto', 'train', 'MANet', 'BlindSRNet', 'SVDegradationDataset', 'L1Loss', 'Adam']),
+    st.just(10**400),
+    st.dates(),
+)
+_KEYS = st.one_of(
+    st.sampled_from('type name estimator generator field variance kind metrics psnr lr better 0'.split()),
+    st.text(max_size=3),
+    st.integers(),
+    st.none(),
+    st.booleans(),
+    st.dates(),
+)
+_ANYTHING = st.recursive(
+    _SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4), max_leaves=8
+)
+
+
+def _places(options: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Give the way to every key of nested options."""
+    if not isinstance(options, dict):
+        return []
+    return [place for key in options for place in ([*path, key],)] + [
+        place for key, content in options.items() for place in _places(content, (*path, key))
+    ]
+
+
+_MODELS = ('KernelL1Model', 'RestorationModel', 'SRModel', 'SRGANModel')
+
+
+@pytest.fixture(scope='module')
+def existing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp('images')
+
+
+@pytest.mark.parametrize('start', [valid, lambda folder: {}], ids=['valid', 'empty'])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_structure_makes_the_check_itself_fail(
+    start: Callable[[Path], Options], existing: Path, data: st.DataObject
+) -> None:
+    options = start(existing)
+    if options:
+        options['model_type'] = data.draw(st.sampled_from(_MODELS))
+        if data.draw(st.booleans()):
+            part = {'type': 'MANet', 'pretrained': None}
+            options['network_g'] = {'type': 'BlindSRNet', 'estimator': part, 'generator': {**part, 'pca_path': None}}
+    for _ in range(data.draw(st.integers(1, 3))):
+        places = [*_places(options), ['new']]
+        *way, key = data.draw(st.sampled_from(places))
+        place = options
+        for step in way:
+            place = place[step]
+        if data.draw(st.integers(0, 3)) == 0:
+            key = data.draw(_KEYS)
+        place[key] = data.draw(_ANYTHING)
+    before = repr(options)
+    for is_train in (True, False):
+        problems = find_problems(options, is_train=is_train)
+        assert all(isinstance(problem, str) and problem for problem in problems)
+    assert repr(options) == before
