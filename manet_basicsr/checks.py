@@ -234,7 +234,7 @@ def _device_problems(datasets: Mapping[str, Any], model_type: object) -> Iterato
     for section, dataset in datasets.items():
         if (dataset or {}).get('degrade_on') == 'device':
             yield (
-                f'datasets.{section}.degrade_on: device needs a model of manet_basicsr, such as RestorationModel; found '
+                f'datasets.{section}.degrade_on: device needs a model of manet_basicsr such as RestorationModel: found '
                 f'model_type {model_type}, expected loader'
             )
 

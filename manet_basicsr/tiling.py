@@ -131,7 +131,8 @@ def _tiles(height: int, width: int, tile: int) -> Iterator[tuple[slice, slice]]:
 
 def _grow(part: slice, by: int, size: int, multiple: int = 1) -> slice:
     """Grow a range within ``0..size`` by so much at each end, and on to the next multiples."""
-    return slice(max(0, (part.start - by) // multiple * multiple), min(size, -(-(part.stop + by) // multiple) * multiple))
+    start, stop = (part.start - by) // multiple * multiple, -(-(part.stop + by) // multiple) * multiple
+    return slice(max(0, start), min(size, stop))
 
 
 def _inside(part: slice, grown: slice, scale: int = 1) -> slice:

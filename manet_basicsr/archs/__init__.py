@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from manet_basicsr.archs.blind_sr_arch import BlindSRNet
+from manet_basicsr.archs.ma_edsr_arch import MAEDSR
 from manet_basicsr.archs.maconv_arch import MABlock, MAConv
 from manet_basicsr.archs.manet_arch import MANet
 from manet_basicsr.archs.sft_rrdb_arch import SFTRRDBNet
+from manet_basicsr.archs.srmd_arch import SRMDNet
 
-__all__ = ['BlindSRNet', 'MABlock', 'MAConv', 'MANet', 'SFTRRDBNet']
+__all__ = ['MAEDSR', 'BlindSRNet', 'MABlock', 'MAConv', 'MANet', 'SFTRRDBNet', 'SRMDNet']

@@ -10,10 +10,43 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from manet_basicsr.archs.maconv_arch import MABlock
+from manet_basicsr.degradation.kernels import unknown_name
 from manet_basicsr.weights import ESTIMATOR_PREFIX
 
+CONVOLUTIONS = ('maconv', 'conv', 'groupconv')
 SIZE_MULTIPLE = 8
 """The estimator pads its input to a multiple of this, as for the released weights (one halving would need only 2)."""
+
+
+class ConvBlock(nn.Module):
+    """Residual block of two ordinary or group convolutions, ``x + conv(ReLU(conv(x)))``, in the place of MABlock.
+
+    Args:
+        channels: Channels of input and output.
+        groups: Groups of the convolutions, a divisor of ``channels``.
+    """
+
+    def __init__(self, channels: int, groups: int = 1) -> None:
+        super().__init__()
+        if groups < 1 or channels % groups:
+            raise ValueError(f'{channels} channels cannot be cut into {groups} groups of equal size')
+        self.res = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, 1, 1, groups=groups),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, 1, 1, groups=groups),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x`` (B, channels, h, w) to the same shape."""
+        return x + self.res(x)
+
+
+def _block(conv: str, channels: int, split: int) -> nn.Module:
+    if conv == 'maconv':
+        return MABlock(channels, channels, split=split)
+    if conv not in CONVOLUTIONS:
+        raise ValueError(unknown_name('conv', conv, CONVOLUTIONS))
+    return ConvBlock(channels, groups=split if conv == 'groupconv' else 1)
 
 
 @ARCH_REGISTRY.register()
@@ -28,14 +61,23 @@ class MANet(nn.Module):
         kernel_size: Side k of the kernels, in HR pixels.
         num_feat: Width at full LR resolution; twice that at half of it.
         num_block: MABlocks at each of the three places, at least 1. With 1 the receptive field is 22x22, with 2 38x38.
-        split: Groups of the mutual affine convolutions, at least 2.
+        split: Groups of the mutual affine or group convolutions, at least 2.
+        conv: What the blocks are made of: ``maconv``, or for comparison ``conv`` (one convolution over all channels, so
+            ``split`` is of no account) or ``groupconv`` (groups that do not know of each other).
 
     Raises:
-        ValueError: If ``kernel_size`` or ``num_block`` is below 1, ``split`` below 2 or ``num_feat`` below ``split``.
+        ValueError: If ``kernel_size`` or ``num_block`` is below 1, ``split`` below 2, ``num_feat`` below ``split``,
+            ``conv`` another word, or the groups of group convolutions are not of equal size.
     """
 
     def __init__(
-        self, num_in_ch: int = 3, kernel_size: int = 21, num_feat: int = 128, num_block: int = 1, split: int = 2
+        self,
+        num_in_ch: int = 3,
+        kernel_size: int = 21,
+        num_feat: int = 128,
+        num_block: int = 1,
+        split: int = 2,
+        conv: str = 'maconv',
     ) -> None:
         super().__init__()
         for name, value in (('kernel_size', kernel_size), ('num_block', num_block)):
@@ -48,7 +90,7 @@ class MANet(nn.Module):
         wide = 2 * num_feat
 
         def blocks(channels: int) -> list[nn.Module]:
-            return [MABlock(channels, channels, split=split) for _ in range(num_block)]
+            return [_block(conv, channels, split) for _ in range(num_block)]
 
         body = blocks(wide)
         self.m_head = nn.Conv2d(num_in_ch, num_feat, 3, 1, 1)

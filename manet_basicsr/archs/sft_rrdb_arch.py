@@ -6,9 +6,8 @@ import torch
 from basicsr.archs.rrdbnet_arch import ResidualDenseBlock
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from manet_basicsr.degradation.pca import load_pca_basis
+from manet_basicsr.archs.kernel_code import KernelCodeNet
 
 RESIDUAL_SCALE = 0.2
 SFT_WIDTH = 32
@@ -63,7 +62,7 @@ class SFTRRDB(nn.Module):
 
 
 @ARCH_REGISTRY.register()
-class SFTRRDBNet(nn.Module):
+class SFTRRDBNet(KernelCodeNet):
     """Super-resolve an LR image whose kernel field is known (MANet, ICCV 2021).
 
     The field enters as kernel code, its projection on a PCA basis. The basis is the buffer ``pca_matrix``
@@ -86,8 +85,6 @@ class SFTRRDBNet(nn.Module):
         FileNotFoundError: If ``pca_path`` does not exist.
     """
 
-    pca_matrix: Tensor
-
     def __init__(
         self,
         num_in_ch: int = 3,
@@ -100,14 +97,9 @@ class SFTRRDBNet(nn.Module):
         code_length: int = 15,
         pca_path: str | None = None,
     ) -> None:
-        super().__init__()
-        for name, value in (('scale', scale), ('num_block', num_block)):
-            if value < 1:
-                raise ValueError(f'{name} is {value}, expected at least 1')
-        self.scale = scale
-        self.kernel_size = kernel_size
-        basis = load_pca_basis(scale, kernel_size, code_length, pca_path)
-        self.register_buffer('pca_matrix', basis.clone().view(1, kernel_size**2, code_length, 1, 1))
+        super().__init__(scale, kernel_size, code_length, pca_path)
+        if num_block < 1:
+            raise ValueError(f'num_block is {num_block}, expected at least 1')
         self.conv_first = nn.Conv2d(num_in_ch, num_feat, 3, 1, 1)
         self.RRDB_trunk = nn.ModuleList(SFTRRDB(num_feat, num_grow_ch, code_length) for _ in range(num_block))
         self.trunk_conv = nn.Conv2d(num_feat, num_feat, 3, 1, 1)
@@ -130,35 +122,10 @@ class SFTRRDBNet(nn.Module):
         Raises:
             ValueError: If the field does not fit the image or the network's kernel size.
         """
-        self._check_field(lq, field)
+        self.check_field(lq, field)
         first = self.conv_first(lq)
         code = self.kernel_code(field).to(first.dtype).expand(first.shape[0], -1, *first.shape[-2:])
         feature = first
         for block in self.RRDB_trunk:
             feature = block(feature, code)
         return self.upsampler(first + self.trunk_conv(feature))
-
-    def kernel_code(self, field: Tensor) -> Tensor:
-        """Project a kernel field on the PCA basis, ``code = basis^T field``, without subtracting the mean kernel.
-
-        Args:
-            field: (B, kernel_size^2, h, w), h and w may be 1.
-
-        Returns:
-            (B, code_length, h, w), in float32 (a half-precision sum over the taps loses the code's small entries), or
-            float64 for a float64 network.
-        """
-        dtype = torch.promote_types(self.pca_matrix.dtype, torch.float32)
-        projection = self.pca_matrix[0].transpose(0, 1).flatten(2).unsqueeze(-1).to(dtype)
-        with torch.autocast(field.device.type, enabled=False):
-            return F.conv2d(field.to(dtype), projection)
-
-    def _check_field(self, lq: Tensor, field: Tensor) -> None:
-        batch, _, height, width = lq.shape
-        taps = self.kernel_size**2
-        fits = field.dim() == 4 and field.shape[0] in (1, batch) and field.shape[1] == taps
-        if not fits or tuple(field.shape[-2:]) not in ((height, width), (1, 1)):
-            raise ValueError(
-                f'kernel field has shape {tuple(field.shape)}, expected ({batch}, {taps}, {height}, {width}) or '
-                f'({batch}, {taps}, 1, 1) for an LR image of shape {tuple(lq.shape)} and kernel_size {self.kernel_size}'
-            )

@@ -14,15 +14,14 @@ from manet_basicsr.field_files import save_field
 from manet_basicsr.files import atomic_path
 from manet_basicsr.models.restoration_model import Batch, RestorationModel
 from manet_basicsr.pictures import kernels_over_image, write_image
-from manet_basicsr.tiling import estimate_field_tiled
 
 
 @MODEL_REGISTRY.register()
 class KernelL1Model(RestorationModel):
     """Train and test an estimator ``lq -> field`` against the true kernels (MANet, stage 1).
 
-    ``train.kernel_opt`` is the loss on kernels, taken on the LR grid; ``train.lr_image_opt`` a loss on the clean LR image
-    that the estimated kernels make out of the HR image (alone it fails, as the paper shows).
+    ``train.kernel_opt`` is the loss on kernels, taken on the LR grid; ``train.lr_image_opt`` a loss on the clean LR
+    image that the estimated kernels make out of the HR image (alone it fails, as the paper shows).
     """
 
     TRAIN_KEYS = RestorationModel.TRAIN_KEYS - {'pixel_opt', 'perceptual_opt'} | {'kernel_opt', 'lr_image_opt'}
@@ -43,9 +42,7 @@ class KernelL1Model(RestorationModel):
 
     def evaluate(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Estimate the kernel field of a batch."""
-        if self.tile is None:
-            return {'field': self.predict(net, batch)}
-        return {'field': estimate_field_tiled(net, batch['lq'], self.tile)}
+        return {'field': self.estimate_field(net, batch['lq'])}
 
     def save_visuals(self, stem: str) -> None:
         """Save the field (``.npz``) and a picture of its kernels over the LR image (``.png``)."""

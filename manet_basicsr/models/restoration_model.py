@@ -6,6 +6,7 @@ import inspect
 import math
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -77,7 +78,9 @@ class RestorationModel(SRModel):
         parameters = sum(parameter.numel() for parameter in network.parameters())
         get_root_logger().info(f'Network: {type(network).__name__}, with parameters: {parameters:,d}')
 
-    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params') -> None:
+    def load_network(
+        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
+    ) -> None:
         """Load a file of weights, as BasicSR does; what does not fit is one line that names the file."""
         if not strict:
             super().load_network(net, load_path, strict, param_key)
@@ -188,7 +191,7 @@ class RestorationModel(SRModel):
         return parts
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """Do one step of the optimizer on the batch; of all precisions only fp16 waits for the device, to see its scale."""
+        """Do one step of the optimizer on the batch, without waiting for the device (fp16 waits, to see its scale)."""
         if self._speed.get('compile'):
             torch.compiler.cudagraph_mark_step_begin()  # what a CUDA graph gave in the last step may be overwritten
         self.optimizer_g.zero_grad(set_to_none=True)
@@ -240,20 +243,26 @@ class RestorationModel(SRModel):
         Returns:
             ``sr`` and, where there is one, ``field``.
         """
-        lq = batch['lq']
         if hasattr(net, 'estimate') and hasattr(net, 'restore'):
-            if self.tile is None:
-                field = net.estimate(lq)
-                return {'sr': net.restore(lq, field), 'field': field}
-            field = estimate_field_tiled(net.kernel_estimation, lq, self.tile)
-            return {'sr': restore_tiled(net.restore, lq, field, self.tile), 'field': field}
-        if self.tile is None:
-            return {'sr': self.predict(net, batch)}
+            field = self.estimate_field(net, batch['lq'])
+            restore: Any = net.restore
+            return {'sr': self._restore(restore, batch['lq'], field), 'field': field}
 
-        def predict_part(lq: Tensor, field: Tensor | None = None) -> Tensor:
+        def predict(lq: Tensor, field: Tensor | None = None) -> Tensor:
             return self.predict(net, {**batch, 'lq': lq, **({} if field is None else {'kernel': field})})
 
-        return {'sr': restore_tiled(predict_part, lq, batch.get('kernel'), self.tile)}
+        return {'sr': self._restore(predict, batch['lq'], batch.get('kernel'))}
+
+    def estimate_field(self, net: Any, lq: Tensor) -> Tensor:
+        """Estimate the field of an image by an estimator, or a network that has one, in tiles where asked for."""
+        if self.tile is None:
+            return net.estimate(lq) if hasattr(net, 'estimate') else net(lq)
+        return estimate_field_tiled(getattr(net, 'kernel_estimation', net), lq, self.tile)
+
+    def _restore(self, restore: Callable[..., Tensor], lq: Tensor, field: Tensor | None) -> Tensor:
+        if self.tile is None:
+            return restore(lq) if field is None else restore(lq, field)
+        return restore_tiled(restore, lq, field, self.tile)
 
     @property
     def tile(self) -> int | None:
@@ -336,8 +345,8 @@ class RestorationModel(SRModel):
             values = [EXACT_MATCH_DB if math.isinf(score[name]) else score[name] for score in scores if name in score]
             if len(values) < len(scores):
                 get_root_logger().info(
-                    f'Validation {dataset_name}: {name} skipped for {len(scores) - len(values)} of {len(scores)} images '
-                    'without ground truth for it'
+                    f'Validation {dataset_name}: {name} skipped for {len(scores) - len(values)} of {len(scores)} '
+                    'images without ground truth for it'
                 )
             if values:
                 self.metric_results[name] = sum(values) / len(values)

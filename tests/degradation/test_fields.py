@@ -23,6 +23,7 @@ from manet_basicsr.degradation import (
     smooth_parameters,
 )
 
+TYPES = 'bank, defocus, fixed, invariant, motion, protocol, smooth'
 EVERY_FIELD = [
     FixedField((6, 1), 0.785),
     InvariantField((0.7, 10)),
@@ -124,7 +125,7 @@ def test_many_kernels_made_in_pieces_are_those_made_at_once(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ('parameters', 'message'),
     [
-        (torch.ones(3, 2), r'shape \(rows, cols, 3\), found \(3, 2\)'),
+        (torch.ones(3, 2), r'shape \(rows, cols, 3\) or \(B, rows, cols, 3\), found \(3, 2\)'),
         (torch.ones(2, 3, 3), '2 x 3 blocks of 40 px do not cover an image of 100 x 100 px'),
         (-torch.ones(3, 3, 3), 'positive'),
     ],
@@ -243,11 +244,10 @@ def test_options_make_the_field_they_describe_and_are_not_changed(options: dict,
     [
         (
             {'type': 'invariante', 'variance': [1, 2]},
-            "degradation.field 'invariante' is not one of bank, defocus, fixed, invariant, motion, protocol, smooth; "
-            "did you mean 'invariant'?",
+            f"degradation.field 'invariante' is not one of {TYPES}; did you mean 'invariant'?",
         ),
-        ({'type': 3}, 'degradation.field 3 is not one of bank, defocus, fixed, invariant, motion, protocol, smooth'),
-        ({'variance': [1, 2]}, "degradation.field lacks the key 'type', one of bank, defocus, fixed, invariant, motion, protocol, smooth"),
+        ({'type': 3}, f'degradation.field 3 is not one of {TYPES}'),
+        ({'variance': [1, 2]}, f"degradation.field lacks the key 'type', one of {TYPES}"),
         (
             {'type': 'invariant', 'varience': [1, 2]},
             "degradation.field (type invariant): key 'varience' is not one of type, variance; did you mean 'variance'?",
