@@ -67,6 +67,10 @@ def find_resume_state(opt: Options) -> tuple[dict[str, Any] | None, list[str]]:
         state = load_state(path)
     if opt['path'].get('resume_state'):
         check_resume(opt, state['iter'])
+        kept = opt['path'].get('ignore_resume_networks') or []
+        for key in [key for key in opt['path'] if key.startswith('param_key_')]:
+            if f'network_{key.removeprefix("param_key_")}' not in kept:
+                opt['path'][key] = 'params'  # whatever the run once started from, its own files have this
     return state, notes
 
 

@@ -98,6 +98,18 @@ def test_auto_resume_passes_over_a_damaged_state_and_says_so(photos_lmdb: Path, 
     assert 'Resuming training from iter: 2.' in logs
 
 
+def test_a_run_that_started_from_a_released_file_resumes(photos_lmdb: Path, tmp_path: Path) -> None:
+    run(tmp_path, photos_lmdb)
+    started = torch.load(tmp_path / f'experiments/{FILE.stem}/models/net_g_latest.pth', weights_only=True)['params']
+    released = tmp_path / 'released.pth'
+    torch.save({f'kernel_estimation.{key}': value for key, value in started.items()}, released)
+    more = [f'path:pretrain_network_g={released}', 'path:param_key_g=~', 'train:ema_decay=0.9']
+    root = tmp_path / 'from_released'
+    whole = run(root / 'whole', photos_lmdb, *more, total_iter=4)
+    run(root / 'parts', photos_lmdb, *more, total_iter=2)
+    assert_same(whole, run(root / 'parts', photos_lmdb, *more, total_iter=4, auto_resume=True))
+
+
 def test_a_named_state_that_does_not_exist_is_one_clear_line(photos_lmdb: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r'path\.resume_state: .*7\.state does not exist'):
         run(tmp_path, photos_lmdb, f'path:resume_state={tmp_path}/7.state')

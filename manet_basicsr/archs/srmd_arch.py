@@ -13,8 +13,8 @@ from manet_basicsr.archs.kernel_code import KernelCodeNet
 class SRMDNet(KernelCodeNet):
     """Super-resolve an LR image whose kernel field is known, by plain convolutions (SRMD, CVPR 2018, noise-free form).
 
-    ``sr = shuffle(conv(ReLU(conv(... ReLU(conv([lq, code]))))))``: the kernel code of each pixel (SRMD stretches that of
-    the image's one kernel) is concatenated to the image. MANet's generator descends from it. Without SRMD's batch
+    ``sr = shuffle(conv(ReLU(conv(... ReLU(conv([lq, code]))))))``: the kernel code of each pixel (SRMD stretches that
+    of the image's one kernel) is concatenated to the image. MANet's generator descends from it. Without SRMD's batch
     normalization, which later releases of it dropped.
 
     Args:

@@ -1,0 +1,166 @@
+"""What methods are evaluated under: images, blur, scale, sampling grid and corruption."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as member
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
+from manet_basicsr.data.testset import KINDS
+from manet_basicsr.degradation.kernels import training_variance_range, unknown_name
+
+#: The paper's sets, and beyond them blur that is not Gaussian, whose variances span the same range.
+BEYOND_GAUSSIANS = ('motion', 'motion_variant', 'object_motion', 'object_motion_variant', 'defocus', 'defocus_variant')
+SETS = (*KINDS, *BEYOND_GAUSSIANS)
+PAPER_SETS = tuple(KINDS)[:6]
+_CORRUPTION = re.compile(r'^(?:noise(?P<noise>\d+(?:\.\d+)?)|jpeg(?P<jpeg>\d+))$')
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One cell of the evaluation: an image set, degraded in one way.
+
+    Args:
+        images: Folder or LMDB of HR images.
+        blur: Name of the kind of blur, as tables show it.
+        field: The ``degradation.field`` of an option file that stands for it.
+        scale: Downsampling factor.
+        alignment: ``centered`` or ``published``.
+        corruption: ``clean``, ``noise15``, ``jpeg70``, ``noise15+jpeg70`` and the like.
+        kernel_size: Side of the kernels in taps.
+    """
+
+    images: str
+    blur: str
+    field: Mapping[str, Any] = member(hash=False)
+    scale: int
+    alignment: str = 'centered'
+    corruption: str = 'clean'
+    kernel_size: int = 21
+
+    @property
+    def image_set(self) -> str:
+        """Name of the images: that of their folder or LMDB."""
+        return Path(self.images).stem
+
+    def dataset_options(self) -> dict[str, Any]:
+        """Give the dataset section of an option file that stands for this condition."""
+        noise, jpeg = parse_corruption(self.corruption)
+        return {
+            'name': f'{self.image_set}_{self.blur}',
+            'type': 'SVDegradationDataset',
+            'dataroot_gt': self.images,
+            'degradation': {
+                'kernel_size': self.kernel_size,
+                'alignment': self.alignment,
+                'field': dict(self.field),
+                'noise': [noise, noise],
+                'jpeg': None if jpeg is None else [jpeg, jpeg],
+            },
+        }
+
+    def open(self) -> SVDegradationDataset:
+        """Open the images as ``basicsr test`` would."""
+        return SVDegradationDataset({**self.dataset_options(), 'phase': 'test', 'scale': self.scale})
+
+
+def parse_corruption(words: str) -> tuple[float, int | None]:
+    """Give the noise level and the JPEG quality that a corruption's name stands for.
+
+    Args:
+        words: ``clean``, or ``noise`` and its standard deviation (0..255 scale), or ``jpeg`` and its quality, or both
+            joined by ``+``.
+
+    Returns:
+        The standard deviation, and the quality or None.
+
+    Raises:
+        ValueError: It is no such name.
+    """
+    noise, jpeg = 0.0, None
+    for word in [] if words == 'clean' else words.split('+'):
+        match = _CORRUPTION.match(word)
+        if match is None:
+            raise ValueError(f"corruption: found '{words}', expected clean, noise15, jpeg70 or noise15+jpeg70")
+        if match['noise']:
+            noise = float(match['noise'])
+        else:
+            jpeg = int(match['jpeg'])
+    return noise, jpeg
+
+
+def field_of(blur: str, scale: int) -> dict[str, Any]:
+    """Give the ``degradation.field`` that a set's name stands for.
+
+    Args:
+        blur: One of :data:`SETS`.
+        scale: Downsampling factor, which the ranges of motion and defocus follow.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
+    if blur in KINDS:
+        return {'type': 'protocol', 'kind': KINDS[blur]}
+    if blur not in SETS:
+        raise ValueError(unknown_name('sets', blur, SETS))
+    low, high = training_variance_range(scale)
+    if blur.startswith('defocus'):
+        # A disk of radius r has the variance r^2 / 4 along each axis.
+        radius = [max(1.0, round(2 * low**0.5, 2)), round(2 * high**0.5, 2)]
+        return {'type': 'defocus', 'radius': radius, **({'period': 96} if blur.endswith('_variant') else {})}
+    # A straight path of half length r has the variance r^2 / 3 along it; at x4 1.5 to 6.
+    return {
+        'type': 'motion',
+        'radius': [round(0.75 * scale**0.5, 2), round(3 * scale**0.5, 2)],
+        'trajectory': 'object' if blur.startswith('object') else 'camera',
+        'variant': blur.endswith('_variant'),
+        'variance': round(low, 3),
+    }
+
+
+def plan_conditions(
+    images: Sequence[str | os.PathLike[str]],
+    *,
+    sets: Sequence[str] = PAPER_SETS,
+    scales: Sequence[int] = (4,),
+    alignments: Sequence[str] = ('centered',),
+    corruptions: Sequence[str] = ('clean',),
+    kernel_size: int = 21,
+    more_fields: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Condition]:
+    """Give every combination of what is asked for, and check it.
+
+    Args:
+        images: Folders or LMDBs of HR images.
+        sets: Some of :data:`SETS`.
+        scales: Downsampling factors.
+        alignments: Sampling grids.
+        corruptions: As :func:`parse_corruption` reads them.
+        kernel_size: Side of the kernels in taps.
+        more_fields: Further kinds of blur by name, as ``degradation.field`` of an option file has them.
+
+    Raises:
+        ValueError: A name is unknown, a value out of its range, or two image sets have one name.
+        FileNotFoundError: There are no such images.
+    """
+    roots = [os.fspath(root).rstrip('/') for root in images]
+    conditions = []
+    for root, scale, alignment, corruption in product(roots, scales, alignments, corruptions):
+        fields = {blur: field_of(blur, scale) for blur in sets} | {k: dict(v) for k, v in (more_fields or {}).items()}
+        conditions += [
+            Condition(root, blur, field, scale, alignment, corruption, kernel_size) for blur, field in fields.items()
+        ]
+    names = [Path(root).stem for root in roots]
+    if len(set(names)) < len(names):
+        raise ValueError(f'images: found two sets of one name in {", ".join(roots)}; rename one')
+    for condition in conditions:
+        if not os.path.exists(condition.images):
+            raise FileNotFoundError(f'{condition.images} does not exist')
+        SVDegradationDataset.check({**condition.dataset_options(), 'phase': 'test', 'scale': condition.scale})
+    return conditions

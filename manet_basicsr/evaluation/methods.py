@@ -1,0 +1,335 @@
+"""The methods that are compared: bicubic, option files with weights, and generators with kernels that are given."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from manet_basicsr.degradation.fields import FixedField
+from manet_basicsr.degradation.kernels import training_variance_range, unknown_name
+from manet_basicsr.evaluation.conditions import Condition
+from manet_basicsr.evaluation.measure import Cost, measured
+from manet_basicsr.options import OptionError, Options, load_options, problems_of, resolve
+
+#: Methods that need no option file, or only a generator's.
+BASELINES = ('bicubic', 'fixed', 'mean', 'oracle')
+#: Sections of an option file that do not change what a network gives.
+_WITHOUT_EFFECT = ('name', 'datasets', 'num_gpu', 'train', 'logger', 'dist_params', 'manual_seed')
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method makes of an LR image.
+
+    Attributes:
+        sr: ``(1, 3, H, W)``, or None for an estimator of kernels.
+        field: Kernel field ``(1, k*k, h, w)`` or ``(1, k*k, 1, 1)``, or None where a method knows of none.
+        cost: Time and memory of making it.
+    """
+
+    sr: Tensor | None
+    field: Tensor | None
+    cost: Cost
+
+
+class Method(ABC):
+    """A way to restore images or to estimate kernels.
+
+    Attributes:
+        name: As tables show it.
+    """
+
+    name: str
+
+    @abstractmethod
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Give everything that decides what the method makes of an image, checksums of weights included."""
+
+    def fits(self, condition: Condition) -> bool:
+        """Tell whether the method was made for such images."""
+        return True
+
+    def load(self, condition: Condition) -> None:  # noqa: B027  (not every method has something to load)
+        """Build the networks that :meth:`predict` needs, once; any condition that fits will do.
+
+        Raises:
+            OptionError: They cannot be built, or weights do not fit.
+        """
+
+    @abstractmethod
+    def predict(self, sample: Mapping[str, Any], condition: Condition) -> Prediction:
+        """Restore a sample of the condition's dataset."""
+
+
+def bicubic_upsample(lq: Tensor, scale: int, alignment: str) -> Tensor:
+    """Enlarge an image by OpenCV's bicubic interpolation, on the grid that it was sampled on.
+
+    LR pixel i lies at HR position ``s i + (s-1)/2``, which is what OpenCV takes for granted, or, in the ``published``
+    alignment, at ``s i - (s-1)/2``: then what OpenCV makes is moved by s - 1 px to the upper left.
+
+    Args:
+        lq: ``(3, h, w)`` in [0, 1].
+        scale: Upsampling factor.
+        alignment: ``centered`` or ``published``.
+
+    Returns:
+        ``(3, scale * h, scale * w)``, not clipped.
+    """
+    height, width = lq.shape[1:]
+    shift = scale - 1 if alignment == 'published' else 0
+    image = np.pad(lq.permute(1, 2, 0).cpu().numpy(), ((0, 1), (0, 1), (0, 0)), mode='edge')
+    size = (scale * (width + 1), scale * (height + 1))
+    enlarged = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC))
+    cut = enlarged[shift : shift + scale * height, shift : shift + scale * width]
+    return torch.from_numpy(np.ascontiguousarray(cut.transpose(2, 0, 1)))
+
+
+class Bicubic(Method):
+    """Bicubic interpolation."""
+
+    name = 'bicubic'
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {'method': 'bicubic', 'opencv': cv2.__version__}
+
+    def predict(self, sample: Mapping[str, Any], condition: Condition) -> Prediction:
+        with measured(torch.device('cpu')) as cost:
+            sr = bicubic_upsample(sample['lq'], condition.scale, condition.alignment)
+        return Prediction(sr[None], None, cost)
+
+
+class OptionFile:
+    """A BasicSR option file with weights, of training or of testing.
+
+    A file of training stands for what it trains: where ``path.pretrain_network_g`` is not given, the weights are those
+    of its experiment, ``experiments/NAME/models/net_g_latest.pth``.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OptionError: It cannot be read or has no scale.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self.options = load_options(self.path)
+        self.scale = self.options.get('scale')
+        if not isinstance(self.scale, int):
+            raise OptionError([f'{self.path}: scale: missing'])
+        self._fill_in()
+
+    @property
+    def name(self) -> str:
+        return str(self.options.get('name'))
+
+    def _fill_in(self) -> None:
+        """Set the weights that follow from the name, and forget those that a whole file replaces."""
+        paths = self.options['path'] = dict(self.options.get('path') or {})
+        if 'train' in self.options and paths.get('pretrain_network_g') is None:
+            latest = os.path.join('experiments', self.name, 'models', 'net_g_latest.pth')
+            paths['pretrain_network_g'] = latest
+            ema = (self.options['train'] or {}).get('ema_decay')
+            paths['param_key_g'] = 'params_ema' if ema else 'params'
+        network = self.options.get('network_g')
+        if paths.get('pretrain_network_g') is not None and isinstance(network, dict):
+            for part in ('estimator', 'generator'):
+                if isinstance(network.get(part), dict):
+                    network[part] = {k: v for k, v in network[part].items() if k not in ('pretrained', 'param_key')}
+
+    def alignments(self) -> set[str]:
+        """Give the sampling grids of the file's datasets; none if it does not say."""
+        sections = (self.options.get('datasets') or {}).values()
+        degradations = [(section or {}).get('degradation') for section in sections if isinstance(section, Mapping)]
+        return {part.get('alignment', 'centered') for part in degradations if isinstance(part, Mapping)}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Give what decides the network's output, with a checksum of each file of weights."""
+        effective = {key: value for key, value in self.options.items() if key not in _WITHOUT_EFFECT}
+        effective['val'] = {
+            key: value for key, value in (effective.get('val') or {}).items() if key not in ('metrics', 'save_img')
+        }
+        return {'options': effective, 'weights': {path: _checksum(path) for path in _files_in(effective)}}
+
+    def resolved(self, condition: Condition) -> Options:
+        """Resolve the options as ``basicsr test`` does, on the images of a condition.
+
+        Raises:
+            OptionError: With every problem found.
+        """
+        options = copy.deepcopy(self.options)
+        options['datasets'] = {'test': condition.dataset_options()}
+        # What is for training alone, such as compilation, is of no use here.
+        options.update({key: None for key in ('train', 'logger') if key in options})
+        # Each section as a scalar of --force_yml: JSON is YAML, too.
+        entries = [f'{key}={json.dumps(value)}' for key, value in options.items() if key != 'name']
+        args = argparse.Namespace(
+            opt=self.path, launcher='none', auto_resume=False, debug=False, local_rank=0, force_yml=entries
+        )
+        return resolve(args, os.getcwd(), is_train=False)
+
+    def fits(self, condition: Condition) -> bool:
+        """Tell whether the network is for the scale and, where the file says, the sampling grid of a condition."""
+        grids = self.alignments()
+        return condition.scale == self.scale and (not grids or condition.alignment in grids)
+
+    def build(self, condition: Condition) -> Any:
+        """Build the model that ``basicsr test`` would build, with its weights.
+
+        Raises:
+            OptionError: It cannot be built, or the weights do not fit.
+        """
+        from basicsr.models import build_model
+
+        options = self.resolved(condition)
+        with problems_of(self.path):
+            return build_model(options)
+
+
+def _files_in(section: Any, key: str = '') -> Iterator[str]:
+    """Find the paths of weights and bases in options."""
+    if isinstance(section, Mapping):
+        for name, value in section.items():
+            yield from _files_in(value, str(name))
+    elif isinstance(section, str) and (key.startswith('pretrain') or key == 'pca_path'):
+        yield section
+
+
+def _checksum(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+    except OSError as error:
+        raise OptionError([f'{path}: cannot read weights ({error.strerror})']) from error
+
+
+class Network(Method):
+    """A network of an option file, run by the model that ``basicsr test`` would build.
+
+    Args:
+        name: As tables show it.
+        file: The option file.
+    """
+
+    def __init__(self, name: str, file: OptionFile) -> None:
+        self.name = name
+        self.file = file
+        self._model: Any = None
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {'method': 'network', **self.file.fingerprint()}
+
+    def fits(self, condition: Condition) -> bool:
+        return self.file.fits(condition)
+
+    def load(self, condition: Condition) -> None:
+        self._model = self._model or self.file.build(condition)
+
+    def predict(self, sample: Mapping[str, Any], condition: Condition) -> Prediction:
+        self.load(condition)
+        self._model.feed_data(default_collate([dict(sample)]))
+        with measured(self._model.device) as cost:
+            self._model.test()
+        result = getattr(self._model, 'result', None)
+        if result is None:  # a stock model
+            result = {'sr': self._model.get_current_visuals()['result']}
+        return Prediction(result.get('sr'), result.get('field'), cost)
+
+
+class GivenKernels(Method):
+    """A generator that is told the kernels; without a generator, only what these kernels are worth.
+
+    ``oracle`` is told the true field; ``mean`` one kernel, the mean of the true field, which is what a method that
+    assumes invariant blur could at best know; ``fixed`` the isotropic kernel in the middle of the training range.
+
+    Args:
+        kernels: ``oracle``, ``mean`` or ``fixed``.
+        file: Option file of a generator, or of a blind network that has one.
+    """
+
+    def __init__(self, kernels: str, file: OptionFile | None) -> None:
+        self.name = kernels
+        self.kernels = kernels
+        self.file = file
+        self._model: Any = None
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        generator = None if self.file is None else self.file.fingerprint()
+        return {'method': self.kernels, 'generator': generator}
+
+    def fits(self, condition: Condition) -> bool:
+        return self.file is None or self.file.fits(condition)
+
+    def load(self, condition: Condition) -> None:
+        if self._model is None and self.file is not None:
+            self._model = self.file.build(condition)
+
+    def predict(self, sample: Mapping[str, Any], condition: Condition) -> Prediction:
+        self.load(condition)
+        network = None if self._model is None else self._model.get_bare_model(self._model.net_g).eval()
+        device = torch.device('cpu') if self._model is None else self._model.device
+        lq, true = sample['lq'][None].to(device), sample['kernel'][None].to(device)
+        with measured(device) as cost, torch.inference_mode():
+            field = self._field(true, condition).to(device)
+            # A blind network restores with a field that is given, too.
+            sr = None if network is None else getattr(network, 'restore', network)(lq, field)
+        return Prediction(sr, field, cost)
+
+    def _field(self, true: Tensor, condition: Condition) -> Tensor:
+        if self.kernels == 'oracle':
+            return true
+        if self.kernels == 'mean':
+            return true.mean((2, 3), keepdim=True)
+        return fixed_field(condition.scale, condition.kernel_size, condition.alignment)
+
+
+def fixed_field(scale: int, kernel_size: int, alignment: str) -> Tensor:
+    """Give the isotropic kernel in the middle of the training range, as a field (1, k*k, 1, 1)."""
+    middle = sum(training_variance_range(scale)) / 2
+    field = FixedField((middle, middle))
+    return field.draw(scale, scale, scale=scale, kernel_size=kernel_size, alignment=alignment)
+
+
+def build_methods(words: Sequence[str], generators: Sequence[str] = ()) -> list[Method]:
+    """Make the methods that a command names.
+
+    Args:
+        words: ``bicubic``, ``fixed``, ``mean``, ``oracle``, or option files as ``FILE.yml`` or ``NAME=FILE.yml``; one
+            name may be given to files of several scales.
+        generators: Option files of the generators for ``fixed``, ``mean`` and ``oracle``, one for each scale.
+
+    Returns:
+        The methods in the order given; several of one name for several scales.
+
+    Raises:
+        OptionError: A file cannot be read, a word is unknown, or ``oracle`` has no generator.
+    """
+    files = [OptionFile(path) for path in generators]
+    methods: list[Method] = []
+    for word in words:
+        if word == 'bicubic':
+            methods.append(Bicubic())
+        elif word in BASELINES:
+            if word == 'oracle' and not files:
+                raise OptionError(['oracle: needs --generator, the option file of a generator with weights'])
+            methods += [GivenKernels(word, file) for file in files] or [GivenKernels(word, None)]
+        elif word.endswith(('.yml', '.yaml')):
+            name, _, path = word.rpartition('=')
+            file = OptionFile(path)
+            methods.append(Network(name or file.name, file))
+        else:
+            raise OptionError([unknown_name('method', word, BASELINES) + ' and no option file FILE.yml'])
+    return methods

@@ -1,0 +1,88 @@
+"""The record of an evaluation: one line of JSON for each image, method and condition, appended as it is scored."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+Row = dict[str, Any]
+
+
+def row_key(*parts: object) -> str:
+    """Hash what a row depends on; a row is found again under the same configuration only."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+class RecordFile:
+    """Rows by their key, on disk as JSON lines; to be used in a ``with`` block by one process at a time.
+
+    A line that a killed run left half-written is removed. Rows of other configurations stay in the file.
+
+    Args:
+        path: The file; made, with its folder, if missing.
+
+    Raises:
+        ValueError: A line in the middle is no row, or another process has the file open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[str, Row] = {}
+
+    def __enter__(self) -> RecordFile:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[bytes] = self.path.open('ab+')
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise ValueError(f'{self.path} is in use by another run') from error
+        try:
+            self._read()
+        except ValueError:
+            self._file.close()
+            raise
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _read(self) -> None:
+        self._file.seek(0)
+        whole = 0
+        for number, line in enumerate(self._file.read().splitlines(keepends=True), start=1):
+            if not line.endswith(b'\n'):
+                break
+            try:
+                row = json.loads(line)
+                self.rows[row['key']] = {name: _from_json(value) for name, value in row.items()}
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f'{self.path}, line {number}: is no row of an evaluation; remove it') from error
+            whole += len(line)
+        self._file.truncate(whole)
+
+    def append(self, row: Row) -> None:
+        """Add a row; it is on the disk when this returns."""
+        line = json.dumps({name: _to_json(value) for name, value in row.items()}, allow_nan=False)
+        self._file.write(line.encode() + b'\n')
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.rows[row['key']] = row
+
+
+def _to_json(value: Any) -> Any:
+    """JSON has no infinity: an exact match is the text ``inf``, and what is no number ``nan``."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _from_json(value: Any) -> Any:
+    return float(value) if value in ('inf', '-inf', 'nan') else value

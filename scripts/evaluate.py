@@ -1,0 +1,114 @@
+"""Run the paper's evaluation: any number of methods on the whole protocol, in one command.
+
+    python scripts/evaluate.py OUTPUT --images datasets/Set5 datasets/BSD100.lmdb --methods bicubic fixed \\
+        MANet=options/test/test_MANet_stage1_x4.yml options/test/test_BlindSR_stage3_x4.yml
+
+IMAGES are folders or LMDBs of HR images. Methods are
+    bicubic       interpolation on the grid that the LR image lies on
+    FILE.yml      a BasicSR option file with weights, of stage 1, 2 or 3 or of a stock network; NAME=FILE.yml names it.
+                  A file of training stands for the weights of its experiment (experiments/NAME/models/net_g_latest.pth)
+    oracle        the generator of --generator, told the true kernel field
+    mean          ... told one kernel, the mean of the true field
+    fixed         ... told the isotropic kernel in the middle of the training range
+mean and fixed also run without a generator: then only their kernels are scored.
+
+Sets: invariant (nine kernels an image), type1 .. type6, and beyond Gaussians motion, object_motion, defocus, each also
+as *_variant; --field adds others: --field 'measured={type: bank, folder: datasets/kernels}'.
+
+OUTPUT gets results.md, results.csv and records.jsonl, a line for each image and method. The same command again goes on
+where it was stopped, and scores anew what has changed. docs/EVALUATION.md says what the numbers mean.
+Exit codes: 0 done; 1 images failed, listed at the end; 2 wrong options, nothing was done; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import manet_basicsr  # noqa: F401  (repairs the stack before anything imports basicsr)
+from manet_basicsr.degradation import ALIGNMENTS
+from manet_basicsr.evaluation import build_methods, evaluate, plan_conditions, write_tables
+from manet_basicsr.evaluation.conditions import PAPER_SETS, SETS
+from manet_basicsr.options import OptionError, read_yaml
+
+
+def show_progress(steps: Iterator[Any], total: int) -> Iterator[Any]:
+    """Draw a progress bar."""
+    yield from tqdm(steps, total=total, unit='image')
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument('output', type=Path, metavar='OUTPUT', help='folder of the results; made if missing')
+    parser.add_argument('--images', nargs='+', required=True, metavar='IMAGES')
+    parser.add_argument('--methods', nargs='+', default=['bicubic', 'fixed'], metavar='METHOD')
+    parser.add_argument('--generator', nargs='+', default=[], metavar='FILE', help='one for each scale')
+    parser.add_argument(
+        '--sets', nargs='*', choices=SETS, default=list(PAPER_SETS), metavar='SET',
+        help=f'some of {", ".join(SETS)}; default: {" ".join(PAPER_SETS)}',
+    )  # fmt: skip
+    parser.add_argument('--field', nargs='+', default=[], metavar='NAME={...}', help='further sets, as in option files')
+    parser.add_argument('--scales', type=int, nargs='+', default=[4], metavar='S', help='default 4')
+    parser.add_argument(
+        '--corruptions', nargs='+', default=['clean'], metavar='C', help='clean, noise15, jpeg70, noise15+jpeg70, ...'
+    )
+    parser.add_argument('--alignments', nargs='+', choices=ALIGNMENTS, default=['centered'])
+    parser.add_argument('--kernel-size', type=int, default=21, metavar='TAPS', help='default 21')
+    parser.add_argument('--limit', type=int, metavar='N', help='only the first N images of each set')
+    return parser
+
+
+def _more_fields(entries: list[str]) -> dict[str, dict[str, Any]]:
+    fields = {}
+    for entry in entries:
+        name, separator, text = entry.partition('=')
+        field = read_yaml(text)
+        if not separator or not name or not isinstance(field, dict):
+            raise ValueError(f"--field: found '{entry}', expected NAME={{type: ..., ...}}")
+        fields[name] = field
+    return fields
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        conditions = plan_conditions(
+            options.images,
+            sets=options.sets,
+            scales=options.scales,
+            alignments=options.alignments,
+            corruptions=options.corruptions,
+            kernel_size=options.kernel_size,
+            more_fields=_more_fields(options.field),
+        )
+        methods = build_methods(options.methods, options.generator)
+        result = evaluate(
+            conditions, methods, options.output / 'records.jsonl', limit=options.limit, progress=show_progress
+        )
+    except (OptionError, ValueError, OSError) as error:
+        for line in str(error).splitlines():
+            print(f'error: {line}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f'interrupted; the same command goes on from {options.output / "records.jsonl"}', file=sys.stderr)
+        return 130
+    print(write_tables(result, options.output))
+    print(f'in {options.output}: results.md, results.csv and records.jsonl')
+    for failure in result.failures:
+        print(f'failed: {failure}', file=sys.stderr)
+    if result.failures:
+        print(f'{len(result.failures)} images failed; the same command tries them again', file=sys.stderr)
+    return 1 if result.failures else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
