@@ -2,7 +2,8 @@
 
 A released file is a bare state dict: stage 1 with every key under ``kernel_estimation.``, stage 2 the generator's keys,
 stage 3 both. A BasicSR file holds state dicts under names, ``{'params': ..., 'params_ema': ...}``, and its stage-1
-keys carry no prefix.
+keys carry no prefix. A ``.safetensors`` file (of which the package safetensors reads and writes the format) is a bare
+state dict, too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import pickle
 import textwrap
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +25,53 @@ Form = Literal['basicsr', 'released']
 ESTIMATOR_PREFIX = 'kernel_estimation.'
 """What the estimator's keys begin with in released files, and in those of blind networks."""
 
+SHIPPED = 'weights://'
+"""What the address of weights that ship with the package begins with, as in ``weights://blind_x4``."""
+
 _FORMS: dict[Form, str] = {'basicsr': 'a BasicSR file (state dicts under names)', 'released': 'a bare state dict'}
 _ESTIMATOR_KEY = 'm_head.weight'
 _GENERATOR_KEY = 'conv_first.weight'
+
+
+def shipped_weights() -> list[str]:
+    """List the names of the weights that ship with the package: those of the files in its folder ``weights_data``."""
+    folder = Path(str(resources.files('manet_basicsr'))) / 'weights_data'
+    return sorted(file.stem for file in folder.glob('*.pth'))
+
+
+def resolve_weights(address: str | os.PathLike[str]) -> Path:
+    """Give the file of weights behind an address.
+
+    Args:
+        address: A path (``~`` is expanded), or ``weights://NAME`` for weights that ship with the package.
+
+    Raises:
+        FileNotFoundError: There is no such file, or no weights of that name ship.
+    """
+    if not str(address).startswith(SHIPPED):
+        file = Path(address).expanduser()
+        if not file.is_file():
+            raise FileNotFoundError(f'{address}: no such file of weights')
+        return file
+    name, names = str(address).removeprefix(SHIPPED), shipped_weights()
+    if name not in names:
+        ships = f'{", ".join(SHIPPED + known for known in names)} do' if names else 'this version ships no weights'
+        raise FileNotFoundError(f'{address} does not ship with the package ({ships}); give a file of weights')
+    return Path(str(resources.files('manet_basicsr'))) / 'weights_data' / f'{name}.pth'
+
+
+def load_any_state_dict(address: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read the state dict of a file of any form; of a BasicSR file the averaged weights, where it has them.
+
+    Args:
+        address: As in :func:`resolve_weights`.
+
+    Raises:
+        FileNotFoundError: As in :func:`resolve_weights`.
+        ValueError: The file cannot be read or holds no weights.
+    """
+    content = _read(address)
+    return _select(content, address, None if is_state_dict(content) else 'params_ema')
 
 
 def load_state_dict_file(path: str | os.PathLike[str], param_key: str | None = 'params') -> dict[str, Tensor]:
@@ -132,6 +178,8 @@ def convert_file(
 ) -> int:
     """Convert a released file of weights to BasicSR's form, or back.
 
+    A target that ends in ``.safetensors`` is written as that, in the released form.
+
     Args:
         source: The file to read; ``~`` is expanded.
         target: The file to write: aside first, then renamed.
@@ -151,24 +199,49 @@ def convert_file(
     target = Path(target).expanduser()
     if target.exists() and not overwrite:
         raise FileExistsError(f'{target} already exists; --force replaces it')
+    if _is_safetensors(target) and form == 'basicsr':
+        raise ValueError(f"{target}: a .safetensors file is a bare state dict, expected the form 'released'")
     content = _read(source)
-    if is_state_dict(content) == (form == 'released'):
+    if is_state_dict(content) == (form == 'released') and _is_safetensors(source) == _is_safetensors(target):
         found, other = _FORMS[form], _FORMS['basicsr' if form == 'released' else 'released']
         raise ValueError(f'{source} is {found}, expected {other}: nothing to convert to the form {form!r}')
-    state_dict = _select(content, source, None if form == 'basicsr' else param_key)
+    state_dict = _select(content, source, None if is_state_dict(content) else param_key)
     stage = detect_stage(state_dict)
     converted = convert_state_dict(state_dict, form)
     with atomic_path(target) as partial:
-        torch.save(converted if form == 'released' else {'params': converted}, partial)
+        if _is_safetensors(target):
+            _safetensors().torch.save_file({key: value.contiguous() for key, value in converted.items()}, partial)
+        else:
+            torch.save(converted if form == 'released' else {'params': converted}, partial)
     return stage
 
 
-def _read(path: str | os.PathLike[str]) -> dict[Any, Any]:
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise FileNotFoundError(f'{path}: no such file of weights')
+def _is_safetensors(path: str | os.PathLike[str]) -> bool:
+    return os.fspath(path).lower().endswith('.safetensors')
+
+
+def _safetensors() -> Any:
     try:
-        content = torch.load(file, map_location='cpu', weights_only=True)
+        import safetensors.torch
+    except ImportError as error:
+        raise ValueError('.safetensors files need the package safetensors: pip install safetensors') from error
+    return safetensors
+
+
+def _load_tensors(file: Path) -> Any:
+    if not _is_safetensors(file):
+        return torch.load(file, map_location='cpu', weights_only=True)
+    safetensors = _safetensors()
+    try:
+        return safetensors.torch.load_file(file)
+    except safetensors.SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def _read(path: str | os.PathLike[str]) -> dict[Any, Any]:
+    file = resolve_weights(path)
+    try:
+        content = _load_tensors(file)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
         reason = textwrap.shorten(str(error), 200, placeholder=' ...')
         raise ValueError(f'{path} cannot be read as weights (nothing but tensors is read): {reason}') from error

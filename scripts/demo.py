@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     weights = train(folder, args.iterations)
     field_file = test(folder, weights)
     picture = draw(folder, field_file, args.iterations)
-    print('\nSo short a training finds the mean kernel, nearly the same everywhere; --iterations 20000 sees more.')
+    print('\nSo short a training finds the mean kernel, nearly the same everywhere.')
     print(f'Done in {time.monotonic() - start:.0f} s. In {folder}:')
     for path, words in (
         (picture, 'LR image, true and estimated kernels: look at this'),
