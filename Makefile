@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 READY := .venv/ready-$(VERSION)
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint bench clean
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py
@@ -21,8 +21,11 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+bench: $(READY)
+	$(BIN)/python scripts/benchmark.py
+
 clean:
-	rm -rf .venv build demo *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv bench build demo *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find manet_basicsr scripts tests -name __pycache__ -type d -exec rm -rf {} +
 
 # torch comes first and alone decides between CPU and CUDA. basicsr is built against it without build isolation, which

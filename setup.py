@@ -49,10 +49,14 @@ setup(
         'numpy',
         'opencv-python',
         'pyyaml',
+        'scipy',
         'torch>=2.6',
         'torchvision',
         'tqdm',
     ],
-    extras_require={'test': ['hypothesis', 'mypy', 'pytest', 'pytest-timeout', 'ruff']},
+    extras_require={
+        'plot': ['matplotlib'],
+        'test': ['hypothesis', 'matplotlib', 'mypy', 'pytest', 'pytest-timeout', 'ruff'],
+    },
     entry_points={'console_scripts': ['basicsr = manet_basicsr.cli:main']},
 )

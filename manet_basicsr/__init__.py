@@ -6,7 +6,19 @@ compat.apply()
 
 from manet_basicsr import archs, data, losses, metrics, models  # noqa: E402  (after the repairs)
 from manet_basicsr.field_files import load_field  # noqa: E402
+from manet_basicsr.restoration import Restored, restore  # noqa: E402
 
 __version__ = '0.1.0'
 
-__all__ = ['__version__', 'archs', 'compat', 'data', 'load_field', 'losses', 'metrics', 'models']
+__all__ = [
+    'Restored',
+    '__version__',
+    'archs',
+    'compat',
+    'data',
+    'load_field',
+    'losses',
+    'metrics',
+    'models',
+    'restore',
+]

@@ -158,3 +158,36 @@ def newest_whole_state(
         else:
             return path, passed_over
     return None, passed_over
+
+
+def prune_checkpoints(
+    states_folder: str | Path, models_folder: str | Path, networks: list[str], *, newest: int, keep: int
+) -> list[Path]:
+    """Remove old training states and their networks, after a new one was saved.
+
+    Only what is older than ``newest`` is counted and removed: a later state was passed over when the run went on from
+    an earlier one, and does not count as one to go on from. Files of other names stay.
+
+    Args:
+        states_folder: ``training_states`` of an experiment.
+        models_folder: ``models`` of an experiment.
+        networks: Labels of the networks, such as ``net_g``.
+        newest: The iteration just saved, which stays.
+        keep: How many states to keep, at least 1.
+
+    Returns:
+        The removed files.
+    """
+    kept = {iteration for iteration in saved_iterations(states_folder) if iteration < newest}
+    kept = {newest, *sorted(kept, reverse=True)[: keep - 1]}
+    # States first: one without its network would not be whole.
+    patterns = [(Path(states_folder), re.compile(r'(\d+)\.state'))]
+    patterns += [(Path(models_folder), re.compile(rf'{re.escape(label)}_(\d+)\.pth')) for label in networks]
+    removed = []
+    for folder, pattern in patterns:
+        for name in sorted(os.listdir(folder)):
+            match = pattern.fullmatch(name)
+            if match and int(match[1]) < newest and int(match[1]) not in kept:
+                (folder / name).unlink()
+                removed.append(folder / name)
+    return removed

@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 
 import torch
 
+from manet_basicsr.network_checks import network_problems
 from manet_basicsr.options import Options, nearest
 
 _TOP_KEYS = frozenset(
@@ -25,7 +26,7 @@ _PATH_KEYS = frozenset(
     'pretrain_network_g param_key_g strict_load_g resume_state ignore_resume_networks experiments_root '
     'results_root'.split()
 )
-_LOGGER_KEYS = frozenset('print_freq save_checkpoint_freq use_tb_logger wandb'.split())
+_LOGGER_KEYS = frozenset('print_freq save_checkpoint_freq keep_checkpoints use_tb_logger wandb'.split())
 _VAL_KEYS = frozenset('val_freq save_img pbar suffix tile metrics'.split())
 _DIST_KEYS = frozenset('backend port'.split())
 _SWITCH = (True, False)
@@ -86,7 +87,10 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
         yield from _unknown_keys(options.get('dist_params') or {}, _DIST_KEYS, 'dist_params.')
     for key, network in options.items():
         if key.startswith('network_'):
-            yield from _network_problems(network, key)
+            found = list(_network_problems(network, key))
+            yield from found
+            if not found and isinstance(network, dict):
+                yield from network_problems(network, key, options)
     yield from _dataset_problems(options, is_train)
     if not ours:
         yield from _device_problems(options.get('datasets') or {}, model_type)
@@ -223,10 +227,8 @@ def _dataset_problems(options: Options, is_train: bool) -> Iterator[str]:
         if dataset.get('type') == SVDegradationDataset.__name__:
             yield from _unknown_keys(dataset, _LOADER_KEYS | SVDegradationDataset.KEYS, f'{where}.')
             yield from _choice_problems(dataset, dict.fromkeys(('use_hflip', 'use_rot'), _SWITCH), f'{where}.')
-            try:
-                SVDegradationDataset.check({**dataset, 'phase': phase, 'scale': options.get('scale')})
-            except (ValueError, TypeError, OverflowError) as error:
-                yield f'{where}: {error}'
+            resolved = {**dataset, 'phase': phase, 'scale': options.get('scale')}
+            yield from (f'{where}.{problem}' for problem in SVDegradationDataset.problems(resolved))
 
 
 def _device_problems(datasets: Mapping[str, Any], model_type: object) -> Iterator[str]:
@@ -341,6 +343,7 @@ def _train_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
         if train.get(key) is not None:
             yield from _registered_problems(train[key], LOSS_REGISTRY, f'train.{key}')
     choices = {'amp': (None, False, 'bf16', 'fp16'), 'channels_last': _SWITCH, 'compile': (*_SWITCH, 'reduce-overhead')}
+    choices['on_nonfinite'] = ('stop', 'skip')
     yield from _choice_problems(train, choices, 'train.')
     if not _is_count(train.get('accumulate', 1), 1):
         yield f'train.accumulate: found {train["accumulate"]!r}, expected a whole number, at least 1'
@@ -361,6 +364,8 @@ def _count_problems(options: Options) -> Iterator[str]:
     for where, value in counts.items():
         if not _is_number(value) or not 1 <= value < math.inf or value != int(value):
             yield f'{where}: found {value!r}, expected a whole number of iterations, at least 1'
+    if logger.get('keep_checkpoints') is not None and not _is_count(logger['keep_checkpoints'], 1):
+        yield f'logger.keep_checkpoints: found {logger["keep_checkpoints"]!r}, expected a number of states, ~ for all'
     yield from _choice_problems(logger, {'use_tb_logger': _SWITCH}, 'logger.')
     if not isinstance(logger.get('wandb'), (dict, type(None))):
         yield f'logger.wandb: found {logger["wandb"]!r}, expected a section'

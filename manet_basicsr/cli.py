@@ -8,7 +8,10 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 
-from manet_basicsr.data.images import BadSampleError
+import torch
+
+from manet_basicsr.errors import BadSampleError
+from manet_basicsr.models.finite import NonFiniteError
 from manet_basicsr.options import OptionError, add_arguments, force, load_options, resolve
 
 _EXAMPLES = """examples:
@@ -83,6 +86,18 @@ def _last_line(error: Exception) -> str:
     return lines[-1].removeprefix(f'{type(error).__module__}.{type(error).__name__}: ')
 
 
+def _failure(error: Exception) -> str | None:
+    """Say in a line what failed on the way, or None for an error of the program, whose traceback is wanted."""
+    if isinstance(error, (BadSampleError, NonFiniteError, OSError)):
+        return _last_line(error)
+    # torch raises these two as a RuntimeError of many lines.
+    if isinstance(error, RuntimeError) and str(error).startswith('DataLoader worker'):
+        return f'{str(error).splitlines()[0]} (out of memory? num_worker_per_gpu: 0 shows errors where they occur)'
+    if isinstance(error, RuntimeError) and ('gloo' in str(error) or isinstance(error, torch.distributed.DistError)):
+        return f'another process of this run is gone: {" ".join(str(error).splitlines()[:1])}'
+    return None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -90,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process by default.
 
     Returns:
-        The exit code: 0, 1 for data or a disk that fail on the way, 2 for options that are wrong.
+        The exit code: 0, 1 for what fails on the way (data, disk, numbers, processes), 2 for options that are wrong,
+        130 for Ctrl-C before the first iteration.
     """
     args = _parser().parse_args(argv)
     try:
@@ -102,9 +118,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f'basicsr: error: {problem}', file=sys.stderr)
         return 2
-    except (BadSampleError, OSError) as error:
-        if args.debug:
+    except KeyboardInterrupt:
+        print('basicsr: interrupted', file=sys.stderr)
+        return 130
+    except Exception as error:
+        line = _failure(error)
+        if args.debug or line is None:
             raise
-        print(f'basicsr: error: {_last_line(error)}', file=sys.stderr)
+        print(f'basicsr: error: {line}', file=sys.stderr)
         return 1
     return 0

@@ -112,26 +112,50 @@ def size_lmdb_maps() -> None:
     _rebind('basicsr.utils.lmdb_util', 'make_lmdb_from_imgs', make_lmdb_from_imgs)
 
 
-def refuse_broken_images() -> None:
-    """Make ``imfrombytes`` say that its bytes are no image, where OpenCV's ``None`` would fail somewhere later.
+class _NamedBytes(bytes):
+    """A file's content that knows where it is from."""
 
-    OpenCV's own errors, for an image larger than it decodes, become the same. Can go when basicsr checks what
-    ``cv2.imdecode`` returns.
+    name = ''
+
+
+def refuse_broken_images() -> None:
+    """Make ``imfrombytes`` say which bytes are no image, where OpenCV's ``None`` would fail somewhere later.
+
+    OpenCV's own errors, for an image larger than it decodes, become the same, and headers that promise absurd sizes are
+    refused before OpenCV sets aside memory for them. Can go when basicsr checks what ``cv2.imdecode`` returns.
     """
-    from basicsr.utils import img_util
+    from basicsr.utils import file_client, img_util
+
+    from manet_basicsr.errors import BadSampleError
 
     original = img_util.imfrombytes
+    original_get = file_client.FileClient.get
+
+    @functools.wraps(original_get)
+    def get(self: Any, filepath: Any, client_key: str = 'default') -> Any:
+        content = original_get(self, filepath, client_key)
+        if isinstance(content, bytes):
+            content = _NamedBytes(content)
+            content.name = f'{filepath}: '
+        return content
 
     def imfrombytes(content: bytes, flag: str = 'color', float32: bool = False) -> np.ndarray:
-        problem = f'{len(content)} bytes that are no whole image in a format that OpenCV reads'
+        from manet_basicsr.data.image_headers import check_declared_size  # its package wants all repairs first
+
+        name = getattr(content, 'name', '')
+        problem = f'{name}{len(content)} bytes that are no whole image in a format that OpenCV reads'
         try:
+            check_declared_size(content)
             image = original(content, flag, False) if len(content) else None
+        except ValueError as error:
+            raise BadSampleError(f'{name}{error}') from error
         except cv2.error as error:
-            raise ValueError(f'{problem}: {error.err}') from error
+            raise BadSampleError(f'{problem}: {error.err}') from error
         if image is None:
-            raise ValueError(problem)
+            raise BadSampleError(problem)
         return image.astype(np.float32) / 255.0 if float32 else image
 
+    file_client.FileClient.get = get
     _rebind('basicsr.utils.img_util', 'imfrombytes', imfrombytes)
 
 
@@ -257,6 +281,20 @@ def make_only_folders() -> None:
     _rebind('basicsr.utils.misc', 'make_exp_dirs', master_only(make_exp_dirs))
 
 
+class _LogFile(logging.FileHandler):
+    """A log file on a disk that may be full: that is said once, in a line, and does not end the run."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.failed:
+            self.failed = True
+            print(f'basicsr: warning: cannot write {self.baseFilename}: {error.strerror}', file=sys.stderr)
+
+
 def log_into_own_file() -> None:
     """Let each run in a process log into its own file, also where something asked for the logger before.
 
@@ -278,7 +316,7 @@ def log_into_own_file() -> None:
         if logger_name in files:
             logger.removeHandler(files[logger_name])
             files[logger_name].close()
-        file_handler = files[logger_name] = logging.FileHandler(log_file, 'w', encoding='utf-8')
+        file_handler = files[logger_name] = _LogFile(log_file, 'w', encoding='utf-8')
         file_handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s: %(message)s'))
         logger.addHandler(file_handler)
         return logger

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import lmdb
 
+from manet_basicsr.errors import BadSampleError, MissingKeyError
+
 
 class _Handle(NamedTuple):
     environment: lmdb.Environment
@@ -115,9 +117,12 @@ class LmdbBackend:
             raise KeyError(f"client_key '{client_key}' is not one of {', '.join(self._paths)}")
         path, key = self._paths[client_key], str(filepath).encode()
         with open_environment(path, readahead=self.readahead).begin() as transaction:
-            value = transaction.get(key) if key else None  # lmdb refuses to look for nothing
+            try:
+                value = transaction.get(key) if key else None  # lmdb refuses to look for nothing
+            except lmdb.Error as error:
+                raise BadSampleError(f'{path}: {filepath}: {error}') from error
         if value is None:
-            raise KeyError(f"no key '{filepath}' in {path}")
+            raise MissingKeyError(f"no key '{filepath}' in {path}")
         return value
 
     def get_text(self, filepath: str) -> str:

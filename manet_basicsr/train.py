@@ -8,12 +8,10 @@ left, and nothing else; option files, registries, datasets and models stay Basic
 from __future__ import annotations
 
 import datetime
+import math
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from os import path as osp
-from types import FrameType
 from typing import Any
 
 import torch
@@ -34,13 +32,30 @@ from basicsr.utils import (
 from basicsr.utils.dist_util import master_only
 from basicsr.utils.options import copy_opt_file, dict2str
 
-from manet_basicsr.checkpoints import load_state, newest_whole_state, restore_training_state
+from manet_basicsr.checkpoints import (
+    load_state,
+    newest_whole_state,
+    prune_checkpoints,
+    restore_training_state,
+    saved_iterations,
+)
+from manet_basicsr.files import remove_leftovers
+from manet_basicsr.interruption import StopAgreement, collected_signals, end_workers, ignore_signals
+from manet_basicsr.models.finite import NonFiniteError, describe
 from manet_basicsr.options import OptionError, Options, problems_of, write_resolved
 from manet_basicsr.sampling import IterationSampler, SeededDataset
+
+# How often to look, at least, whether the numbers are still finite: each look waits for the device.
+_LONGEST_UNSEEN = 100
 
 
 class Interrupted(SystemExit):
     """Ends a training that was asked to stop, after it has saved."""
+
+
+def _network_labels(opt: Options) -> list[str]:
+    """Give what the files of a run's networks begin with, such as ``net_g``."""
+    return [key.replace('network_', 'net_') for key in opt if key.startswith('network_')]
 
 
 def find_resume_state(opt: Options) -> tuple[dict[str, Any] | None, list[str]]:
@@ -53,18 +68,21 @@ def find_resume_state(opt: Options) -> tuple[dict[str, Any] | None, list[str]]:
         The state, or None to start anew, and what to tell the user.
 
     Raises:
-        OptionError: The state that ``path.resume_state`` names cannot be read.
+        OptionError: The state that ``path.resume_state`` names cannot be read, or is beyond ``train.total_iter``.
     """
     notes: list[str] = []
     path = opt['path'].get('resume_state')
     if opt['auto_resume']:
-        networks = [key.replace('network_', 'net_') for key in opt if key.startswith('network_')]
-        newest, notes = newest_whole_state(opt['path']['training_states'], opt['path']['models'], networks)
+        folders = opt['path']['training_states'], opt['path']['models']
+        newest, notes = newest_whole_state(*folders, _network_labels(opt))
         path = opt['path']['resume_state'] = str(newest) if newest else path
     if path is None:
         return None, notes
     with problems_of('path.resume_state'):
         state = load_state(path)
+    if state['iter'] > opt['train']['total_iter']:
+        expected = f'at least the {state["iter"]:,d} iterations of {path}'
+        raise OptionError([f'train.total_iter: found {opt["train"]["total_iter"]}, expected {expected}'])
     if opt['path'].get('resume_state'):
         check_resume(opt, state['iter'])
         kept = opt['path'].get('ignore_resume_networks') or []
@@ -83,6 +101,9 @@ def _prepare_folders(opt: Options, option_file: str, resumed: bool) -> None:
     root = opt['path']['experiments_root']
     if not osp.isdir(root):
         raise OptionError([f'path.resume_state: {root}, the folder of its experiment, does not exist'])
+    for folder in (root, opt['path']['models'], opt['path']['training_states']):
+        for leftover in remove_leftovers(folder):
+            get_root_logger().info(f'Removed {leftover}, which a killed run left half-written.')
     copy_opt_file(option_file, root)
     write_resolved(opt, osp.join(root, 'resolved.yml'))
 
@@ -106,6 +127,7 @@ def _build_train_loader(opt: Options, dataset_opt: Options, start_iter: int) -> 
     loader = build_dataloader(
         SeededDataset(dataset), dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=sampler
     )
+    loader.worker_init_fn = ignore_signals
     batch = batch_size * opt['world_size']
     get_root_logger().info(
         'Training statistics:'
@@ -142,24 +164,6 @@ def _prefetcher(loader: Any, opt: Options) -> CPUPrefetcher | CUDAPrefetcher:
     if mode not in (None, 'cpu', 'cuda'):
         raise OptionError([f"datasets.train.prefetch_mode: found '{mode}', expected cpu, cuda or ~"])
     return CPUPrefetcher(loader)
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT in a list instead of dying of them; a second one kills as ever."""
-    received: list[int] = []
-
-    def remember(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        for watched, handler in before.items():
-            signal.signal(watched, handler)
-
-    before = {number: signal.signal(number, remember) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for watched, handler in before.items():
-            signal.signal(watched, handler)
 
 
 def _validate(model: Any, loaders: list[Any], opt: Options, current_iter: int, tb_logger: Any) -> None:
@@ -199,14 +203,14 @@ def train_pipeline(opt: Options, option_file: str) -> None:
         logger.info(f'Resuming training from iter: {start_iter:,d}.')
     tb_logger = init_tb_loggers(opt) if opt['rank'] == 0 else None
     try:
-        with _signals() as received:
-            _run(opt, model, loader, sampler, val_loaders, tb_logger, received)
+        with collected_signals() as received:
+            _train(opt, model, loader, sampler, val_loaders, tb_logger, received)
     finally:
         if tb_logger:
             tb_logger.close()
 
 
-def _run(
+def _train(
     opt: Options,
     model: Any,
     loader: Any,
@@ -215,12 +219,38 @@ def _run(
     tb_logger: Any,
     received: list[int],
 ) -> None:
-    logger = get_root_logger()
-    message_logger = MessageLogger(opt, sampler.start_iter, tb_logger)
+    agreement = StopAgreement(received, opt['dist'])
     prefetcher = _prefetcher(loader, opt)
-    data_timer, iter_timer = AvgTimer(), AvgTimer()
     start_time = time.time()
+    try:
+        _iterate(opt, model, prefetcher, sampler, val_loaders, tb_logger, agreement)
+    finally:
+        # Left to the interpreter's end, workers and it may wait for each other.
+        end_workers(prefetcher)
+    logger = get_root_logger()
+    logger.info(f'End of training. Time consumed: {datetime.timedelta(seconds=int(time.time() - start_time))}')
+    logger.info('Save the latest model.')
+    _save(opt, model, -1, -1)
+    if opt.get('val') and sampler.total_iter % opt['val']['val_freq'] != 0:
+        _validate(model, val_loaders, opt, sampler.total_iter, tb_logger)
+
+
+def _iterate(
+    opt: Options,
+    model: Any,
+    prefetcher: Any,
+    sampler: IterationSampler,
+    val_loaders: list[Any],
+    tb_logger: Any,
+    agreement: StopAgreement,
+) -> None:
+    """Do the iterations that are left, with what belongs to each."""
+    message_logger = MessageLogger(opt, sampler.start_iter, tb_logger)
+    data_timer, iter_timer = AvgTimer(), AvgTimer()
+    forecast = _Forecast(sampler)
+    report = _BadSampleReport(prefetcher.ori_loader.dataset, opt)
     warmup_iter = opt['train'].get('warmup_iter', -1)
+    print_freq, save_freq = (opt['logger'][key] for key in ('print_freq', 'save_checkpoint_freq'))
     for current_iter in range(sampler.start_iter + 1, sampler.total_iter + 1):
         batch = prefetcher.next()
         data_timer.record()
@@ -228,28 +258,122 @@ def _run(
         model.feed_data(batch)
         model.optimize_parameters(current_iter)
         iter_timer.record()
+        forecast.note(current_iter, iter_timer.get_current_time())
         epoch = sampler.epoch_of(current_iter)
         if current_iter == sampler.start_iter + 1:
             message_logger.reset_start_time()
-        if current_iter % opt['logger']['print_freq'] == 0:
+        number = agreement.ask()
+        is_last = current_iter == sampler.total_iter
+        print_due, save_due = current_iter % print_freq == 0, current_iter % save_freq == 0 or bool(number)
+        val_due = bool(opt.get('val')) and current_iter % opt['val']['val_freq'] == 0
+        if print_due:
             times = {'time': iter_timer.get_avg_time(), 'data_time': data_timer.get_avg_time()}
             rates = {'lrs': model.get_current_learning_rate()}
             message_logger({'epoch': epoch, 'iter': current_iter, **rates, **times, **model.get_current_log()})
-        save_due = current_iter % opt['logger']['save_checkpoint_freq'] == 0
-        if opt.get('val') and current_iter % opt['val']['val_freq'] == 0:
+        due = print_due or save_due or val_due or is_last or current_iter % _LONGEST_UNSEEN == 0
+        _check_finite(opt, model, batch, current_iter, due)
+        if print_due or is_last:
+            report.update()
+        if val_due:
             _validate(model, val_loaders, opt, current_iter, tb_logger)
-        if save_due or received:
+        if save_due:
             # After the validation, whose best results belong to this iteration's state.
-            logger.info('Saving models and training states.')
-            model.save(epoch, current_iter)
-        if received:
-            name = signal.Signals(received[0]).name
-            logger.info(f'{name}: saved at iter {current_iter:,d}; go on with --auto_resume.')
-            raise Interrupted(128 + received[0])
+            get_root_logger().info('Saving models and training states.')
+            _save(opt, model, epoch, current_iter)
+        if number:
+            name = signal.Signals(number).name
+            get_root_logger().info(f'{name}: saved at iter {current_iter:,d}; go on with --auto_resume.')
+            raise Interrupted(128 + number)
         data_timer.start()
         iter_timer.start()
-    logger.info(f'End of training. Time consumed: {datetime.timedelta(seconds=int(time.time() - start_time))}')
-    logger.info('Save the latest model.')
-    model.save(epoch=-1, current_iter=-1)
-    if opt.get('val') and sampler.total_iter % opt['val']['val_freq'] != 0:
-        _validate(model, val_loaders, opt, sampler.total_iter, tb_logger)
+    agreement.finish()
+
+
+class _Forecast:
+    """Logs once, after the first iterations, how long the others will take."""
+
+    def __init__(self, sampler: IterationSampler) -> None:
+        self.total_iter = sampler.total_iter
+        left = sampler.total_iter - sampler.start_iter
+        # The first iteration is slower than all others.
+        self.last = sampler.start_iter + 1 + min(20, left // 2)
+        self.seconds: list[float] = []
+
+    def note(self, current_iter: int, seconds: float) -> None:
+        """Take the time of an iteration."""
+        if current_iter > self.last:
+            return
+        self.seconds.append(seconds)
+        left = self.total_iter - current_iter
+        if current_iter == self.last and len(self.seconds) > 1 and left:
+            each = sum(self.seconds[1:]) / (len(self.seconds) - 1)
+            whole = datetime.timedelta(seconds=round(each * left))
+            get_root_logger().info(
+                f'Expected time: {whole} for the {left:,d} iterations left, {each:.3g} s each; validations and '
+                'checkpoints come on top'
+            )
+
+
+class _BadSampleReport:
+    """Logs which samples ``on_bad_sample: skip`` replaced, in every process, when there are new ones."""
+
+    def __init__(self, dataset: SeededDataset, opt: Options) -> None:
+        source: Any = dataset.dataset
+        self.source = source if getattr(source, 'skips_bad_samples', False) else None
+        self.opt = opt
+        self.known: set[int] = set()
+
+    def update(self) -> None:
+        """Name the new ones and count all; with several processes, all must call it."""
+        if self.source is None:
+            return
+        found: list[int] = self.source.bad_samples()
+        if self.opt['dist']:
+            everywhere: list[list[int]] = [[] for _ in range(self.opt['world_size'])]
+            torch.distributed.all_gather_object(everywhere, found)
+            found = sorted({index for part in everywhere for index in part})
+        new = [index for index in found if index not in self.known]
+        self.known.update(new)
+        if new and self.opt['rank'] == 0:
+            for index in new:
+                get_root_logger().warning(f'Bad sample, replaced by another: {self.source.describe_bad_sample(index)}')
+            get_root_logger().warning(
+                f'{len(self.known)} of {len(self.source)} training samples are bad and were replaced so far '
+                '(on_bad_sample: skip).'
+            )
+
+
+def _check_finite(opt: Options, model: Any, batch: dict[str, Any], current_iter: int, due: bool) -> None:
+    """Stop before numbers that are not finite are saved; what was saved before stays the newest."""
+    try:
+        if hasattr(model, 'check_finite'):
+            if due:
+                model.check_finite(current_iter)
+        else:
+            # Models of BasicSR's own wait for the device in each iteration anyway.
+            values = model.get_current_log()
+            if opt['rank'] == 0 and not all(map(math.isfinite, values.values())):
+                raise NonFiniteError(describe(current_iter, values, batch.get('lq_path', [])))
+    except NonFiniteError as error:
+        raise NonFiniteError(f'{error}; {_where_to_go_on(opt)}') from error
+
+
+def _where_to_go_on(opt: Options) -> str:
+    states = saved_iterations(opt['path']['training_states'])
+    return f'the newest state is that of iter {states[0]:,d}' if states else 'no state was saved yet'
+
+
+def _save(opt: Options, model: Any, epoch: int, current_iter: int) -> None:
+    """Save networks and state, then remove what ``logger.keep_checkpoints`` counts out.
+
+    Raises:
+        OSError: They cannot be written, as on a full disk; those of before are untouched.
+    """
+    try:
+        model.save(epoch, current_iter)
+    except OSError as error:
+        raise OSError(f'{error}; {_where_to_go_on(opt)}, go on with --auto_resume') from error
+    keep = opt['logger'].get('keep_checkpoints')
+    if keep and current_iter != -1 and opt['rank'] == 0:
+        folders = opt['path']['training_states'], opt['path']['models']
+        prune_checkpoints(*folders, _network_labels(opt), newest=current_iter, keep=keep)

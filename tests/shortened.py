@@ -14,16 +14,24 @@ SCALES = (2, 3, 4)
 
 _ESTIMATOR = {'num_feat': 16}
 _GENERATOR = {'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}
+_SRMD = {'num_feat': 8, 'num_conv': 3}
 _NETWORKS: dict[str, dict[str, dict[str, int]]] = {
     'MANet_stage1': {'network_g': _ESTIMATOR},
     'SFTRRDB_stage2': {'network_g': _GENERATOR},
     'BlindSR_stage3': {'network_g:estimator': _ESTIMATOR, 'network_g:generator': _GENERATOR},
+    'RRDBNet': {'network_g': _GENERATOR},
+    'MAEDSR': {'network_g': {'num_feat': 8, 'num_block': 1}},
+    'SRMD_stage2': {'network_g': _SRMD},
+    'BlindSR_SRMD_stage3': {'network_g:estimator': _ESTIMATOR, 'network_g:generator': _SRMD},
 }
+#: Jobs of options/mixing, at x4.
+MIXED_JOBS = ('RRDBNet', 'MAEDSR', 'SRMD_stage2', 'BlindSR_SRMD_stage3')
 
 
 def option_file(phase: str, job: str, scale: int) -> Path:
     """Give a shipped option file."""
-    return ROOT / 'options' / phase / f'{phase}_{job}_x{scale}.yml'
+    folder = 'mixing' if job in MIXED_JOBS else phase
+    return ROOT / 'options' / folder / f'{phase}_{job}_x{scale}.yml'
 
 
 def small_network(job: str) -> list[str]:
@@ -47,7 +55,7 @@ def train_entries(job: str, images: Path, *, total_iter: int = 2, workers: int =
         'logger:use_tb_logger=false',
         *small_network(job),
     ]
-    if job == 'BlindSR_stage3':
+    if job.startswith('BlindSR'):
         entries += ['network_g:estimator:pretrained=~', 'network_g:generator:pretrained=~']
     return entries
 
@@ -66,7 +74,7 @@ def resolved(file: Path, entries: list[str], root: Path, *, auto_resume: bool = 
     args = argparse.Namespace(
         opt=str(file), launcher='none', auto_resume=auto_resume, debug=False, local_rank=0, force_yml=entries
     )
-    return resolve(args, str(root), is_train=file.parent.name == 'train')
+    return resolve(args, str(root), is_train=file.name.startswith('train'))
 
 
 def forced(file: Path, entries: list[str]) -> dict[str, Any]:

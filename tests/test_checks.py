@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from basicsr.archs import build_network
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +19,8 @@ from manet_basicsr.checks import find_problems
 from manet_basicsr.options import Options, load_options
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = sorted((ROOT / 'options').rglob('*.yml'))
+# Those of options/ablation name kernels on disk; tests/test_ablation_option_files.py has them.
+FILES = sorted(file for file in (ROOT / 'options').rglob('*.yml') if file.parent.name != 'ablation')
 
 
 def valid(folder: Path) -> Options:
@@ -160,6 +164,10 @@ def test_options_without_a_mistake_have_no_problems(tmp_path: Path) -> None:
         ('val.metrics.kernel_psnr.better', 'more', "better: found 'more', expected one of higher, lower"),
         ('val.metrics.kernel_psnr', None, 'val.metrics.kernel_psnr: found None, expected a section with a type'),
         ('val.val_freq', True, 'val.val_freq: found True'),
+        ('logger.keep_checkpoints', 0, 'logger.keep_checkpoints: found 0, expected a number of states'),
+        ('train.on_nonfinite', 'go on', "train.on_nonfinite: found 'go on', expected one of stop, skip"),
+        ('datasets.train.on_bad_sample', 'ignore', "on_bad_sample 'ignore' is not one of raise, skip"),
+        ('datasets.val.on_bad_sample', 'skip', 'datasets.val.on_bad_sample: skip is for training, expected raise'),
         ('logger.use_tb_logger', 'x', "logger.use_tb_logger: found 'x'"),
         ('logger.wandb', 'project', "logger.wandb: found 'project', expected a section"),
         ('dist_params', 'nccl', "dist_params: found 'nccl', expected a section"),
@@ -280,21 +288,145 @@ def test_options_of_stock_basicsr_pass(tmp_path: Path) -> None:
     ]
 
 
+def save_weights(network: Any, path: Path) -> None:
+    """Save weights that fit a section ``network_g`` or a part of one; a zero each stands for every number."""
+    if network['type'] == 'BlindSRNet':
+        network = {**network, **{part: without_weights(network[part]) for part in ('estimator', 'generator')}}
+    with torch.device('meta'):
+        state_dict = build_network(without_weights(network)).state_dict()
+    torch.save({'params': {key: torch.zeros(()).expand(value.shape) for key, value in state_dict.items()}}, path)
+
+
+def without_weights(network: Options) -> Options:
+    return {key: value for key, value in network.items() if key not in ('pretrained', 'param_key')}
+
+
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
 def test_shipped_file_passes_where_its_files_exist(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = load_options(file)
-    is_train = file.parent.name == 'train'
+    is_train = 'train' in options
     monkeypatch.chdir(tmp_path)
-    missing = [problem.partition(': ')[2] for problem in find_problems(options, is_train=is_train)]
+    missing = [problem.split(': ') for problem in find_problems(options, is_train=is_train)]
     assert missing  # there are no datasets here
-    for problem in missing:
+    for key, problem in missing:
         assert problem.endswith(' does not exist'), problem
         path = tmp_path / problem.removesuffix(' does not exist')
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        network = options['network_g']
+        if key.startswith('network_g.'):
+            save_weights(network[key.split('.')[1]], path)
+        elif key == 'path.pretrain_network_g':
+            save_weights(network, path)
+        else:
+            path.touch()
     assert find_problems(options, is_train=is_train) == []
+
+
+# ------------------------------------------------------------------------------------------- networks and their weights
+
+STAGE_2 = {'type': 'SFTRRDBNet', 'scale': 4, 'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}
+STAGE_3 = {'type': 'BlindSRNet', 'estimator': {'type': 'MANet', 'num_feat': 16}, 'generator': STAGE_2}
+
+
+@pytest.mark.parametrize(
+    ('network', 'change', 'problem'),
+    [
+        (STAGE_2, {'scale': 2}, 'size mismatch for upsampler.0.weight'),
+        (STAGE_2, {'num_feat': 16}, 'size mismatch for conv_first.weight'),
+        (STAGE_2, {'num_block': 2}, 'Missing key(s) in state_dict: "RRDB_trunk.1.'),
+        (STAGE_3, {'estimator': {'type': 'MANet', 'num_feat': 24}}, 'mismatch for kernel_estimation.m_head.weight'),
+        ({'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3}, {'num_feat': 32}, 'size mismatch for conv_first.weight'),
+    ],
+    ids=['scale', 'width', 'depth', 'estimator', 'stock'],
+)
+def test_weights_of_another_network_are_named_before_anything_loads(
+    tmp_path: Path, network: Options, change: Options, problem: str
+) -> None:
+    save_weights(network, tmp_path / 'net.pth')
+    options = changed(valid(tmp_path), 'network_g', copy.deepcopy(network))
+    options.update(model_type='RestorationModel', scale={**network, **change}.get('scale', 4))
+    options['train']['pixel_opt'] = {'type': 'L1Loss'}
+    del options['train']['kernel_opt']
+    changed(options, 'path.pretrain_network_g', str(tmp_path / 'net.pth'))
+    options['network_g'].update(copy.deepcopy(change))
+    (found,) = find_problems(options, is_train=True)
+    assert found.startswith(f'path.pretrain_network_g: {tmp_path}/net.pth'), found
+    assert problem in found and '\n' not in found
+    changed(options, 'path.strict_load_g', False)
+    assert find_problems(options, is_train=True) == []
+    changed(options, 'path.strict_load_g', True)
+    options.update(network_g=copy.deepcopy(network), scale=4)
+    assert find_problems(options, is_train=True) == []
+
+
+@pytest.mark.parametrize('part', ['estimator', 'generator'])
+def test_weights_of_a_part_that_do_not_fit_are_named_with_the_part(tmp_path: Path, part: str) -> None:
+    save_weights({**STAGE_3[part], 'num_feat': 32}, tmp_path / 'part.pth')
+    options = changed(valid(tmp_path), 'network_g', copy.deepcopy(STAGE_3))
+    options['network_g'][part]['pretrained'] = str(tmp_path / 'part.pth')
+    (found,) = find_problems(options, is_train=True)
+    assert found.startswith(f'network_g.{part}.pretrained: {tmp_path}/part.pth')
+    options['network_g'][part]['param_key'] = 'params_of_others'
+    (found,) = find_problems(options, is_train=True)
+    assert "expected 'params_of_others'; set param_key" in found
+
+
+@pytest.mark.parametrize(
+    ('network', 'problem'),
+    [
+        ({**STAGE_2, 'num_feat': 'x'}, "network_g.num_feat: found 'x', expected a whole number"),
+        ({**STAGE_2, 'num_feat': True}, 'network_g.num_feat: found True, expected a whole number'),
+        ({**STAGE_2, 'num_block': 10**9}, 'network_g.num_block: found 1000000000, expected at most 2048'),
+        ({**STAGE_2, 'num_block': 0}, 'network_g: num_block is 0, expected at least 1'),
+        ({**STAGE_2, 'scale': 2}, 'network_g.scale: found 2, expected the scale 4 of the option file'),
+        ({**STAGE_2, 'kernel_size': 15}, 'network_g: no PCA basis is shipped for scale 4, kernel_size 15'),
+        ({'type': 'MANet', 'split': 1}, 'network_g: split'),
+        ({'type': 'MANet', 'kernel_size': 15}, 'kernel_size: found 21, expected 15, as network_g has it'),
+        ({**STAGE_3, 'estimator': {'type': 'MANet', 'kernel_size': 15}}, 'estimator has kernel_size 15'),
+        ({**STAGE_3, 'freeze_estimator': 1}, 'network_g'),
+    ],
+)
+def test_network_that_cannot_be_built_or_does_not_fit_the_data_is_named(
+    tmp_path: Path, network: Options, problem: str
+) -> None:
+    options = changed(valid(tmp_path), 'network_g', network)
+    problems = find_problems(options, is_train=True)
+    if network.get('freeze_estimator') == 1:  # as true as true
+        assert problems == []
+    else:
+        assert any(problem in line for line in problems), problems
+
+
+def test_scale_that_no_basis_is_shipped_for_is_named(tmp_path: Path) -> None:
+    options = changed(changed(valid(tmp_path), 'network_g', {**STAGE_2, 'scale': 5}), 'scale', 5)
+    problems = find_problems(options, is_train=True)
+    assert any('network_g: no PCA basis is shipped for scale 5' in line for line in problems), problems
+
+
+@pytest.mark.parametrize('content', ['kernel size', 'text', 'empty'])
+def test_pca_basis_of_another_kernel_size_or_none_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / 'basis.npy'
+    np.save(path, np.zeros((15**2, 15), np.float32))
+    if content != 'kernel size':
+        path.write_text('no basis' if content == 'text' else '')
+    options = changed(valid(tmp_path), 'network_g', {**STAGE_2, 'pca_path': str(path)})
+    (found,) = find_problems(options, is_train=True)
+    assert found.startswith('network_g: ')
+    if content == 'kernel size':
+        assert found.endswith('has shape (225, 15), expected (441, 15) (kernel_size**2, code_length)')
+
+
+def test_all_problems_of_one_dataset_are_reported_at_once(tmp_path: Path) -> None:
+    options = valid(tmp_path)
+    field = {'type': 'invariant', 'variance': [10, 0.7]}
+    degradation = {'field': field, 'kernel_size': 20, 'noise': [15, 0], 'jpeg': [0, 50]}
+    options['datasets']['train'].update(gt_size=50, on_bad_sample='ignore', degradation=degradation)
+    problems = find_problems(options, is_train=True)
+    for words in ('variance', 'kernel_size: found 20', 'noise: found', 'jpeg: found', 'gt_size: found 50', 'bad_sample'):
+        assert sum(words in line for line in problems) == 1, (words, problems)
+    assert len(problems) == 6
 
 
 # ------------------------------------------------------------------------------------------------------------ fuzzing

@@ -15,7 +15,7 @@ from basicsr.archs import build_network
 from manet_basicsr import cli, test
 from manet_basicsr.checkpoints import save_atomically
 from manet_basicsr.cli import main
-from manet_basicsr.data.images import BadSampleError
+from manet_basicsr.errors import BadSampleError
 from tests import shortened
 
 TRAINING = shortened.option_file('train', 'MANet_stage1', 4)
@@ -38,6 +38,14 @@ def images(photos: Path, tmp_path: Path) -> Path:
     for name in ('astronaut.png', 'coffee.png'):
         shutil.copy(photos / name, folder)
     return folder
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Weights of the shortened estimator."""
+    path = tmp_path / 'weights.pth'
+    save_atomically({'params': build_network({'type': 'MANet', 'num_feat': 16}).state_dict()}, path)
+    return path
 
 
 def train(images: Path, *more: str, workers: int = 0) -> list[str]:
@@ -80,8 +88,8 @@ def test_check_lists_every_problem_with_file_and_key(images: Path, capsys: pytes
     ]
 
 
-def test_check_of_a_test_file_is_for_testing(images: Path) -> None:
-    entries = shortened.test_entries('MANet_stage1', images, images)
+def test_check_of_a_test_file_is_for_testing(images: Path, weights: Path) -> None:
+    entries = shortened.test_entries('MANet_stage1', images, weights)
     assert main(['check', '-opt', str(TESTING), '--force_yml', *entries]) == 0
 
 
@@ -93,7 +101,7 @@ def test_check_of_a_test_file_is_for_testing(images: Path) -> None:
         ('model_type=KernelModel', "model_type: 'KernelModel' is not registered; did you mean 'KernelL1Model'?"),
         ('datasets:train:dataroot_gt=nowhere', 'datasets.train.dataroot_gt: nowhere does not exist'),
         ('trian:total_iter=3', "there is no section 'trian'; did you mean 'train'?"),
-        ('network_g:split=1', 'model: '),
+        ('network_g:split=1', 'network_g: split'),
     ],
 )
 def test_wrong_option_is_one_line_and_2(
@@ -153,7 +161,7 @@ def test_weights_of_another_network_are_one_line_and_2(
         (
             BadSampleError(
                 'Caught BadSampleError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
-                '  File "x.py", line 1\nmanet_basicsr.data.images.BadSampleError: a.png: damaged\n'
+                '  File "x.py", line 1\nmanet_basicsr.errors.BadSampleError: a.png: damaged\n'
             ),
             'basicsr: error: a.png: damaged',
         ),
@@ -163,6 +171,7 @@ def test_weights_of_another_network_are_one_line_and_2(
 )
 def test_failure_on_the_way_is_its_last_line_and_1(
     images: Path,
+    weights: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
@@ -172,20 +181,22 @@ def test_failure_on_the_way_is_its_last_line_and_1(
         raise error
 
     monkeypatch.setattr(test, 'test_pipeline', fail)
-    entries = shortened.test_entries('MANet_stage1', images, images)
+    entries = shortened.test_entries('MANet_stage1', images, weights)
     assert main(['test', '-opt', str(TESTING), '--force_yml', *entries]) == 1
     assert only_line(capsys) == line
     with pytest.raises(type(error)):
         main(['test', '--debug', '-opt', str(TESTING), '--force_yml', *entries])
 
 
-def test_error_of_ours_keeps_its_traceback(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_ours_keeps_its_traceback(
+    images: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(opt: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(test, 'test_pipeline', fail)
     with pytest.raises(ZeroDivisionError):
-        main(['test', '-opt', str(TESTING), '--force_yml', *shortened.test_entries('MANet_stage1', images, images)])
+        main(['test', '-opt', str(TESTING), '--force_yml', *shortened.test_entries('MANet_stage1', images, weights)])
 
 
 @pytest.mark.parametrize('arguments', ['', 'tarin', 'train', 'train -opt', 'train -opt x --launcher y'])

@@ -223,7 +223,7 @@ def test_truncated_image_is_refused(suffix: str, kept: float) -> None:
 
 
 def test_image_larger_than_the_decoder_allows_is_refused() -> None:
-    with pytest.raises(ValueError, match='no whole image'):
+    with pytest.raises(ValueError, match='its header says 60000x60000 px, expected at most'):
         imfrombytes(b'P6\n60000 60000\n255\n' + bytes(100))
 
 

@@ -7,17 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import lmdb
 import numpy as np
 import torch
 
+from manet_basicsr.data.image_headers import check_declared_size
 from manet_basicsr.data.raw_pixels import raw_view
+from manet_basicsr.errors import BadSampleError
 from manet_basicsr.lmdb_handles import open_environment
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
-
-
-class BadSampleError(ValueError):
-    """An image that training or testing cannot use; the message names it."""
 
 
 class AlphaWarning:
@@ -71,10 +70,12 @@ def decode_image(
         ``(H, W, 3)``, uint8 or uint16; a raw value is a view of ``content``.
 
     Raises:
-        BadSampleError: The bytes are no whole image.
+        BadSampleError: The bytes are no whole image, or say that they are an absurdly large one.
     """
     try:
         image = raw_view(content)
+        if image is None:
+            check_declared_size(content)
     except ValueError as error:
         raise BadSampleError(f'{path}: {error}') from error
     if image is not None:
@@ -191,7 +192,10 @@ class ImageLmdb:
         """Read an image as ``(H, W, 3)`` RGB, uint8 or uint16, cut by ``crop``; of a raw value only that is copied."""
         environment = open_environment(self.root, readahead=self.readahead)
         with environment.begin(buffers=True) as transaction:
-            value = transaction.get(name.encode())
+            try:
+                value = transaction.get(name.encode())
+            except lmdb.Error as error:
+                raise BadSampleError(f'{self.describe(name)}: {error}') from error
             if value is None:
                 raise BadSampleError(f"no key '{name}' in {self.root}, though its meta_info.txt lists it")
             return crop(decode_image(value, self.describe(name), self.warn_of_alpha)).copy()
@@ -202,11 +206,14 @@ def read_meta_info(path: str) -> list[str]:
 
     Raises:
         FileNotFoundError: There is no such file.
+        ValueError: It is no text in UTF-8.
     """
     try:
         lines = Path(path).read_text(encoding='utf-8').splitlines()
     except FileNotFoundError:
         raise FileNotFoundError(f'{path}: no such meta information file') from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is no meta information file: {error}') from error
     return [line.split()[0] for line in lines if line.strip()]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,17 @@ from manet_basicsr.data.manifest import read_manifest
 from manet_basicsr.degradation.fields import FixedField, invariant_protocol_parameters
 from manet_basicsr.degradation.kernels import check_kernel_grid, unknown_name
 from manet_basicsr.degradation.pipeline import Degradation
-from manet_basicsr.sampling import sample_generator
+from manet_basicsr.sampling import SampleIndex, sample_generator
 
 PHASES = ('train', 'val', 'test')
 #: Where images are degraded: by the loader's workers, or a batch at a time on the model's device.
 DEGRADE_ON = ('loader', 'device')
+#: What becomes of a training sample whose image is damaged or too small.
+ON_BAD_SAMPLE = ('raise', 'skip')
+# So many in a row are no accident.
+_MOST_REPLACED = 100
+# Stands in for a field where other keys are checked.
+_ANY_FIELD = {'type': 'fixed', 'variances': [1, 1], 'angle': 0}
 
 
 def _nine_fields(scale: int) -> list[FixedField]:
@@ -64,10 +70,13 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
     float32, images RGB in [0, 1]; and ``lq_path``, ``gt_path``. With ``degrade_on: device``, which is for training, it
     has what RestorationModel makes these of instead (see :meth:`crop_sample`).
 
+    With ``on_bad_sample: skip``, also for training, the next image stands in for one that is damaged or too small, with
+    the same draws, so that a run stays the same for any number of workers; :meth:`bad_samples` counts them.
+
     Args:
         opt: BasicSR's keys of a dataset (``phase``, ``scale``, ``dataroot_gt``, ``dataroot_lq``, ``io_backend``,
-            ``meta_info_file``, ``gt_size``, ``use_hflip``, ``use_rot``), ``degradation``, ``degrade_on`` and
-            ``kernels``. A dataroot that ends in ``.lmdb`` is an LMDB.
+            ``meta_info_file``, ``gt_size``, ``use_hflip``, ``use_rot``), ``degradation``, ``degrade_on``,
+            ``on_bad_sample`` and ``kernels``. A dataroot that ends in ``.lmdb`` is an LMDB.
 
     Raises:
         ValueError: The keys do not fit together, or one has a wrong value.
@@ -77,7 +86,7 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
     #: Keys of the options beside those that every BasicSR dataset and loader has.
     KEYS = frozenset(
         'dataroot_gt dataroot_lq io_backend meta_info_file gt_size use_hflip use_rot degradation degrade_on '
-        'kernels'.split()
+        'on_bad_sample kernels'.split()
     )
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -96,49 +105,56 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
         self.manifest = read_manifest(opt['kernels']) if opt.get('kernels') else None
         self.degradations = [] if lq_root else _build_degradations(opt['degradation'], self.scale)
         self._check_pairs()
+        self.skips_bad_samples = opt.get('on_bad_sample') == 'skip'
+        # A mark for each sample, in memory that a loader's workers share: marking twice does no harm.
+        self._bad = torch.zeros(len(self) if self.skips_bad_samples else 0, dtype=torch.bool).share_memory_()
 
-    @staticmethod
-    def check(opt: Mapping[str, Any]) -> None:
+    @classmethod
+    def check(cls, opt: Mapping[str, Any]) -> None:
         """Check the options without opening anything.
 
         Raises:
-            ValueError: The keys do not fit together, or one has a wrong value.
+            ValueError: The keys do not fit together, or have wrong values; with every problem.
         """
+        found = list(cls.problems(opt))
+        if found:
+            raise ValueError('; '.join(found))
+
+    @staticmethod
+    def problems(opt: Mapping[str, Any]) -> Iterator[str]:
+        """List everything wrong with the options, without opening anything."""
         scale, phase = opt.get('scale'), opt.get('phase')
         if phase not in PHASES:
-            raise ValueError(f'phase: found {phase!r}, expected one of {", ".join(PHASES)}')
-        if not isinstance(scale, int) or isinstance(scale, bool) or scale < 1:
-            raise ValueError(f'scale: found {scale!r}, expected a whole number of at least 1')
+            yield f'phase: found {phase!r}, expected one of {", ".join(PHASES)}'
+        scale_known = isinstance(scale, int) and not isinstance(scale, bool) and scale >= 1
+        if not scale_known:
+            yield f'scale: found {scale!r}, expected a whole number of at least 1'
         for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file', 'kernels'):
             if opt.get(key) is not None and not isinstance(opt[key], (str, os.PathLike)):
-                raise ValueError(f'{key}: found {opt[key]!r}, expected one path')
+                yield f'{key}: found {opt[key]!r}, expected one path'
         backend = opt.get('io_backend')
         if backend is not None and (not isinstance(backend, Mapping) or backend.get('type') not in ('disk', 'lmdb')):
-            raise ValueError(f'io_backend: found {backend!r}, expected {{type: disk}} or {{type: lmdb}}')
-        gt_root, lq_root = opt.get('dataroot_gt'), opt.get('dataroot_lq')
+            yield f'io_backend: found {backend!r}, expected {{type: disk}} or {{type: lmdb}}'
+        gt_root, lq_root, degradation = opt.get('dataroot_gt'), opt.get('dataroot_lq'), opt.get('degradation')
         if not gt_root and not lq_root:
-            raise ValueError('dataroot_gt: missing; expected dataroot_gt, dataroot_lq or both')
-        if opt.get('degradation') is not None:
-            if lq_root:
-                raise ValueError('degradation: given beside dataroot_lq, whose images are already degraded; remove one')
-            if not isinstance(opt['degradation'], Mapping):
-                raise ValueError(f'degradation: found {opt["degradation"]!r}, expected a section')
-            degradation = _build_degradations(opt['degradation'], scale)[0]
-            try:
-                check_kernel_grid(degradation.kernel_size, scale, degradation.alignment)
-            except ValueError as error:
-                raise ValueError(f'degradation.{error}') from error
-            try:
-                degradation.field.check(degradation.kernel_size, scale)
-            except ValueError as error:
-                raise ValueError(f'degradation.field.{error}') from error
-        elif not lq_root:
-            raise ValueError('degradation: missing; dataroot_gt alone needs it')
+            yield 'dataroot_gt: missing; expected dataroot_gt, dataroot_lq or both'
+        if degradation is not None and lq_root:
+            yield 'degradation: given beside dataroot_lq, whose images are already degraded; remove one'
+        elif degradation is not None and not isinstance(degradation, Mapping):
+            yield f'degradation: found {degradation!r}, expected a section'
+        elif degradation is not None and scale_known:
+            yield from _degradation_problems(degradation, int(scale or 0))
+        elif degradation is None and gt_root and not lq_root:
+            yield 'degradation: missing; dataroot_gt alone needs it'
         if opt.get('kernels') and not (gt_root and lq_root):
-            raise ValueError('kernels: a manifest needs both dataroot_gt and dataroot_lq')
-        _check_degrade_on(opt)
-        if phase == 'train':
-            _check_training(opt, scale)
+            yield 'kernels: a manifest needs both dataroot_gt and dataroot_lq'
+        yield from _choice_of_training_problems(opt, 'degrade_on', DEGRADE_ON)
+        yield from _choice_of_training_problems(opt, 'on_bad_sample', ON_BAD_SAMPLE)
+        compressed = isinstance(degradation, Mapping) and degradation.get('jpeg') is not None
+        if compressed and opt.get('degrade_on') == 'device':
+            yield 'degrade_on: device has no JPEG; expected loader, or degradation.jpeg: ~'
+        if phase == 'train' and scale_known:
+            yield from _training_problems(opt, int(scale or 0))
 
     def _check_pairs(self) -> None:
         """Check that each LR image has its entry in the manifest and its HR image."""
@@ -164,6 +180,19 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < len(self):
             raise IndexError(f'sample {index} of {len(self)}')
+        if not self.skips_bad_samples:
+            return self._sample(index)
+        attempts = min(len(self), _MOST_REPLACED)
+        for step in range(attempts):
+            other = (int(index) + step) % len(self)
+            try:
+                return self._sample(SampleIndex(other, index.seed) if isinstance(index, SampleIndex) else other)
+            except BadSampleError as error:
+                self._bad[other] = True
+                last = error
+        raise BadSampleError(f'{attempts} samples in a row are bad, the last one: {last}') from last
+
+    def _sample(self, index: int) -> dict[str, Any]:
         if not self.degradations:
             return self._read_sample(self.images.names[index])
         if self.is_train:
@@ -172,6 +201,18 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
                 return self.crop_sample(index, generator)
             return self.degrade_sample(index, generator)[0]
         return self.degrade_sample(index, sample_generator(int(index)))[0]
+
+    def bad_samples(self) -> list[int]:
+        """List the samples that this process and its workers replaced so far, with ``on_bad_sample: skip``."""
+        return self._bad.nonzero()[:, 0].tolist()
+
+    def describe_bad_sample(self, index: int) -> str:
+        """Say what is wrong with a sample, by reading it again."""
+        try:
+            self._sample(SampleIndex(index, 0))
+        except BadSampleError as error:
+            return str(error)
+        return f'{self.images.describe(self.gt_name(index))}: can be read by now'
 
     def _read_sample(self, name: str) -> dict[str, Any]:
         """Read an LR image, and its HR image and kernels where they are known."""
@@ -288,22 +329,47 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
         return crop
 
 
-def _check_degrade_on(opt: Mapping[str, Any]) -> None:
-    where = opt.get('degrade_on', 'loader')
-    if where not in DEGRADE_ON:
-        raise ValueError(unknown_name('degrade_on', where, DEGRADE_ON))
-    if where == 'device' and opt.get('phase') != 'train':
-        raise ValueError('degrade_on: device is for training, expected loader')
-    if where == 'device' and (opt.get('degradation') or {}).get('jpeg') is not None:
-        raise ValueError('degrade_on: device has no JPEG; expected loader, or degradation.jpeg: ~')
+def _degradation_problems(options: Mapping[str, Any], scale: int) -> Iterator[str]:
+    """List everything wrong with a ``degradation`` section: each key by itself, then all together."""
+    parts: list[dict[str, Any]] = [{'field': options['field']} if 'field' in options else {}]
+    parts += [{'field': _ANY_FIELD, key: value} for key, value in options.items() if key != 'field']
+    found = False
+    for part in parts:
+        try:
+            _build_degradations(part, scale)
+        except (ValueError, TypeError, OverflowError) as error:
+            yield str(error)
+            found = True
+    if found:
+        return
+    degradation = _build_degradations(options, scale)[0]
+    try:
+        check_kernel_grid(degradation.kernel_size, scale, degradation.alignment)
+    except ValueError as error:
+        yield f'degradation.{error}'
+        return
+    try:
+        degradation.field.check(degradation.kernel_size, scale)
+    except ValueError as error:
+        yield f'degradation.field.{error}'
 
 
-def _check_training(opt: Mapping[str, Any], scale: int) -> None:
+def _choice_of_training_problems(opt: Mapping[str, Any], key: str, choices: tuple[str, str]) -> Iterator[str]:
+    """Check a key that names one of two things to do, the second in training only."""
+    default, other = choices
+    value = opt.get(key, default)
+    if value not in choices:
+        yield unknown_name(key, value, choices)
+    elif value == other and opt.get('phase') != 'train':
+        yield f'{key}: {other} is for training, expected {default}'
+
+
+def _training_problems(opt: Mapping[str, Any], scale: int) -> Iterator[str]:
     if not opt.get('dataroot_gt') or opt.get('dataroot_lq'):
-        raise ValueError('training degrades HR images on the fly: expected dataroot_gt and degradation, no dataroot_lq')
+        yield 'dataroot_gt: training degrades HR images on the fly, expected this and degradation, no dataroot_lq'
     size = opt.get('gt_size')
     if not isinstance(size, int) or size < 1 or size % scale:
-        raise ValueError(f'gt_size: found {size!r}, expected HR px, a multiple of the scale {scale}')
-    if _is_invariant_protocol(opt['degradation']):
+        yield f'gt_size: found {size!r}, expected HR px, a multiple of the scale {scale}'
+    if isinstance(opt.get('degradation'), Mapping) and _is_invariant_protocol(opt['degradation']):
         instead = '{type: invariant, variance: [0.7, 10]}'
-        raise ValueError(f'degradation.field: protocol kind 0 is for tests, expected for training such as {instead}')
+        yield f'degradation.field: protocol kind 0 is for tests, expected for training such as {instead}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -89,11 +90,14 @@ def _blur_variant(padded: Tensor, field: Tensor, kernel_size: int, scale: int) -
     return lr
 
 
-def _tap_pixels(phases: Tensor, tap: int, kernel_size: int, grid: torch.Size) -> Tensor:
-    """Give the view (B, C, h, w) of the pixels which a tap of the kernel reads."""
-    (y, x), scale = divmod(tap, kernel_size), phases.shape[2]
-    rows, columns = slice(y // scale, y // scale + grid[0]), slice(x // scale, x // scale + grid[1])
-    return phases[:, :, y % scale, x % scale, rows, columns]
+def _tap_pixels(phases: Tensor, kernel_size: int, grid: torch.Size) -> Iterator[Tensor]:
+    """Give for each tap of the kernel in turn the view (B, C, h, w) of the pixels it reads."""
+    scale = phases.shape[2]
+    windows = phases.unfold(4, grid[0], 1).unfold(5, grid[1], 1)  # (B, C, s, s, k/s, k/s, h, w)
+    for y in range(kernel_size):
+        # Unbound a row at a time: indexing 441 times takes longer than the sums of a small image.
+        row = [columns.unbind(2) for columns in windows[:, :, y % scale, :, y // scale].unbind(2)]
+        yield from (row[x % scale][x // scale] for x in range(kernel_size))
 
 
 class _TapSum(torch.autograd.Function):
@@ -108,8 +112,8 @@ class _TapSum(torch.autograd.Function):
         ctx.kernel_size = kernel_size  # type: ignore[attr-defined]
         grid = field.shape[2:]
         lr = phases.new_zeros(*phases.shape[:2], *grid)
-        for tap, weight in enumerate(field.unsqueeze(2).unbind(1)):
-            lr.addcmul_(weight.to(lr.dtype), _tap_pixels(phases, tap, kernel_size, grid))
+        for weight, pixels in zip(field.unsqueeze(2).unbind(1), _tap_pixels(phases, kernel_size, grid), strict=True):
+            lr.addcmul_(weight.to(lr.dtype), pixels)
         return lr
 
     @staticmethod
@@ -121,9 +125,11 @@ class _TapSum(torch.autograd.Function):
         grad_phases = torch.zeros_like(phases) if wants_phases else None
         grad_field = torch.empty_like(field) if wants_field else None
         summed = (0, 1) if field.shape[0] == 1 else (1,)
-        for tap, weight in enumerate(field.unsqueeze(2).unbind(1)):
-            if grad_phases is not None:
-                _tap_pixels(grad_phases, tap, kernel_size, grid).addcmul_(weight.to(grad_lr.dtype), grad_lr)
-            if grad_field is not None:
-                grad_field[:, tap] = (grad_lr * _tap_pixels(phases, tap, kernel_size, grid)).sum(summed)
+        if grad_phases is not None:
+            grad_pixels = _tap_pixels(grad_phases, kernel_size, grid)
+            for weight, grad in zip(field.unsqueeze(2).unbind(1), grad_pixels, strict=True):
+                grad.addcmul_(weight.to(grad_lr.dtype), grad_lr)
+        if grad_field is not None:
+            for tap, pixels in enumerate(_tap_pixels(phases, kernel_size, grid)):
+                grad_field[:, tap] = (grad_lr * pixels).sum(summed)
         return grad_phases, grad_field, None

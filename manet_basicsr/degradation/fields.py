@@ -222,8 +222,9 @@ def block_field(
         )
     block_rows = torch.arange(lr_height, device=field.device) * scale // block
     block_cols = torch.arange(lr_width, device=field.device) * scale // block
-    # Columns first, while there are few rows; what remains is to copy whole rows.
-    return field.index_select(3, block_cols).index_select(2, block_rows)
+    # Columns first, while there are few rows; what remains is to copy whole rows, by an index because index_select
+    # goes row by row, and its threads wait for each other after each.
+    return field.index_select(3, block_cols)[:, :, block_rows]
 
 
 def _cell_kernels(

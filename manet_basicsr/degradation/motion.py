@@ -90,6 +90,7 @@ def roll_paths(height: int, width: int, scale: int, generator: torch.Generator |
     farthest = math.hypot(max(down, 1 - down) * height, max(across, 1 - across) * width)
     y, x = torch.meshgrid(rows / farthest, columns / farthest, indexing='ij')
     turned = torch.stack([-y, x], dim=2)[:, :, None]
+    share = 0.2 + 0.4 * share  # of the translation; more would leave the kernels nearly the same everywhere
     return share * translation + (1 - share) * turned * roll[:, :1]
 
 

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from manet_basicsr.degradation.pipeline import Degradation
 from manet_basicsr.metrics.kernel_metric import make_lr_images
+from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.tiling import estimate_field_tiled, restore_tiled
 from manet_basicsr.weights import load_pretrained
 
@@ -52,7 +53,7 @@ class RestorationModel(SRModel):
     #: Keys of ``train`` that this model reads, beside BasicSR's loop; a subclass adds its own.
     TRAIN_KEYS = frozenset(
         'total_iter warmup_iter ema_decay optim_g scheduler pixel_opt perceptual_opt '
-        'amp channels_last compile accumulate'.split()
+        'amp channels_last compile accumulate on_nonfinite'.split()
     )
     #: Keys of ``train`` of which at least one must be given.
     LOSS_KEYS: tuple[str, ...] = ('pixel_opt', 'perceptual_opt')
@@ -104,6 +105,7 @@ class RestorationModel(SRModel):
             raise ValueError(f"train.amp: found '{amp}', expected bf16, fp16 or ~")
         self.amp_dtype = _AMP_TYPES[amp]
         self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=amp == 'fp16')
+        self.finite = FiniteWatch(distributed=self.opt['dist'], skip=train_opt.get('on_nonfinite') == 'skip')
         self.ema_decay = train_opt.get('ema_decay', 0)
         if self.ema_decay > 0:
             self._build_ema()
@@ -191,7 +193,10 @@ class RestorationModel(SRModel):
         return parts
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """Do one step of the optimizer on the batch, without waiting for the device (fp16 waits, to see its scale)."""
+        """Do one step of the optimizer on the batch, without waiting for the device.
+
+        It is waited for with fp16, which looks at its gradients, and with ``on_nonfinite: skip``, which looks at all.
+        """
         if self._speed.get('compile'):
             torch.compiler.cudagraph_mark_step_begin()  # what a CUDA graph gave in the last step may be overwritten
         self.optimizer_g.zero_grad(set_to_none=True)
@@ -208,11 +213,34 @@ class RestorationModel(SRModel):
                 self.grad_scaler.scale(total).backward()
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0) + loss.detach().float() / len(parts)
+        self.loss_dict = sums
+        if not self._watch(current_iter):
+            return
         self.grad_scaler.step(self.optimizer_g)
         self.grad_scaler.update()
-        self.loss_dict = sums
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
+
+    def _watch(self, current_iter: int) -> bool:
+        """Note whether losses and gradients are finite, and tell whether the step may be taken."""
+        # A loss scaler takes infinite gradients for what they are, and no step with them.
+        scaled = self.grad_scaler.is_enabled()
+        gradients = [p.grad for p in self.net_g.parameters() if p.grad is not None and not scaled]
+        paths = [str(path) for path in self.batch.get('lq_path', [])]
+        if self.finite.skip:
+            return self.finite.permits(current_iter, self.loss_dict, gradients, paths)
+        self.finite.record(current_iter, self.loss_dict, gradients, paths)
+        return True
+
+    def check_finite(self, current_iter: int) -> None:
+        """Look back at the iterations since the last call; this waits for the device, and for other processes.
+
+        Raises:
+            NonFiniteError: One of them was not finite, and ``train.on_nonfinite`` is not ``skip``.
+        """
+        self.finite.look()
+        if self.grad_scaler.is_enabled():
+            self.finite.check_scale(current_iter, self.grad_scaler.get_scale())
 
     def model_ema(self, decay: float = 0.999) -> None:
         """Move the EMA weights towards the trained ones, all at once: one by one costs a kernel launch or two each."""

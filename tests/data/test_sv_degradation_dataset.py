@@ -496,7 +496,7 @@ def test_a_pair_of_another_scale_is_an_error_with_both_names_and_sizes(pairs: Pa
         ({'gt_size': None}, 'gt_size: found None'),
         ({'gt_size': '48'}, "gt_size: found '48'"),
         ({'degradation': {'field': NINE}}, r'degradation\.field: protocol kind 0 is for tests'),
-        ({'degradation': None, 'dataroot_lq': 'lq'}, 'training degrades HR images on the fly: expected dataroot_gt'),
+        ({'degradation': None, 'dataroot_lq': 'lq'}, 'dataroot_gt: training degrades HR images on the fly'),
     ],
 )
 def test_a_mistake_in_the_options_says_what_was_found_and_expected(

@@ -101,8 +101,9 @@ def test_accumulation_and_a_step_work_on_such_a_batch(photos: Path, tmp_path: Pa
 @pytest.mark.parametrize('job', shortened.JOBS)
 def test_every_stage_trains_with_it(job: str, photos_lmdb: Path, tmp_path: Path) -> None:
     file = shortened.option_file('train', job, 4)
-    entries = [*shortened.train_entries(job, photos_lmdb, workers=1), 'datasets:train:degrade_on=device']
-    train_pipeline(shortened.resolved(file, [*entries, 'datasets:train:degradation:noise=[0, 15]'], tmp_path), str(file))
+    device = ['datasets:train:degrade_on=device', 'datasets:train:degradation:noise=[0, 15]']
+    entries = [*shortened.train_entries(job, photos_lmdb, workers=1), *device]
+    train_pipeline(shortened.resolved(file, entries, tmp_path), str(file))
     assert (tmp_path / 'experiments' / file.stem / 'models/net_g_latest.pth').is_file()
 
 

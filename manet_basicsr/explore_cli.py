@@ -1,0 +1,173 @@
+"""The ``manet-explore`` command: an image and the kernels behind it as one HTML file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from manet_basicsr.archs import BlindSRNet, MANet
+from manet_basicsr.degradation import blur_downsample, protocol_field, quantize
+from manet_basicsr.explorer import Layer, make_page
+from manet_basicsr.explorer.page import describe_error
+from manet_basicsr.field_files import load_field
+from manet_basicsr.files import atomic_path
+from manet_basicsr.networks import alignment_of, load_network, pick_device
+from manet_basicsr.photographs import read_photograph
+from manet_basicsr.restoration import TILE, image_to_batch, load_blind_network, restore
+from manet_basicsr.tiling import estimate_field_tiled
+
+_EXAMPLES = """examples:
+  manet-explore photo.jpg --weights blind_x4.pth                    # estimates, restores, makes photo_kernels.html
+  manet-explore photo.png --field photo_x4_kernels.npz              # kernels that manet-restore --kernels saved
+  manet-explore lr.png --weights blind_x4.pth --true true.npz       # beside the true kernels
+  manet-explore sharp.png --degrade 4 --weights blind_x4.pth        # blurs the photograph itself, so the truth is known
+
+The file needs no server and no network: open it in a browser, copy it, mail it. Exit codes: 0 done; 1 the image or the
+field is damaged; 2 nothing was done, the message says why; 130 interrupted."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog='manet-explore',
+        description='Make one HTML file in which to look at an image and at the blur kernel behind each of its pixels.',
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument('image', type=Path, metavar='IMAGE', help='a photograph; with --degrade a sharp one')
+    parser.add_argument('-o', '--output', type=Path, metavar='FILE.html', help='default: IMAGE_kernels.html, here')
+    parser.add_argument('--weights', metavar='FILE', help='of stage 3 or, without a restored image, of stage 1')
+    parser.add_argument('--field', type=Path, metavar='FILE.npz', help='estimated kernels, saved; instead of --weights')
+    truth = parser.add_mutually_exclusive_group()
+    truth.add_argument('--true', type=Path, metavar='FILE.npz', help='the true kernels, saved likewise')
+    truth.add_argument(
+        '--degrade', type=int, choices=range(1, 7), metavar='1-6', help="blur IMAGE, by this type of the paper's tests"
+    )
+    parser.add_argument(
+        '--scale', type=int, default=4, metavar='S', help='where neither weights nor a field tell it, default 4'
+    )
+    parser.add_argument('--title', help="of the page; default: the image's name")
+    parser.add_argument('--overwrite', action='store_true', help='replace an existing file')
+    parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ...; default: cuda where there is one')
+    return parser
+
+
+@dataclass
+class _Contents:
+    """What goes into a page."""
+
+    scale: int
+    layers: list[Layer]
+    fields: dict[str, Tensor] = field(default_factory=dict)
+
+
+def _load_estimator(options: argparse.Namespace) -> nn.Module | None:
+    """Load the network that estimates, if one is to."""
+    if options.field is not None:
+        if options.weights is not None:
+            raise ValueError('--field and --weights both give the estimated kernels; leave one out')
+        return None
+    if options.weights is None and (options.true is not None or options.degrade is not None):
+        return None
+    network = load_network(options.weights) if options.weights else load_blind_network(None, options.scale)
+    if not isinstance(network, (BlindSRNet, MANet)):
+        raise ValueError(f'{options.weights}: a {type(network).__name__} estimates no kernels; expected stage 1 or 3')
+    return network
+
+
+def _degraded(pixels: np.ndarray, options: argparse.Namespace, scale: int, network: nn.Module | None) -> _Contents:
+    """Blur a sharp photograph, so that its true kernels are known."""
+    hr = image_to_batch(pixels)[0]
+    height, width = (side // scale * scale for side in hr.shape[-2:])
+    if min(height, width) == 0:
+        raise ValueError(f'{options.image}: smaller than the scale {scale}')
+    hr = hr[..., :height, :width]
+    known: Any = getattr(network, 'kernel_estimation', network)
+    alignment = 'published' if network is not None and alignment_of(network) == 'published' else 'centered'
+    true = protocol_field(
+        options.degrade,
+        height,
+        width,
+        scale,
+        kernel_size=21 if known is None else int(known.kernel_size),
+        alignment=alignment,
+        generator=torch.Generator().manual_seed(0),
+    )
+    lr, original = (_pixels(image) for image in (quantize(blur_downsample(hr, true, scale)), hr))
+    return _Contents(scale, [Layer('LR image', lr), Layer('original', original)], {'true': true})
+
+
+def _pixels(image: Tensor) -> np.ndarray:
+    return np.asarray((image[0].permute(1, 2, 0) * 255).round().to(torch.uint8).contiguous().numpy())
+
+
+def _collect(options: argparse.Namespace, network: nn.Module | None) -> _Contents:
+    """Read, blur, estimate and restore what the options ask for."""
+    pixels = read_photograph(options.image).pixels
+    scale = int(getattr(getattr(network, 'generator', None), 'scale', options.scale))
+    if options.degrade is not None:
+        contents = _degraded(pixels, options, scale, network)
+    else:
+        contents = _Contents(scale, [Layer('LR image', pixels)])
+    if options.true is not None:
+        saved = load_field(options.true)
+        contents.fields['true'], contents.scale = saved.field, saved.scale
+    if options.field is not None:
+        saved = load_field(options.field)
+        contents.fields['estimated'], contents.scale = saved.field, saved.scale
+    elif isinstance(network, BlindSRNet):
+        lr = contents.layers[0].pixels
+        restored = restore(lr, network, device=options.device, progress='restoring')
+        assert restored.field is not None
+        contents.fields['estimated'] = restored.field
+        contents.layers.insert(1, Layer('restored', restored.image))
+    elif network is not None:
+        device = pick_device(options.device)
+        lq = image_to_batch(contents.layers[0].pixels)[0].to(device)
+        contents.fields['estimated'] = estimate_field_tiled(network.to(device), lq, TILE).cpu()
+    contents.fields = dict(sorted(contents.fields.items()))  # estimated, true
+    return contents
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    options = build_parser().parse_args(argv)
+    target = options.output or Path(f'{options.image.stem}_kernels.html')
+    try:
+        if target.exists() and not options.overwrite:
+            raise FileExistsError(f'{target} is there already; --overwrite replaces it')
+        if not options.image.is_file():
+            raise FileNotFoundError(f'{options.image}: no such file')
+        pick_device(options.device)
+        network = _load_estimator(options)
+    except (OSError, ValueError) as error:
+        print(f'manet-explore: error: {error}', file=sys.stderr)
+        return 2
+    try:
+        contents = _collect(options, network)
+        page, coded = make_page(options.title or options.image.name, contents.layers, contents.fields, contents.scale)
+        with atomic_path(target) as partial:
+            partial.write_text(page, encoding='utf-8')
+    except (OSError, ValueError) as error:
+        print(f'manet-explore: error: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('interrupted; nothing was written', file=sys.stderr)
+        return 130
+    print(f'{target}: {target.stat().st_size / 1e6:.1f} MB; open it in a browser')
+    for name, part in coded.items():
+        print(f'{name}: {describe_error(part)}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,492 @@
+'use strict';
+// Shows the kernel of the LR pixel under the pointer. A kernel is mean + step * levels @ basis, see coding.py.
+
+const data = JSON.parse(document.getElementById('data').textContent);
+const byId = (id) => document.getElementById(id);
+const stage = byId('stage');
+const state = {
+  place: [Math.floor(data.width / 2), Math.floor(data.height / 2)],
+  pins: [], pinNumber: 0, image: 0, overlay: 0, source: 0, zoom: 1, common: false,
+};
+const pictures = [];
+let fields = [];
+
+// --- The fields -----------------------------------------------------------------------------------------------------
+
+const bytesOf = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+const floatsOf = (text) => new Float32Array(bytesOf(text).buffer);
+
+async function inflate(bytes) {
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+// Differences along rows, of each component the low bytes, then the high bytes, to levels.
+function levelsOf(bytes, field) {
+  const cells = field.rows * field.columns;
+  const levels = new Int16Array(field.components * cells);
+  for (let component = 0; component < field.components; component++) {
+    const low = 2 * component * cells;
+    for (let cell = 0, level = 0; cell < cells; cell++) {
+      if (cell % field.columns === 0) level = 0;
+      level = ((level + (bytes[low + cell] | (bytes[low + cells + cell] << 8))) << 16) >> 16;
+      levels[component * cells + cell] = level;
+    }
+  }
+  return levels;
+}
+
+async function readField(field) {
+  const read = { ...field, mean: floatsOf(field.mean), basis: floatsOf(field.basis) };
+  read.levels = levelsOf(await inflate(bytesOf(field.levels)), field);
+  addGaussians(read);
+  return read;
+}
+
+// Sums of a kernel that its Gaussian follows from: weight, x, y, xx, xy, yy. They are linear, so they go by component.
+function momentsOf(taps, side) {
+  const sums = new Float64Array(6);
+  for (let y = 0, tap = 0; y < side; y++) {
+    for (let x = 0; x < side; x++, tap++) {
+      const [u, v, weight] = [x - (side - 1) / 2, y - (side - 1) / 2, taps[tap]];
+      [1, u, v, u * u, u * v, v * v].forEach((factor, index) => { sums[index] += factor * weight; });
+    }
+  }
+  return sums;
+}
+
+// The axes (standard deviations, HR px) and the angle of every kernel, and the largest peak of some.
+function addGaussians(field) {
+  const side = field.kernelSize, taps = side * side, cells = field.rows * field.columns;
+  const mean = momentsOf(field.mean, side);
+  const parts = [];
+  for (let index = 0; index < field.components; index++) {
+    parts.push(momentsOf(field.basis.subarray(index * taps, (index + 1) * taps), side));
+  }
+  field.major = new Float32Array(cells);
+  field.minor = new Float32Array(cells);
+  field.angle = new Float32Array(cells);
+  const sums = new Float64Array(6);
+  for (let cell = 0; cell < cells; cell++) {
+    sums.set(mean);
+    for (let index = 0; index < parts.length; index++) {
+      const code = field.step * field.levels[index * cells + cell];
+      if (code !== 0) for (let moment = 0; moment < 6; moment++) sums[moment] += code * parts[index][moment];
+    }
+    const [weight, x, y, xx, xy, yy] = sums;
+    const a = xx / weight - (x / weight) ** 2, b = xy / weight - x * y / weight ** 2, c = yy / weight - (y / weight) ** 2;
+    const root = Math.hypot((a - c) / 2, b);
+    field.major[cell] = Math.sqrt(Math.max(0, (a + c) / 2 + root));
+    field.minor[cell] = Math.sqrt(Math.max(0, (a + c) / 2 - root));
+    field.angle[cell] = 0.5 * Math.atan2(2 * b, a - c);
+  }
+  field.peak = 0;
+  for (let cell = 0; cell < cells; cell += Math.max(1, Math.floor(cells / 500))) {
+    field.peak = Math.max(field.peak, Math.max(...kernelOf(field, cell)));
+  }
+}
+
+const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+
+function cellOf(field, [x, y]) {
+  const row = clamp(Math.floor(y / field.stride), 0, field.rows - 1);
+  return row * field.columns + clamp(Math.floor(x / field.stride), 0, field.columns - 1);
+}
+
+function kernelOf(field, cell) {
+  const taps = field.kernelSize ** 2, cells = field.rows * field.columns;
+  const kernel = Float32Array.from(field.mean);
+  for (let index = 0; index < field.components; index++) {
+    const code = field.step * field.levels[index * cells + cell];
+    if (code !== 0) for (let tap = 0; tap < taps; tap++) kernel[tap] += code * field.basis[index * taps + tap];
+  }
+  return kernel.map((weight) => Math.max(0, weight));
+}
+
+// --- Colours --------------------------------------------------------------------------------------------------------
+
+const INFERNO = [
+  [0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85], [227, 89, 51], [249, 140, 10], [249, 201, 50],
+  [252, 255, 164],
+];
+
+function inferno(share) {
+  const place = clamp(share, 0, 1) * (INFERNO.length - 1);
+  const index = Math.min(Math.floor(place), INFERNO.length - 2);
+  return INFERNO[index].map((low, channel) => low + (place - index) * (INFERNO[index + 1][channel] - low));
+}
+
+// A direction has no head: half a turn goes once around the hues.
+function hue(angle) {
+  const third = (shift) => 0.5 + 0.5 * Math.cos(2 * angle - shift * 2 * Math.PI / 3);
+  return [255 * third(0), 255 * third(1), 255 * third(2)];
+}
+
+// --- Drawing kernels and places -------------------------------------------------------------------------------------
+
+function drawKernel(canvas, kernel, side, peak) {
+  canvas.width = canvas.height = side;
+  const pixels = new ImageData(side, side);
+  kernel.forEach((weight, tap) => pixels.data.set([...inferno(weight / peak), 255], 4 * tap));
+  canvas.getContext('2d').putImageData(pixels, 0, 0);
+}
+
+function element(name, text = '', attributes = {}) {
+  const made = Object.assign(document.createElement(name), attributes);
+  made.textContent = text;
+  return made;
+}
+
+function words(field, cell) {
+  const [major, minor] = [field.major[cell], field.minor[cell]];
+  const degrees = (Math.round(field.angle[cell] * 180 / Math.PI) + 180) % 180;
+  const round = major - minor < 0.05 * major;
+  return [
+    round ? `blur ${major.toFixed(2)} px, round` : `blur ${major.toFixed(2)} x ${minor.toFixed(2)} px at ${degrees}°`,
+    `variances ${(major ** 2).toFixed(2)}, ${(minor ** 2).toFixed(2)} px²`,
+  ];
+}
+
+// A card with the kernels of a place; `number` of a pin, 0 for the place under the pointer.
+function card(place, number) {
+  const made = element('div', '', { className: 'place' });
+  const heading = element('h3');
+  if (number) heading.append(element('span', String(number), { className: 'number' }));
+  heading.append(element('span', `x ${place[0]}, y ${place[1]}`, { className: 'where' }));
+  const row = element('div', '', { className: 'kernels' });
+  const kernels = fields.map((field) => kernelOf(field, cellOf(field, place)));
+  const own = Math.max(1e-9, ...kernels.map((kernel) => Math.max(...kernel)));
+  const peak = state.common ? Math.max(1e-9, ...fields.map((field) => field.peak)) : own;
+  fields.forEach((field, index) => {
+    const figure = element('figure', '', { className: 'kernel' });
+    figure.dataset.field = field.name;
+    const canvas = element('canvas');
+    drawKernel(canvas, kernels[index], field.kernelSize, peak);
+    const caption = element('figcaption');
+    caption.append(element('b', field.name), ...words(field, cellOf(field, place)).map((line) => element('span', line)));
+    canvas.setAttribute('role', 'img');
+    canvas.setAttribute('aria-label', `${field.name} kernel`);
+    figure.append(canvas, caption);
+    row.append(figure);
+  });
+  made.append(heading, row);
+  if (kernels.length === 2 && kernels[0].length === kernels[1].length) {
+    const apart = kernels[0].reduce((sum, weight, tap) => sum + Math.abs(weight - kernels[1][tap]), 0) / 2;
+    made.append(element('p', `${(100 * apart).toFixed(1)} % of the weight lies elsewhere`, { className: 'difference' }));
+  }
+  return made;
+}
+
+function showPlace() {
+  byId('here').replaceChildren(card(state.place, 0));
+  drawMarks();
+}
+
+function showPins() {
+  const cards = state.pins.map((pin) => {
+    const item = element('li');
+    item.append(card(pin.place, pin.number));
+    const remove = element('button', '×', { title: `Unpin ${pin.number}` });
+    remove.setAttribute('aria-label', `Unpin ${pin.number}`);
+    remove.onclick = () => { state.pins = state.pins.filter((other) => other !== pin); showPins(); drawMarks(); };
+    item.querySelector('h3').append(remove);
+    return item;
+  });
+  byId('pins').replaceChildren(...cards);
+  byId('no-pins').hidden = cards.length > 0;
+}
+
+// --- Drawing the image, the overlays and the marks ------------------------------------------------------------------
+
+const OVERLAYS = ['none', 'kernels', 'ellipses', 'strength', 'direction'];
+
+// CSS px of an LR pixel.
+const unit = () => byId('picture').clientWidth / data.width;
+
+function layOut() {
+  const room = byId('view').clientWidth - 28;
+  const width = Math.max(64, Math.round(Math.min(room, (window.innerHeight - 150) * data.width / data.height) * state.zoom));
+  const height = Math.max(1, Math.round(width * data.height / data.width));
+  const ratio = Math.min(window.devicePixelRatio || 1, 4096 / Math.max(width, height));
+  for (const id of ['picture', 'overlay', 'marks']) {
+    const canvas = byId(id);
+    canvas.style.width = `${width}px`;
+    canvas.style.height = `${height}px`;
+    canvas.width = Math.max(1, Math.round(width * ratio));
+    canvas.height = Math.max(1, Math.round(height * ratio));
+  }
+  drawPicture();
+  drawOverlay();
+  drawMarks();
+}
+
+// A cleared context that counts in CSS px.
+function contextOf(id) {
+  const canvas = byId(id);
+  const context = canvas.getContext('2d');
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  context.scale(canvas.width / canvas.clientWidth, canvas.height / canvas.clientHeight);
+  return context;
+}
+
+function drawPicture() {
+  const canvas = byId('picture');
+  const context = contextOf('picture');
+  const picture = pictures[state.image];
+  context.imageSmoothingEnabled = picture.naturalWidth > canvas.clientWidth;
+  context.imageSmoothingQuality = 'high';
+  context.drawImage(picture, 0, 0, canvas.clientWidth, canvas.clientHeight);
+}
+
+// The LR places, some `apart` CSS px from each other, at which a grid of kernels or ellipses is drawn.
+function gridPlaces(apart) {
+  const step = Math.max(1, Math.ceil(apart / unit()));
+  const places = [];
+  for (let y = Math.floor(Math.min(step, data.height) / 2); y < data.height; y += step) {
+    for (let x = Math.floor(Math.min(step, data.width) / 2); x < data.width; x += step) places.push([x, y]);
+  }
+  return [places, step * unit()];
+}
+
+function drawKernelGrid(context, field) {
+  const [places, apart] = gridPlaces(58);
+  const small = document.createElement('canvas');
+  context.fillStyle = 'rgb(0 0 0 / 55%)';
+  context.fillRect(0, 0, byId('overlay').clientWidth, byId('overlay').clientHeight);
+  context.imageSmoothingEnabled = false;
+  for (const [x, y] of places) {
+    const kernel = kernelOf(field, cellOf(field, [x, y]));
+    drawKernel(small, kernel, field.kernelSize, state.common ? field.peak : Math.max(1e-9, ...kernel));
+    const size = 0.92 * apart;
+    context.drawImage(small, (x + 0.5) * unit() - size / 2, (y + 0.5) * unit() - size / 2, size, size);
+  }
+  return 'kernels at the places where they are found';
+}
+
+function drawEllipses(context, field) {
+  const [places, apart] = gridPlaces(40);
+  const largest = field.major.reduce((a, b) => Math.max(a, b), 1e-9);
+  const enlarged = 0.46 * apart / (largest / data.scale * unit());
+  context.lineWidth = 1.8;
+  for (const place of places) {
+    const cell = cellOf(field, place);
+    const radius = (axis) => Math.max(0.6, axis / data.scale * unit() * enlarged);
+    context.beginPath();
+    context.ellipse((place[0] + 0.5) * unit(), (place[1] + 0.5) * unit(), radius(field.major[cell]),
+      radius(field.minor[cell]), field.angle[cell], 0, 2 * Math.PI);
+    context.strokeStyle = 'rgb(0 0 0 / 70%)';
+    context.lineWidth = 3.4;
+    context.stroke();
+    context.strokeStyle = '#ffd34d';
+    context.lineWidth = 1.6;
+    context.stroke();
+  }
+  return `axes of the Gaussians (one standard deviation), ${enlarged.toFixed(1)} times enlarged`;
+}
+
+// A picture of the field with a colour [r, g, b, a] for each kernel.
+function drawMap(context, field, colour) {
+  const small = element('canvas', '', { width: field.columns, height: field.rows });
+  const pixels = new ImageData(field.columns, field.rows);
+  for (let cell = 0; cell < field.rows * field.columns; cell++) pixels.data.set(colour(cell), 4 * cell);
+  small.getContext('2d').putImageData(pixels, 0, 0);
+  context.imageSmoothingEnabled = false;
+  const [width, height] = [field.columns * field.stride, field.rows * field.stride];
+  const whole = field.rows * field.columns === 1;
+  context.drawImage(small, 0, 0, (whole ? data.width : width) * unit(), (whole ? data.height : height) * unit());
+}
+
+const strengthOf = (field, cell) => Math.sqrt((field.major[cell] ** 2 + field.minor[cell] ** 2) / 2);
+
+function drawStrength(context, field) {
+  let [low, high] = [Infinity, 0];
+  for (let cell = 0; cell < field.major.length; cell++) {
+    low = Math.min(low, strengthOf(field, cell));
+    high = Math.max(high, strengthOf(field, cell));
+  }
+  const range = Math.max(high - low, 1e-6);
+  drawMap(context, field, (cell) => [...inferno((strengthOf(field, cell) - low) / range), 190]);
+  return ['blur (standard deviation)', `${low.toFixed(2)} px`, inferno, `${high.toFixed(2)} px`];
+}
+
+function drawDirection(context, field) {
+  drawMap(context, field, (cell) => {
+    const longer = 1 - field.minor[cell] / Math.max(field.major[cell], 1e-9);
+    return [...hue(field.angle[cell]), 40 + 190 * Math.min(1, 1.6 * longer)];
+  });
+  return ['direction of the longer axis; faint where the kernel is round', '0°', (share) => hue(Math.PI * share), '180°'];
+}
+
+function legendBar(colour) {
+  const bar = element('canvas', '', { width: 120, height: 12 });
+  const context = bar.getContext('2d');
+  for (let x = 0; x < 120; x++) {
+    context.fillStyle = `rgb(${colour(x / 119).map(Math.round).join(' ')})`;
+    context.fillRect(x, 0, 1, 12);
+  }
+  return bar;
+}
+
+function drawOverlay() {
+  const context = contextOf('overlay');
+  const field = fields[Math.min(state.source, fields.length - 1)];
+  const draw = [null, drawKernelGrid, drawEllipses, drawStrength, drawDirection][state.overlay];
+  const legend = byId('legend');
+  legend.hidden = draw === null;
+  if (draw === null) return;
+  const told = [draw(context, field)].flat();
+  legend.replaceChildren(...told.map((part) => (typeof part === 'function' ? legendBar(part) : element('span', part))));
+  if (fields.length > 1) legend.prepend(element('span', `${field.name}:`));
+}
+
+function drawMarks() {
+  const context = contextOf('marks');
+  const at = ([x, y]) => [(x + 0.5) * unit(), (y + 0.5) * unit()];
+  const ring = ([x, y], colour) => {
+    for (const [width, style] of [[4, 'rgb(0 0 0 / 75%)'], [2, colour]]) {
+      context.beginPath();
+      context.arc(x, y, 7, 0, 2 * Math.PI);
+      context.lineWidth = width;
+      context.strokeStyle = style;
+      context.stroke();
+    }
+  };
+  ring(at(state.place), '#fff');
+  context.font = 'bold 13px system-ui, sans-serif';
+  for (const pin of state.pins) {
+    const [x, y] = at(pin.place);
+    ring([x, y], '#ff9a62');
+    context.lineWidth = 3;
+    context.strokeStyle = 'rgb(0 0 0 / 80%)';
+    context.strokeText(String(pin.number), x + 10, y - 6);
+    context.fillStyle = '#ff9a62';
+    context.fillText(String(pin.number), x + 10, y - 6);
+  }
+}
+
+// --- What the user does ---------------------------------------------------------------------------------------------
+
+function moveTo(x, y) {
+  const place = [clamp(x, 0, data.width - 1), clamp(y, 0, data.height - 1)];
+  if (place[0] === state.place[0] && place[1] === state.place[1]) return;
+  state.place = place;
+  showPlace();
+}
+
+function moveToPointer(event) {
+  const box = byId('picture').getBoundingClientRect();
+  moveTo(Math.floor((event.clientX - box.left) / unit()), Math.floor((event.clientY - box.top) / unit()));
+}
+
+function pin() {
+  state.pins.push({ place: state.place, number: ++state.pinNumber });
+  showPins();
+  drawMarks();
+}
+
+function unpinLast() {
+  state.pins.pop();
+  showPins();
+  drawMarks();
+}
+
+function choose(key, value) {
+  state[key] = value;
+  for (const [index, button] of [...byId(`${key}s`).children].entries()) {
+    button.setAttribute('aria-pressed', String(index === value));
+  }
+  if (key === 'image') drawPicture();
+  else drawOverlay();
+}
+
+function setCommon(value) {
+  state.common = value;
+  byId('common').checked = value;
+  showPlace();
+  showPins();
+  drawOverlay();
+}
+
+function zoomTo(value) {
+  const [x, y] = state.place;
+  state.zoom = clamp(value, 1, 16);
+  layOut();
+  stage.scrollTo((x + 0.5) * unit() - stage.clientWidth / 2, (y + 0.5) * unit() - stage.clientHeight / 2);
+}
+
+function turnTheme() {
+  const root = document.documentElement;
+  const isDark = root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
+  root.dataset.theme = isDark ? 'light' : 'dark';
+}
+
+function toggleHelp() {
+  byId('keys').hidden = !byId('keys').hidden;
+  byId('help').setAttribute('aria-expanded', String(!byId('keys').hidden));
+}
+
+const next = (key, count) => choose(key, (state[key] + 1) % count);
+const KEYS = {
+  Enter: pin, Backspace: unpinLast, i: () => next('image', pictures.length), o: () => next('overlay', OVERLAYS.length),
+  f: () => next('source', fields.length), s: () => setCommon(!state.common), '+': () => zoomTo(1.5 * state.zoom),
+  '=': () => zoomTo(1.5 * state.zoom), '-': () => zoomTo(state.zoom / 1.5), 0: () => zoomTo(1), t: turnTheme,
+  '?': toggleHelp,
+};
+const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+function pressed(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === 'Enter' && event.target.matches('button, input')) return;
+  const move = MOVES[event.key];
+  if (move) {
+    const far = event.shiftKey ? 10 : 1;
+    moveTo(state.place[0] + far * move[0], state.place[1] + far * move[1]);
+  } else if (Object.hasOwn(KEYS, event.key)) {
+    KEYS[event.key]();
+  } else {
+    return;
+  }
+  event.preventDefault();
+}
+
+function addChoices(key, names) {
+  const group = byId(`${key}s`);
+  group.replaceChildren(...names.map((name, index) => {
+    const button = element('button', name);
+    button.setAttribute('aria-pressed', String(index === 0));
+    button.onclick = () => choose(key, index);
+    return button;
+  }));
+  group.hidden = names.length < 2;
+}
+
+async function start() {
+  for (const image of data.images) {
+    const picture = new Image();
+    picture.src = image.source;
+    await picture.decode();
+    pictures.push(picture);
+  }
+  fields = await Promise.all(data.fields.map(readField));
+  addChoices('image', data.images.map((image) => image.name));
+  addChoices('overlay', OVERLAYS);
+  addChoices('source', fields.map((field) => field.name));
+  byId('errors').textContent = fields.map((field) => `${field.name} kernels as shown here: ${field.error}`).join(' · ');
+  stage.addEventListener('pointermove', moveToPointer);
+  stage.addEventListener('pointerdown', (event) => { if (event.button === 0) { moveToPointer(event); pin(); } });
+  document.addEventListener('keydown', pressed);
+  window.addEventListener('resize', layOut);
+  byId('smaller').onclick = KEYS['-'];
+  byId('fit').onclick = KEYS[0];
+  byId('larger').onclick = KEYS['+'];
+  byId('theme').onclick = turnTheme;
+  byId('help').onclick = toggleHelp;
+  byId('common').onchange = (event) => setCommon(event.target.checked);
+  layOut();
+  showPlace();
+  showPins();
+  document.body.dataset.ready = 'true';
+}
+
+start().catch((error) => { byId('errors').textContent = `This page cannot be shown: ${error}`; });

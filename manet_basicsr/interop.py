@@ -1,0 +1,97 @@
+"""Networks in other programs: export to ONNX, checked against the original."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from manet_basicsr.files import atomic_path
+
+OPSET = 18
+_SIZES = ((1, 16, 16), (2, 9, 30))  # batch, height, width at which an export is checked
+
+
+def export_onnx(network: nn.Module, path: str | Path, *, channels: int = 3) -> float:
+    """Export an estimator or a blind network to ONNX, for any batch and size, and run it to compare.
+
+    The model has the input ``lq`` (B, C, h, w) in [0, 1] and the output ``field`` (B, k*k, h, w) of an estimator, or
+    ``sr`` (B, C, s*h, s*w), not clipped, of a blind network. It appears under its name only if it gives what the network
+    gives, at sizes other than that of the export.
+
+    Args:
+        network: A :class:`MANet`, a :class:`BlindSRNet` or another network ``lq -> image``, in float32.
+        path: The ``.onnx`` file; its folder must exist.
+        channels: Of the input.
+
+    Returns:
+        The largest difference found, in the largest value of the outputs.
+
+    Raises:
+        ValueError: The packages onnx, onnxscript or onnxruntime are missing, or the export does not agree.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  (torch's exporter needs it)
+    except ImportError as error:
+        raise ValueError('ONNX needs more packages: pip install onnx onnxruntime onnxscript') from error
+    network = network.to('cpu').eval()
+    output = 'field' if hasattr(network, 'halo') else 'sr'
+    content = _export(network, channels, output)
+    session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
+    difference = max(
+        _difference(network, session, torch.rand(batch, channels, height, width)) for batch, height, width in _SIZES
+    )
+    # float32 rounding in another order of summation; anything wrong differs by far more.
+    if not difference < 1e-3:
+        raise ValueError(f'{path}: the exported model differs by {difference:.1g} of the largest value; nothing written')
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
+    return difference
+
+
+def _export(network: nn.Module, channels: int, output: str) -> bytes:
+    axis = torch.export.Dim.DYNAMIC
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of torch's exporter about its own insides
+        program: Any = torch.onnx.export(
+            network,
+            (torch.rand(2, channels, 17, 22),),
+            input_names=['lq'],
+            output_names=[output],
+            dynamic_shapes={'lq': {0: axis, 2: axis, 3: axis}},
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    model = program.model_proto
+    _name_axes(model)
+    buffer = io.BytesIO()
+    buffer.write(model.SerializeToString())
+    return buffer.getvalue()
+
+
+def _name_axes(model: Any) -> None:
+    """Call the free axes of the input batch, height and width instead of what the exporter calls them."""
+    dimensions = model.graph.input[0].type.tensor_type.shape.dim
+    given = {dimensions[axis].dim_param: name for axis, name in ((0, 'batch'), (2, 'height'), (3, 'width'))}
+    values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
+    for value in values:
+        for dimension in value.type.tensor_type.shape.dim:
+            for old, new in given.items():
+                if dimension.dim_param:
+                    dimension.dim_param = dimension.dim_param.replace(old, new)
+
+
+@torch.no_grad()
+def _difference(network: nn.Module, session: Any, lq: Tensor) -> float:
+    expected: Tensor = network(lq)
+    found = torch.from_numpy(session.run(None, {'lq': lq.numpy()})[0])
+    if found.shape != expected.shape:
+        return float('inf')
+    return ((found - expected).abs().max() / expected.abs().max()).item()

@@ -1,0 +1,164 @@
+"""Checks of a network's options by building it without memory, and of the weights that are to go into it.
+
+Tensors on torch's ``meta`` device have a shape and nothing else, so that a network of any size is built in
+milliseconds, and loading a state dict into it finds whatever would not fit. Only this package's networks and some plain
+ones of BasicSR are built: others may do anything at construction.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from manet_basicsr.options import Options
+
+_PLAIN = frozenset('RRDBNet EDSR MSRResNet RCAN SRVGGNetCompact RIDNet'.split())
+# No network has more of anything; building one that long would take for ever.
+_LARGEST = 2048
+_PARTS = ('estimator', 'generator')
+_LOADING = ('pretrained', 'param_key')
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    'int': (int, 'a whole number'),
+    'float': ((int, float), 'a number'),
+    'bool': (bool, 'true or false'),
+}
+
+
+def network_problems(network: Mapping[str, Any], where: str, options: Options) -> Iterator[str]:
+    """List what is wrong with a network whose form was found right, with its weights, and with it beside the data.
+
+    Args:
+        network: A section ``network_*``.
+        where: Its key.
+        options: The whole options.
+    """
+    is_blind = network.get('type') == 'BlindSRNet'
+    parts = {f'{where}.{part}': network[part] for part in _PARTS} if is_blind else {where: network}
+    problems = [problem for key, part in parts.items() for problem in _argument_problems(part, key)]
+    problems += [problem for key, part in parts.items() for problem in _scale_problems(part, key, options)]
+    yield from problems
+    if problems or not all(_may_be_built(part) for part in parts.values()):
+        return
+    built = {}
+    for key, part in parts.items():
+        try:
+            built[key] = _build({name: value for name, value in part.items() if name not in _LOADING})
+        except Exception as error:  # a wrong value is met wherever it is first used
+            yield f'{key}: {_words(error)}'
+        else:
+            if part.get('pretrained') is not None:
+                yield from _weight_problems(
+                    built[key], part['pretrained'], part.get('param_key', 'params'), f'{key}.pretrained'
+                )
+    if len(built) < len(parts):
+        return
+    yield from _field_problems(built, options)
+    if not is_blind:
+        yield from _start_problems(built[where], where, options)
+        return
+    try:
+        whole = _build({**network, **{part: _without_weights(network[part]) for part in _PARTS}})
+    except Exception as error:
+        yield f'{where}: {_words(error)}'
+    else:
+        yield from _start_problems(whole, where, options)
+
+
+def _without_weights(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key not in _LOADING}
+
+
+def _words(error: Exception) -> str:
+    return ' '.join(str(error).split()) or type(error).__name__
+
+
+def _class_of(network: Mapping[str, Any]) -> type:
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    return ARCH_REGISTRY.get(network['type'])
+
+
+def _may_be_built(network: Mapping[str, Any]) -> bool:
+    return _class_of(network).__module__.startswith('manet_basicsr.') or network['type'] in _PLAIN
+
+
+def _build(network: dict[str, Any]) -> nn.Module:
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    with torch.device('meta'):
+        arguments = {key: value for key, value in network.items() if key != 'type'}
+        return ARCH_REGISTRY.get(network['type'])(**arguments)
+
+
+def _argument_problems(network: Mapping[str, Any], where: str) -> Iterator[str]:
+    """Check values against the annotations of the parameters that they are for."""
+    if not _may_be_built(network):
+        return
+    for name, parameter in inspect.signature(_class_of(network)).parameters.items():
+        if name not in network:
+            continue
+        value = network[name]
+        kind, expected = _KINDS.get(str(parameter.annotation), (object, ''))
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool and kind is not object):
+            yield f'{where}.{name}: found {value!r}, expected {expected}'
+        elif isinstance(value, (int, float)) and not abs(value) <= _LARGEST:
+            yield f'{where}.{name}: found {value!r}, expected at most {_LARGEST}'
+
+
+def _scale_problems(network: Mapping[str, Any], where: str, options: Options) -> Iterator[str]:
+    """Check that a generator enlarges by the scale that the images are for."""
+    parameter = inspect.signature(_class_of(network)).parameters.get('scale')
+    given = options.get('scale')
+    if parameter is None or given is None or not _may_be_built(network):
+        return
+    found = network.get('scale', parameter.default)
+    if found != given:
+        yield f'{where}.scale: found {found!r}, expected the scale {given!r} of the option file'
+
+
+def _field_problems(built: Mapping[str, nn.Module], options: Options) -> Iterator[str]:
+    """Check that data have kernels of the size that the network estimates or takes, where they meet."""
+    if options.get('model_type') not in ('KernelL1Model', 'KernelConditionedSRModel'):
+        return
+    for where, network in built.items():
+        size = getattr(network, 'kernel_size', None)
+        for section, dataset in (options.get('datasets') or {}).items():
+            degradation = (dataset or {}).get('degradation')
+            if not isinstance(size, int) or not isinstance(degradation, dict):
+                continue
+            found = degradation.get('kernel_size', 21)
+            if found != size and isinstance(found, int) and found % 2:  # an even one is a problem of its own
+                key = f'datasets.{section}.degradation.kernel_size'
+                yield f'{key}: found {found!r}, expected {size}, as {where} has it'
+
+
+def _start_problems(network: nn.Module, where: str, options: Options) -> Iterator[str]:
+    """Check the weights that a run starts from, or tests."""
+    paths = options.get('path') or {}
+    label = where.removeprefix('network_')
+    file = paths.get(f'pretrain_network_{label}')
+    if file is not None and paths.get(f'strict_load_{label}', True) is True:
+        param_key = paths.get(f'param_key_{label}', 'params')
+        yield from _weight_problems(network, file, param_key, f'path.pretrain_network_{label}')
+
+
+def _weight_problems(network: nn.Module, file: object, param_key: object, where: str) -> Iterator[str]:
+    from manet_basicsr.weights import load_pretrained
+
+    if not isinstance(file, str) or not os.path.exists(os.path.expanduser(file)):
+        return  # said already
+    if not isinstance(param_key, (str, type(None))):
+        yield f'{where}: found param_key {param_key!r}, expected text or ~'
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # nothing is copied into a network without memory: so it should be
+        try:
+            load_pretrained(network, file, param_key)
+        except Exception as error:  # a hostile file may end anywhere
+            yield f'{where}: {_words(error)}'

@@ -1,0 +1,155 @@
+"""Building a network from a file of weights alone: its sizes are read off the shapes in the state dict."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from manet_basicsr.archs import BlindSRNet, MANet, SFTRRDBNet
+from manet_basicsr.weights import ESTIMATOR_PREFIX, convert_state_dict, detect_stage, load_any_state_dict
+
+StateDict = dict[str, Tensor]
+
+
+def load_network(address: str | os.PathLike[str]) -> nn.Module:
+    """Build the network that a file of weights belongs to, and load it.
+
+    Args:
+        address: A file of stage 1, 2 or 3, from BasicSR (averaged weights, where it has them), released, or
+            ``.safetensors``; or ``weights://NAME`` for weights that ship with the package.
+
+    Returns:
+        A :class:`MANet`, :class:`SFTRRDBNet` or :class:`BlindSRNet` on the CPU, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, or is of another network.
+    """
+    state_dict = load_any_state_dict(address)
+    try:
+        network = _build(state_dict)
+        network.load_state_dict(state_dict)
+    except KeyError as error:
+        raise ValueError(f'{address}: a network without the weights {error} is not one of this package') from error
+    except (ValueError, RuntimeError) as error:
+        reason = ' '.join(str(error).split())[:400]
+        raise ValueError(f'{address}: {reason}') from error
+    return network.eval()
+
+
+def estimator_options(state_dict: StateDict) -> dict[str, Any]:
+    """Read the options of a :class:`MANet`, in BasicSR's form, off its state dict.
+
+    Raises:
+        KeyError: It is not that of a MANet.
+    """
+    width, channels = state_dict['m_head.weight'].shape[:2]
+    options = {
+        'type': 'MANet',
+        'num_in_ch': channels,
+        'kernel_size': math.isqrt(len(state_dict['m_tail.weight'])),
+        'num_feat': width,
+        'num_block': _count(state_dict, lambda index: f'm_down1.{index}.res.0.'),
+    }
+    split = _count(state_dict, lambda index: f'm_down1.0.res.0.conv{index}.weight')
+    if split:
+        return {**options, 'split': split}
+    groups = width // state_dict['m_down1.0.res.0.weight'].shape[1]
+    return {**options, 'conv': 'conv'} if groups == 1 else {**options, 'conv': 'groupconv', 'split': groups}
+
+
+def generator_options(state_dict: StateDict) -> dict[str, Any]:
+    """Read the options of a :class:`SFTRRDBNet`, in BasicSR's form, off its state dict.
+
+    Raises:
+        KeyError: It is not that of an SFTRRDBNet.
+    """
+    width, channels = state_dict['conv_first.weight'].shape[:2]
+    _, taps, code_length = state_dict['pca_matrix'].shape[:3]
+    shuffled = len(state_dict['upsampler.0.weight'])
+    # 3 s^2 channels are shuffled to a colour image, s^2 to a grey one; no number is both.
+    num_out = 3 if shuffled % 3 == 0 and math.isqrt(shuffled // 3) ** 2 == shuffled // 3 else 1
+    return {
+        'type': 'SFTRRDBNet',
+        'num_in_ch': channels,
+        'num_out_ch': num_out,
+        'scale': math.isqrt(shuffled // num_out),
+        'num_feat': width,
+        'num_block': _count(state_dict, lambda index: f'RRDB_trunk.{index}.'),
+        'num_grow_ch': len(state_dict['RRDB_trunk.0.RDB1.conv1.weight']),
+        'kernel_size': math.isqrt(taps),
+        'code_length': code_length,
+    }
+
+
+def alignment_of(network: nn.Module) -> str:
+    """Tell the alignment of a network's kernels by its PCA basis, ``unknown`` for a network without one.
+
+    Kernels of scale s are 0 in the first s - 1 rows and columns where they are ``centered``, in the last ones where
+    they are ``published``, and so is their basis. At scale 1 both are the same: ``centered``.
+    """
+    generator = network.generator if isinstance(network, BlindSRNet) else network
+    if not isinstance(generator, SFTRRDBNet):
+        return 'unknown'
+    side, margin = generator.kernel_size, generator.scale - 1
+    weight = generator.pca_matrix.detach().abs().sum((0, 2)).view(side, side)
+    limit = 1e-6 * weight.sum().item()
+    first = weight[:margin].sum() + weight[:, :margin].sum()
+    last = weight[side - margin :].sum() + weight[:, side - margin :].sum()
+    if first.item() <= limit:
+        return 'centered'
+    return 'published' if last.item() <= limit else 'unknown'
+
+
+def _build(state_dict: StateDict) -> nn.Module:
+    stage = detect_stage(state_dict)
+    if stage == 1:
+        return _from_options(MANet, estimator_options(convert_state_dict(state_dict, 'basicsr')))
+    with tempfile.TemporaryDirectory() as folder:
+        # Other sizes than the shipped ones have no basis to start from; the state dict's own serves.
+        basis = Path(folder) / 'basis.npy'
+        np.save(basis, state_dict['pca_matrix'].float().numpy()[0, :, :, 0, 0])
+        generator = {**generator_options(state_dict), 'pca_path': str(basis)}
+        if stage == 2:
+            return _from_options(SFTRRDBNet, generator)
+        inner = {
+            key.removeprefix(ESTIMATOR_PREFIX): value
+            for key, value in state_dict.items()
+            if key.startswith(ESTIMATOR_PREFIX)
+        }
+        return BlindSRNet(estimator_options(inner), generator)
+
+
+def _from_options(architecture: type[nn.Module], options: dict[str, Any]) -> nn.Module:
+    return architecture(**{key: value for key, value in options.items() if key != 'type'})
+
+
+def _count(state_dict: StateDict, prefix: Callable[[int], str]) -> int:
+    """Count 0, 1, 2 ... as long as there is a key that begins with the prefix of the number."""
+    return next(index for index in itertools.count() if not any(key.startswith(prefix(index)) for key in state_dict))
+
+
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """Give the device to compute on: the one asked for, or CUDA where there is one.
+
+    Raises:
+        ValueError: CUDA is asked for and there is none, or the name is not that of a device.
+    """
+    if device is None:
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device '{device}' is not one of cpu, cuda, cuda:0 ...") from error
+    if chosen.type == 'cuda' and not torch.cuda.is_available():
+        raise ValueError(f"device '{device}': there is no CUDA device here; try cpu")
+    return chosen

@@ -1,0 +1,138 @@
+"""Image files of one's own: read with alpha, depth, orientation and colour profile, and written likewise."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from manet_basicsr.data.images import IMAGE_SUFFIXES, BadSampleError, decoding_flags
+from manet_basicsr.files import atomic_path
+
+_ORIENTATION = 0x0112  # EXIF
+#: How OpenCV is told the quality of a format that loses something.
+_QUALITY = {
+    '.jpg': cv2.IMWRITE_JPEG_QUALITY,
+    '.jpeg': cv2.IMWRITE_JPEG_QUALITY,
+    '.webp': cv2.IMWRITE_WEBP_QUALITY,
+}
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """An image file's content, the right way up.
+
+    Attributes:
+        pixels: ``(H, W)`` grey, ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGB with alpha; uint8 or uint16.
+        profile: The ICC colour profile that the numbers are meant in, as the file has it; None for none (sRGB).
+    """
+
+    pixels: np.ndarray
+    profile: bytes | None = None
+
+
+def read_photograph(path: str | Path) -> Photograph:
+    """Read an image file: PNG, JPEG, WebP, TIFF or BMP, 8 or 16 bit, grey or colour, with or without alpha.
+
+    It is turned as its EXIF data say. A palette is converted to colours; grey with alpha becomes colour with alpha.
+
+    Raises:
+        BadSampleError: The file is damaged, or no such image; the message names it.
+        FileNotFoundError: There is no such file.
+    """
+    content = Path(path).read_bytes()
+    image = None
+    if content:
+        try:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), decoding_flags(content))
+        except cv2.error as error:
+            raise BadSampleError(f'{path}: {error.err or error}') from error
+    if image is None:
+        raise BadSampleError(f'{path}: damaged, or no PNG, JPEG, WebP, TIFF or BMP image ({len(content)} bytes)')
+    if image.dtype not in (np.uint8, np.uint16):
+        raise BadSampleError(f'{path}: found {image.dtype} pixels, expected 8 or 16 bit')
+    orientation, profile, has_alpha = _metadata(content)
+    # OpenCV itself turns JPEG and TIFF; the others not while it keeps their alpha.
+    if content[:2] not in (b'\xff\xd8', b'II', b'MM'):
+        image = _turned(image, orientation)
+    if image.ndim == 2 and has_alpha:
+        raise BadSampleError(f'{path}: grey with alpha cannot be read from this format; save it as PNG')
+    if image.ndim == 3:
+        order = [2, 1, 0, 3][: image.shape[2]]
+        image = image[..., 0] if image.shape[2] == 1 else image[..., order]
+    return Photograph(np.ascontiguousarray(image), profile)
+
+
+def _metadata(content: bytes) -> tuple[int, bytes | None, bool]:
+    """Give orientation, colour profile and whether grey has alpha; what Pillow cannot read has none of them."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return int(image.getexif().get(_ORIENTATION, 1)), image.info.get('icc_profile'), image.mode == 'LA'
+    except Exception:  # pillow reports damage, and sizes that it finds suspicious, as any of ten exception types
+        return 1, None, False
+
+
+def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn an image upright, given how EXIF says that it lies."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def write_photograph(path: str | Path, photograph: Photograph, quality: int = 95) -> None:
+    """Write an image file in the format of its suffix; it appears whole or not at all.
+
+    Alpha and 16 bit are kept where the format has them: PNG and TIFF have both, WebP alpha. The colour profile is kept
+    in PNG, JPEG and WebP.
+
+    Args:
+        path: The file, ending in one of ``.png``, ``.tif``, ``.tiff``, ``.jpg``, ``.jpeg``, ``.webp``, ``.bmp``.
+        photograph: What to write.
+        quality: 1 to 100, of JPEG and WebP.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        raise OSError(f'cannot write {path}: the suffix is not one of {", ".join(IMAGE_SUFFIXES)}')
+    pixels = photograph.pixels
+    if suffix not in ('.png', '.tif', '.tiff'):
+        pixels = _as_8_bit(pixels)
+    if suffix in ('.jpg', '.jpeg', '.bmp') and pixels.ndim == 3:
+        pixels = pixels[..., :3]
+    if pixels.ndim == 3:
+        pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+    settings = [_QUALITY[suffix], quality] if suffix in _QUALITY else []
+    content = _encode(suffix, np.ascontiguousarray(pixels), photograph.profile, settings, path)
+    with atomic_path(path, sync=False) as partial:
+        partial.write_bytes(content)
+
+
+def _as_8_bit(pixels: np.ndarray) -> np.ndarray:
+    return pixels if pixels.dtype == np.uint8 else np.rint(pixels / 257).astype(np.uint8)
+
+
+def _encode(suffix: str, pixels: np.ndarray, profile: bytes | None, settings: list[int], path: str | Path) -> bytes:
+    # OpenCV before 4.13 cannot write profiles.
+    with_profile = profile is not None and suffix in ('.png', *_QUALITY) and hasattr(cv2, 'imencodeWithMetadata')
+    try:
+        if with_profile:
+            chunk = np.frombuffer(profile or b'', np.uint8)
+            done, content = cv2.imencodeWithMetadata(suffix, pixels, [cv2.IMAGE_METADATA_ICCP], [chunk], settings)
+        else:
+            done, content = cv2.imencode(suffix, pixels, settings)
+    except cv2.error as error:
+        raise OSError(f'cannot encode an image of shape {pixels.shape} for {path}: {error.err}') from error
+    if not done:
+        raise OSError(f'cannot encode an image of shape {pixels.shape} for {path}')
+    return bytes(content.tobytes())

@@ -1,0 +1,50 @@
+"""Export an estimator or a blind network to ONNX, for images of any size, and check the result with onnxruntime.
+
+    python scripts/export_onnx.py blind_x4.pth blind_x4.onnx
+
+The file of weights is of stage 1 (output: field) or 3 (output: sr), from BasicSR, released, or .safetensors; its sizes
+are read off it. Needs the packages of the extra onnx: pip install onnx onnxruntime onnxscript. Exit codes: 0 done;
+2 nothing was written, the message says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from manet_basicsr.archs import SFTRRDBNet
+from manet_basicsr.interop import export_onnx
+from manet_basicsr.networks import load_network
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument('weights', metavar='WEIGHTS')
+    parser.add_argument('target', type=Path, metavar='TARGET.onnx')
+    parser.add_argument('--force', action='store_true', help='replace an existing target')
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        if options.target.exists() and not options.force:
+            raise FileExistsError(f'{options.target} already exists; --force replaces it')
+        network = load_network(options.weights)
+        if isinstance(network, SFTRRDBNet):
+            raise ValueError(f'{options.weights}: a generator alone (stage 2), expected stage 1 or 3')
+        difference = export_onnx(network, options.target)
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    print(f'{options.target}: {type(network).__name__}, any size; differs by {difference:.1g} of the largest value')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
