@@ -39,7 +39,9 @@ setup(
         'Typing :: Typed',
     ],
     packages=find_packages(include=['manet_basicsr', 'manet_basicsr.*']),
-    package_data={'manet_basicsr': ['py.typed', 'degradation/pca/*.npy']},
+    package_data={
+        'manet_basicsr': ['py.typed', 'degradation/pca/*.npy', 'explorer/page.*', 'weights_data/*.pth'],
+    },
     zip_safe=False,
     python_requires='>=3.10',
     # Ranges are open at the top: constraints.txt has the versions that were tested together.
@@ -48,6 +50,7 @@ setup(
         'lmdb',
         'numpy',
         'opencv-python',
+        'pillow',
         'pyyaml',
         'scipy',
         'torch>=2.6',
@@ -55,8 +58,28 @@ setup(
         'tqdm',
     ],
     extras_require={
+        'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
         'plot': ['matplotlib'],
-        'test': ['hypothesis', 'matplotlib', 'mypy', 'pytest', 'pytest-timeout', 'ruff'],
+        'safetensors': ['safetensors'],
+        'test': [
+            'hypothesis',
+            'matplotlib',
+            'mypy',
+            'onnx',
+            'onnxruntime',
+            'onnxscript',
+            'pytest',
+            'pytest-timeout',
+            'ruff',
+            'safetensors',
+            'selenium',
+        ],
     },
-    entry_points={'console_scripts': ['basicsr = manet_basicsr.cli:main']},
+    entry_points={
+        'console_scripts': [
+            'basicsr = manet_basicsr.cli:main',
+            'manet-explore = manet_basicsr.explore_cli:main',
+            'manet-restore = manet_basicsr.restore_cli:main',
+        ]
+    },
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -71,9 +70,7 @@ def _export(network: nn.Module, channels: int, output: str) -> bytes:
         )
     model = program.model_proto
     _name_axes(model)
-    buffer = io.BytesIO()
-    buffer.write(model.SerializeToString())
-    return buffer.getvalue()
+    return bytes(model.SerializeToString())
 
 
 def _name_axes(model: Any) -> None:

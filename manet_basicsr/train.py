@@ -128,6 +128,8 @@ def _build_train_loader(opt: Options, dataset_opt: Options, start_iter: int) -> 
         SeededDataset(dataset), dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=sampler
     )
     loader.worker_init_fn = ignore_signals
+    # It draws a seed for its workers, also at a resume: not from the generator that the run goes on with.
+    loader.generator = torch.Generator().manual_seed(opt['manual_seed'])
     batch = batch_size * opt['world_size']
     get_root_logger().info(
         'Training statistics:'

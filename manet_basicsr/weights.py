@@ -9,7 +9,6 @@ state dict, too.
 from __future__ import annotations
 
 import os
-import pickle
 import textwrap
 from importlib import resources
 from pathlib import Path
@@ -242,8 +241,8 @@ def _read(path: str | os.PathLike[str]) -> dict[Any, Any]:
     file = resolve_weights(path)
     try:
         content = _load_tensors(file)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = textwrap.shorten(str(error), 200, placeholder=' ...')
+    except Exception as error:  # torch reports damage as any of ten exception types
+        reason = textwrap.shorten(str(error), 200, placeholder=' ...') or type(error).__name__
         raise ValueError(f'{path} cannot be read as weights (nothing but tensors is read): {reason}') from error
     if not isinstance(content, dict):
         raise ValueError(f'{path} holds a {type(content).__name__}, expected a dict of weights')

@@ -4,8 +4,8 @@
     python scripts/benchmark.py --only a,b
 
 Prints a Markdown table and writes it beside a JSON file. Peak memory is how far the memory of a child process that does
-nothing else grows, inputs and weights included; time is torch.utils.benchmark's median. The plain formulation is that
-of benchmark_plain.py; where an item has none, it does not fit into 24 GiB.
+nothing else grows, inputs and weights included; time is the median by torch.utils.benchmark. The plain formulation is
+that of benchmark_plain.py; where an item has none, it does not fit into 24 GiB.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -76,10 +77,14 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Setting:
-    """How large the work is, and where it is done; ``plain_dtype`` is float64 where plain results are the reference."""
+    """How large the work is, where it is done, and by which clock.
+
+    On a busy machine only CPU time says something. ``plain_dtype`` is float64 where plain results are the reference.
+    """
 
     device: str = 'cpu'
     quick: bool = False
+    clock: str = 'wall'
     plain_dtype: torch.dtype = torch.float32
 
     def choose(self, full: Any, quick: Any) -> Any:
@@ -347,7 +352,8 @@ def loaded(setting: Setting, batch: int, kind: str, **options: Any) -> Work:
         common |= {'type': 'SVDegradationDataset', 'dataroot_gt': str(sets[kind]), 'degradation': degradation}
     dataset = build_dataset(common | options)
     order = torch.randint(len(dataset), (10**6,), generator=generator()).tolist()
-    batches = iter(DataLoader(dataset, batch, sampler=order, num_workers=1, drop_last=True))
+    workers = 1 if setting.clock == 'wall' else 0  # the CPU time of a worker is not seen from here
+    batches = iter(DataLoader(dataset, batch, sampler=order, num_workers=workers, drop_last=True))
     return lambda: next(batches)
 
 
@@ -431,10 +437,11 @@ def make_cases(setting: Setting) -> Iterator[Case]:
 # ---------------------------------------------------------------------------------------------------------- measurement
 
 
-def seconds(work: Work, at_least: float = 1.0) -> float:
+def seconds(work: Work, setting: Setting) -> float:
     """Time work: the median, in seconds."""
-    timer = Timer('work()', globals={'work': work}, num_threads=torch.get_num_threads())
-    return timer.blocked_autorange(min_run_time=at_least).median
+    clock = {'timer': time.process_time} if setting.clock == 'cpu' else {}
+    timer = Timer('work()', globals={'work': work}, num_threads=torch.get_num_threads(), **clock)
+    return timer.blocked_autorange(min_run_time=setting.choose(1.0, 0.05)).median
 
 
 def resident_bytes(name: str) -> int:
@@ -489,7 +496,7 @@ def measure(case: Case, setting: Setting, with_memory: bool = True) -> dict[str,
     sides = ['ours', 'plain'] if case.plain else ['ours']
     for side in sides:
         work = getattr(case, side)()
-        row[f'{side}_seconds'] = seconds(work, at_least=setting.choose(1.0, 0.05))
+        row[f'{side}_seconds'] = seconds(work, setting)
         del work
         gc.collect()
         if with_memory and case.has_memory:
@@ -522,7 +529,7 @@ def matrix_ceiling(setting: Setting) -> dict[str, float]:
             'convolution': (partial(convolution, features), 18 * images * channels**2 * pixels**2),
         }
         with torch.no_grad():
-            rates.update({f'{kind}, {name}': flops / seconds(work) for kind, (work, flops) in works.items()})
+            rates.update({f'{kind}, {name}': flops / seconds(work, setting) for kind, (work, flops) in works.items()})
     return rates
 
 
@@ -558,6 +565,8 @@ def machine(setting: Setting) -> dict[str, str]:
     return {
         'machine': cpu if setting.device == 'cpu' else torch.cuda.get_device_name(),
         'threads': str(torch.get_num_threads()),
+        'clock': setting.clock,
+        'load': ' '.join(f'{load:.1f}' for load in os.getloadavg()) + ' (1, 5, 15 minutes, at the start)',
         'system': platform.platform(),
         'versions': f'python {platform.python_version()}, torch {torch.__version__}, '
         f'manet_basicsr {manet_basicsr.__version__}',
@@ -615,12 +624,12 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def run(setting: Setting, items: Sequence[str], with_memory: bool = True) -> dict[str, Any]:
     """Measure the items asked for, telling the progress on stderr."""
-    rows = []
+    about, rows = machine(setting), []
     cases = [case for case in make_cases(setting) if case.key[0] in items]
     for number, case in enumerate(cases, start=1):
         print(f'[{number}/{len(cases)}] {ITEMS[case.key[0]]}: {case.title}', file=sys.stderr, flush=True)
         rows.append(measure(case, setting, with_memory))
-    report: dict[str, Any] = {**machine(setting), 'rows': rows}
+    report: dict[str, Any] = {**about, 'rows': rows}
     if 'd' in items:
         print('the ceiling: large matrix products and convolutions', file=sys.stderr, flush=True)
         report['ceiling_flops'] = rates = matrix_ceiling(setting)
@@ -631,8 +640,9 @@ def run(setting: Setting, items: Sequence[str], with_memory: bool = True) -> dic
 
 def text_of(report: dict[str, Any], command: str) -> str:
     """Write a report as Markdown."""
-    about = [f'{name}: {report[name]}' for name in ('machine', 'threads', 'system', 'versions', 'date')]
-    lines = [*(f'- {line}' for line in about), f'- command: `{command}`', '', table(report['rows'])]
+    names = ('machine', 'threads', 'clock', 'load', 'system', 'versions', 'date')
+    about = [f'- {name}: {report[name]}' for name in names]
+    lines = [*about, f'- command: `{command}`', '', table(report['rows'])]
     if 'ceiling_flops' in report:
         rates = ', '.join(f'{name} {rate / 1e9:,.0f}' for name, rate in report['ceiling_flops'].items())
         shares = ', '.join(f'{key} {share:.0%}' for key, share in report['share_of_ceiling'].items())
@@ -648,6 +658,12 @@ def build_parser() -> argparse.ArgumentParser:
     letters = ', '.join(f'{letter}: {name}' for letter, name in ITEMS.items())
     parser.add_argument('--only', default=','.join(ITEMS), metavar='a,b', help=f'the items to measure; {letters}')
     parser.add_argument('--quick', action='store_true', help='tiny sizes: whether it runs, not how fast')
+    parser.add_argument(
+        '--clock',
+        default='wall',
+        choices=['wall', 'cpu'],
+        help='cpu: CPU time instead, for a busy machine, with OMP_NUM_THREADS=1; g then without a worker',
+    )
     parser.add_argument('--no-memory', action='store_true', help='time alone')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', choices=['cpu', 'cuda'])
     parser.add_argument(
@@ -662,7 +678,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    setting = Setting(options.device, options.quick)
+    setting = Setting(options.device, options.quick, options.clock)
     if options.child:
         print(measure_child(options.child, options.side, setting))
         return 0

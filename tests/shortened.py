@@ -10,7 +10,7 @@ from manet_basicsr.options import force, load_options, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 JOBS = ('MANet_stage1', 'SFTRRDB_stage2', 'BlindSR_stage3')
-SCALES = (2, 3, 4)
+SCALES = (1, 2, 3, 4)
 
 _ESTIMATOR = {'num_feat': 16}
 _GENERATOR = {'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from basicsr.archs import build_network
@@ -16,7 +17,7 @@ from tests import shortened
 EVERY = [(job, scale) for job in shortened.JOBS for scale in shortened.SCALES]
 
 
-def test_there_are_the_eighteen_files_and_no_others() -> None:
+def test_there_are_the_twenty_four_files_and_no_others() -> None:
     expected = {shortened.option_file(phase, *job) for phase in ('train', 'test') for job in EVERY}
     assert {file for phase in ('train', 'test') for file in (shortened.ROOT / 'options' / phase).iterdir()} == expected
 
@@ -42,7 +43,12 @@ def test_test_file_scores_the_whole_protocol(job: str, scale: int, photos: Path,
     file = shortened.option_file('test', job, scale)
     network = build_network(shortened.forced(file, shortened.small_network(job))['network_g'])
     torch.save({'params': network.state_dict()}, tmp_path / 'network.pth')
-    entries = [*shortened.test_entries(job, photos, tmp_path / 'network.pth'), 'val:save_img=false']
+    images = photos
+    if scale == 1:  # an LR image is as large as the photograph: a corner of one will do
+        images = tmp_path / 'corner'
+        images.mkdir()
+        cv2.imwrite(str(images / 'chelsea.png'), cv2.imread(str(photos / 'chelsea.png'))[:60, :70])
+    entries = [*shortened.test_entries(job, images, tmp_path / 'network.pth'), 'val:save_img=false']
     results = test_pipeline(shortened.resolved(file, entries, tmp_path))
     assert list(results) == ['Set5_invariant', *(f'Set5_type{kind}' for kind in range(1, 6))]
     expected = {'kernel_psnr', 'lr_psnr', 'lr_ssim'} if job == 'MANet_stage1' else {'psnr', 'ssim'}
@@ -50,18 +56,19 @@ def test_test_file_scores_the_whole_protocol(job: str, scale: int, photos: Path,
 
 
 @pytest.mark.parametrize('job', shortened.JOBS)
-def test_files_of_the_three_scales_differ_in_scale_and_kernels_only(job: str) -> None:
+def test_files_of_the_scales_differ_in_scale_and_kernels_only(job: str) -> None:
     def neutral(phase: str, scale: int) -> list[str]:
         text = shortened.option_file(phase, job, scale).read_text()
         fixed = {f'_x{scale}': '_x#', f', x{scale}: ': ', x#: ', f'scale: {scale}\n': 'scale: #\n'}
         fixed |= {f'crop_border: {scale}': 'crop_border: #', f'border of {scale} LR': 'border of # LR'}
         fixed |= {f'variances: [{1 + scale}, 1]': 'variances: #'}
+        fixed |= {'gt_size: 96  # HR crop, with as many LR px as at x2': 'gt_size: 192  # HR crop'} if scale == 1 else {}
         for word, replacement in fixed.items():
             text = text.replace(word, replacement)
         return [line for line in text.splitlines() if 'variance: [' not in line]
 
     for phase in ('train', 'test'):
-        assert neutral(phase, 2) == neutral(phase, 3) == neutral(phase, 4)
+        assert neutral(phase, 1) == neutral(phase, 2) == neutral(phase, 3) == neutral(phase, 4)
 
 
 @pytest.mark.parametrize('scale', shortened.SCALES)
@@ -72,7 +79,9 @@ def test_training_files_have_the_papers_schedules(scale: int) -> None:
     assert [opt['train']['optim_g']['betas'] for opt in stages] == [[0.9, 0.999], [0.9, 0.99], [0.9, 0.999]]
     for opt in stages:
         train = opt['datasets']['train']
-        assert (train['gt_size'], train['batch_size_per_gpu'], opt['num_gpu']) == (192, 16, 'auto')
+        # The paper has no x1, where a crop of 192 would take four times the memory that x2 takes.
+        gt_size = 96 if scale == 1 else 192
+        assert (train['gt_size'], train['batch_size_per_gpu'], opt['num_gpu']) == (gt_size, 16, 'auto')
         low, high = train['degradation']['field']['variance']
         assert (low, high) == (pytest.approx(0.175 * scale), pytest.approx(2.5 * scale))
 

@@ -10,13 +10,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from manet_basicsr import weights
 from manet_basicsr.archs import MANet
 from manet_basicsr.weights import (
     convert_file,
     convert_state_dict,
     detect_stage,
+    load_any_state_dict,
     load_pretrained,
     load_state_dict_file,
+    resolve_weights,
+    shipped_weights,
 )
 
 
@@ -177,3 +181,60 @@ def test_conversion_does_not_overwrite_unless_told(tmp_path: Path) -> None:
     assert target.read_text() == 'mine'
     convert_file(source, target, 'basicsr', overwrite=True)
     assert load_state_dict_file(target).keys() == GENERATOR.keys()
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, estimator: dict[str, Tensor]) -> Path:
+    """A package in which the weights ``small_x4`` ship."""
+    package = tmp_path / 'package'
+    (package / 'weights_data').mkdir(parents=True)
+    torch.save({'params': estimator}, package / 'weights_data/small_x4.pth')
+    monkeypatch.setattr(weights.resources, 'files', lambda name: package)
+    return package / 'weights_data/small_x4.pth'
+
+
+def test_weights_that_ship_are_found_by_name(shipped: Path, estimator: dict[str, Tensor]) -> None:
+    assert shipped_weights() == ['small_x4']
+    assert resolve_weights('weights://small_x4') == shipped
+    assert load_state_dict_file('weights://small_x4').keys() == estimator.keys()
+
+
+def test_a_name_that_does_not_ship_is_told_with_those_that_do(shipped: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r'weights://big does not ship .*\(weights://small_x4 do\)'):
+        resolve_weights('weights://big')
+    shipped.unlink()
+    with pytest.raises(FileNotFoundError, match=r'\(this version ships no weights\); give a file'):
+        resolve_weights('weights://small_x4')
+
+
+def test_any_form_is_read_without_a_key(tmp_path: Path, estimator: dict[str, Tensor]) -> None:
+    averaged = {key: value + 1 for key, value in estimator.items()}
+    for content, expected in (
+        ({'params': estimator, 'params_ema': averaged}, averaged),
+        ({'params': estimator}, estimator),
+        (estimator, estimator),
+    ):
+        found = load_any_state_dict(saved(tmp_path / 'net.pth', content))
+        torch.testing.assert_close(found, dict(expected), rtol=0, atol=0)
+
+
+def test_safetensors_round_trip(tmp_path: Path, estimator: dict[str, Tensor]) -> None:
+    pytest.importorskip('safetensors', reason='the extra safetensors is not installed')
+    source = saved(tmp_path / 'net.pth', {'params': estimator})
+    assert convert_file(source, tmp_path / 'net.safetensors', 'released') == 1
+    released = load_any_state_dict(tmp_path / 'net.safetensors')
+    torch.testing.assert_close(released, prefixed(estimator, 'kernel_estimation.'), rtol=0, atol=0)
+    convert_file(tmp_path / 'net.safetensors', tmp_path / 'again.pth', 'basicsr')
+    torch.testing.assert_close(load_state_dict_file(tmp_path / 'again.pth'), dict(estimator), rtol=0, atol=0)
+    convert_file(tmp_path / 'net.safetensors', tmp_path / 'bare.pth', 'released')
+    assert load_state_dict_file(tmp_path / 'bare.pth', None).keys() == released.keys()
+
+
+def test_safetensors_hold_bare_state_dicts_only(tmp_path: Path, estimator: dict[str, Tensor]) -> None:
+    pytest.importorskip('safetensors', reason='the extra safetensors is not installed')
+    source = saved(tmp_path / 'net.pth', prefixed(estimator, 'kernel_estimation.'))
+    with pytest.raises(ValueError, match="net.safetensors: .* expected the form 'released'"):
+        convert_file(source, tmp_path / 'net.safetensors', 'basicsr')
+    (tmp_path / 'net.safetensors').write_bytes(b'no tensors')
+    with pytest.raises(ValueError, match='net.safetensors cannot be read as weights'):
+        load_any_state_dict(tmp_path / 'net.safetensors')

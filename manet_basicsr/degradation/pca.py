@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from importlib import resources
 from os import PathLike
@@ -161,12 +162,17 @@ def load_pca_basis(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'PCA basis {path} does not exist; scripts/compute_pca.py makes one')
-    if path.suffix == '.npy':
-        loaded: object = torch.from_numpy(np.load(path, allow_pickle=False))
-    elif path.suffix in ('.pt', '.pth'):
-        loaded = torch.load(path, map_location='cpu', weights_only=True)
-    else:
+    if path.suffix not in ('.npy', '.pt', '.pth'):
         raise ValueError(f'PCA basis {path} must be a .npy, .pt or .pth file')
+    loaded: object
+    try:
+        if path.suffix == '.npy':
+            loaded = torch.from_numpy(np.load(path, allow_pickle=False))
+        else:
+            loaded = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # numpy and torch report damage as any of ten exception types
+        reason = textwrap.shorten(str(error), 200, placeholder=' ...') or type(error).__name__
+        raise ValueError(f'PCA basis {path} cannot be read: {reason}') from error
     return _checked_basis(loaded, (kernel_size**2, code_length), str(path))
 
 

@@ -29,6 +29,7 @@ from manet_basicsr.options import OptionError, Options, load_options, problems_o
 BASELINES = ('bicubic', 'fixed', 'mean', 'oracle')
 #: Sections of an option file that do not change what a network gives.
 _WITHOUT_EFFECT = ('name', 'datasets', 'num_gpu', 'train', 'logger', 'dist_params', 'manual_seed')
+_VAL_WITHOUT_EFFECT = ('metrics', 'save_img', 'pbar', 'suffix', 'val_freq')
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class OptionFile:
         """Give what decides the network's output, with a checksum of each file of weights."""
         effective = {key: value for key, value in self.options.items() if key not in _WITHOUT_EFFECT}
         effective['val'] = {
-            key: value for key, value in (effective.get('val') or {}).items() if key not in ('metrics', 'save_img')
+            key: value for key, value in (effective.get('val') or {}).items() if key not in _VAL_WITHOUT_EFFECT
         }
         return {'options': effective, 'weights': {path: _checksum(path) for path in _files_in(effective)}}
 

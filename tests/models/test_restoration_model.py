@@ -15,6 +15,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, METRIC_REGISTRY
 from torch import Tensor, nn
 
 from manet_basicsr import load_field
+from manet_basicsr.metrics.kernel_metric import make_lr_images
 from manet_basicsr.models.restoration_model import EXACT_MATCH_DB
 from manet_basicsr.options import OptionError
 from tests import shortened
@@ -112,6 +113,31 @@ def test_compiled_and_channels_last_networks_keep_their_keys(photos: Path, tmp_p
     assert fast.net_g.state_dict().keys() == plain.net_g.state_dict().keys()
 
 
+@pytest.mark.parametrize('job', shortened.JOBS)
+def test_a_compiled_network_trains_alike_and_is_not_compiled_anew_for_each_image(
+    job: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs: list[torch.fx.GraphModule] = []
+
+    def count(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    # The graphs are what they are with any backend; the shipped one takes half a minute to build them.
+    compile_module = nn.Module.compile
+    monkeypatch.setattr(nn.Module, 'compile', lambda net, mode: compile_module(net, backend=count))
+    batch = random_batch()
+    plain = one_step(options(tmp_path, photos, job=job), batch)
+    model = one_step(options(tmp_path, photos, 'train:compile=true', job=job), batch)
+    assert graphs
+    assert model.get_current_log() == pytest.approx(plain.get_current_log(), rel=1e-5)
+    compiled = len(graphs)
+    for side in (9, 16):
+        model.feed_data({**random_batch(1), 'lq': torch.rand(1, 3, side, side)})
+        model.test()
+    assert len(graphs) == compiled
+
+
 def test_validation_uses_the_ema_network_and_leaves_training_mode_as_it_was(photos: Path, tmp_path: Path) -> None:
     model = one_step(options(tmp_path, photos, 'train:ema_decay=0.5'), random_batch())
     with torch.no_grad():
@@ -154,6 +180,24 @@ def test_metrics_without_their_ground_truth_are_skipped_saying_so(
         validate(model, {'dataroot_lq': str(photos)})
     assert set(model.metric_results) == {'first'}
     assert 'psnr skipped for 4 of 4 images without ground truth' in caplog.text
+
+
+def test_the_lr_metrics_of_an_image_blur_it_once(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(1)
+        return make_lr_images(*arguments)
+
+    monkeypatch.setattr('manet_basicsr.models.restoration_model.make_lr_images', counted)
+    monkeypatch.setattr('manet_basicsr.metrics.kernel_metric.make_lr_images', counted)
+    model = build_model(options(tmp_path, photos, job='MANet_stage1'))
+    degradation = {'field': {'type': 'protocol', 'kind': 1}}
+    validate(model, {'dataroot_gt': str(photos), 'degradation': degradation})
+    assert {'lr_psnr', 'lr_ssim'} < set(model.metric_results)
+    assert len(calls) == 4  # images
 
 
 def test_an_exact_match_enters_averages_as_100_db(photos: Path, tmp_path: Path) -> None:

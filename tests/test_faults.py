@@ -1,0 +1,405 @@
+"""Faults on the way: kills in the middle of a write, a full disk, damaged data, numbers that are not finite."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from basicsr.data import build_dataloader, build_dataset
+from basicsr.utils.registry import LOSS_REGISTRY
+from torch import Tensor
+
+from manet_basicsr.checkpoints import prune_checkpoints, saved_iterations
+from manet_basicsr.cli import main
+from manet_basicsr.models.finite import FiniteWatch, NonFiniteError
+from manet_basicsr.models.kernel_l1_model import KernelL1Model
+from manet_basicsr.options import OptionError
+from manet_basicsr.train import train_pipeline
+from tests import shortened
+
+FILE = shortened.option_file('train', 'MANet_stage1', 4)
+RUN = Path('experiments') / FILE.stem
+ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(shortened.ROOT), 'OMP_NUM_THREADS': '1'}
+
+
+@LOSS_REGISTRY.register()
+class L1LossThatBreaks(torch.nn.Module):
+    """The L1 loss, but for one call (from 1) in which it has another value or other gradients."""
+
+    def __init__(self, call: int, value: float = math.nan, gradients_only: bool = False, for_ever: bool = False) -> None:
+        super().__init__()
+        self.call, self.value, self.gradients_only, self.for_ever = call, value, gradients_only, for_ever
+        self.calls = 0
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        self.calls += 1
+        loss = (output - target).abs().mean()
+        if self.calls != self.call and not (self.for_ever and self.calls > self.call):
+            return loss
+        if self.gradients_only:
+            output.register_hook(lambda gradient: gradient * self.value)
+            return loss
+        return loss * self.value
+
+
+def run(root: Path, images: Path, *more: str, auto_resume: bool = False, **short: Any) -> str:
+    """Train a shortened file in this process and give its log."""
+    entries = [*shortened.train_entries('MANet_stage1', images, **short), *more]
+    opt = shortened.resolved(FILE, entries, root, auto_resume=auto_resume)
+    train_pipeline(opt, str(FILE))
+    return log(root)
+
+
+def log(root: Path) -> str:
+    return ''.join(path.read_text() for path in sorted((root / RUN).glob('train_*.log')))
+
+
+def states(root: Path) -> list[int]:
+    return saved_iterations(root / RUN / 'training_states')
+
+
+# --------------------------------------------------------------------------------------------------------------- kills
+
+
+def test_a_run_killed_at_random_and_while_writing_ends_as_the_uninterrupted_one(tmp_path: Path) -> None:
+    """The long form is `python scripts/torture.py FOLDER --kills 100`."""
+    script = [sys.executable, str(shortened.ROOT / 'scripts/torture.py'), str(tmp_path / 'torture')]
+    script += ['--kills', '4', '--iterations', '45', '--num-feat', '16', '--seed', '3']
+    done = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 'equals that of the uninterrupted run bit for bit' in done.stdout
+
+
+def test_what_killed_runs_left_half_written_is_removed_at_the_next_start(photos_lmdb: Path, tmp_path: Path) -> None:
+    run(tmp_path, photos_lmdb)
+    process = subprocess.Popen([sys.executable, '-c', ''])
+    process.wait()
+    host = os.uname().nodename.split('.')[0]
+    for name in ('models/.net_g_4', 'training_states/.4', '.resolved'):
+        (tmp_path / RUN / f'{name}.{host}-{process.pid}-0badcafe.partial.pth').write_bytes(b'half')
+    text = run(tmp_path, photos_lmdb, total_iter=3, auto_resume=True)
+    assert not list((tmp_path / RUN).rglob('.*.partial*'))
+    assert text.count('which a killed run left half-written') == 3
+
+
+def test_a_state_beyond_total_iter_is_refused(photos_lmdb: Path, tmp_path: Path) -> None:
+    run(tmp_path, photos_lmdb, total_iter=4)
+    with pytest.raises(OptionError, match=r'train\.total_iter: found 3, expected at least the 4 iterations of .*4\.state'):
+        run(tmp_path, photos_lmdb, total_iter=3, auto_resume=True)
+
+
+def test_a_run_tells_how_long_it_will_take(photos_lmdb: Path, tmp_path: Path) -> None:
+    text = run(tmp_path, photos_lmdb, 'val=~', total_iter=6, every=6)
+    assert 'Batch: 2 (2 a GPU, 1 processes)' in text
+    assert 'Iterations: 6, 2.0 an epoch' in text and 'Epochs: 3.0' in text
+    assert text.count('Expected time: ') == 1
+    assert 'for the 2 iterations left' in text
+
+
+# ------------------------------------------------------------------------------------------------------ old checkpoints
+
+
+def test_only_the_newest_states_and_their_networks_are_kept_when_asked(photos_lmdb: Path, tmp_path: Path) -> None:
+    run(tmp_path, photos_lmdb, 'logger:keep_checkpoints=2', 'val=~', total_iter=5, every=1)
+    assert states(tmp_path) == [5, 4]
+    names = {path.name for path in (tmp_path / RUN / 'models').iterdir()}
+    assert names == {'net_g_4.pth', 'net_g_5.pth', 'net_g_latest.pth'}
+
+
+def test_pruning_leaves_files_of_other_names_and_later_states(tmp_path: Path) -> None:
+    folders = {name: tmp_path / name for name in ('training_states', 'models')}
+    others = ['net_g_latest.pth', 'net_g_5.pth.bak', 'net_d_5.pth', 'best.pth', 'net_g_x.pth', '5.state']
+    for folder in folders.values():
+        folder.mkdir()
+        for name in others:
+            (folder / name).touch()
+    (folders['training_states'] / '5.state').unlink()
+    for iteration in (5, 10, 15, 20, 90):
+        (folders['training_states'] / f'{iteration}.state').touch()
+        (folders['models'] / f'net_g_{iteration}.pth').touch()
+    (folders['models'] / 'net_g_12.pth').touch()  # its state was never written
+    # 90 was damaged: the run went on from 15 and has just saved 20.
+    removed = prune_checkpoints(*folders.values(), ['net_g'], newest=20, keep=1)
+    assert saved_iterations(folders['training_states']) == [90, 20]
+    expected = ['5.state', '10.state', '15.state', *(f'net_g_{number}.pth' for number in (5, 10, 12, 15))]
+    assert sorted(path.name for path in removed) == sorted(expected)
+    left = {path.name for path in folders['models'].iterdir()}
+    assert left == {*others, 'net_g_20.pth', 'net_g_90.pth'}
+
+
+# ----------------------------------------------------------------------------------------------------------- full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 5 MB, where this user may mount one."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    command = ['mount', '-t', 'tmpfs', '-o', 'size=5m', 'tmpfs', str(folder)]
+    if shutil.which('mount') is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip('this user may not mount a file system; the next test limits the size of a file instead')
+    yield folder
+    subprocess.run(['umount', str(folder)], check=True)
+
+
+def assert_stopped_by_the_disk(code: int, error: str) -> None:
+    assert code == 1
+    (line,) = [line for line in error.splitlines() if line.startswith('basicsr: error: ')]
+    assert 'the newest state is that of iter ' in line and 'go on with --auto_resume' in line
+    assert 'Traceback' not in error
+
+
+def test_full_disk_keeps_the_previous_checkpoint_says_so_and_stops(photos_lmdb: Path, small_disk: Path) -> None:
+    entries = shortened.train_entries('MANet_stage1', photos_lmdb, total_iter=100, every=1)
+    words = [sys.executable, '-m', 'manet_basicsr', 'train', '-opt', str(FILE), '--auto_resume', '--force_yml', *entries]
+    process = [*words, 'val=~']
+    done = subprocess.run(process, cwd=small_disk, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
+    assert_stopped_by_the_disk(done.returncode, done.stderr)
+    whole = states(small_disk)
+    assert 0 < whole[0] < 100
+    # Room was made: it goes on from there.
+    (small_disk / RUN / f'training_states/{whole[-1]}.state').unlink()
+    (small_disk / RUN / f'models/net_g_{whole[-1]}.pth').unlink()
+    entries = shortened.train_entries('MANet_stage1', photos_lmdb, total_iter=whole[0] + 1, every=1000)
+    assert f'from iter: {whole[0]}.' in run(small_disk, photos_lmdb, 'val=~', total_iter=whole[0] + 1, every=1000, auto_resume=True)
+
+
+def test_checkpoint_that_cannot_be_written_stops_the_run_and_leaves_the_one_before(
+    photos_lmdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, photos_lmdb)
+    monkeypatch.chdir(tmp_path)
+    entries = [*shortened.train_entries('MANet_stage1', photos_lmdb, total_iter=6), 'val=~']
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # less than a checkpoint, more than a log
+    try:
+        code = main(['train', '-opt', str(FILE), '--auto_resume', '--force_yml', *entries])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert_stopped_by_the_disk(code, capsys.readouterr().err)
+    assert states(tmp_path) == [2]
+    assert 'from iter: 2.' in run(tmp_path, photos_lmdb, total_iter=3, auto_resume=True)
+
+
+# --------------------------------------------------------------------------------------------------------- bad samples
+
+
+@pytest.fixture
+def images(photos: Path, tmp_path: Path) -> Path:
+    """The photographs, the first of them cut short and the third too small."""
+    folder = tmp_path / 'images'
+    shutil.copytree(photos, folder)
+    first, _, third, _ = sorted(folder.iterdir())
+    first.write_bytes(first.read_bytes()[:2000])
+    import cv2
+
+    cv2.imwrite(str(third), cv2.imread(str(third))[:30, :30])
+    return folder
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_bad_samples_are_replaced_and_reported_when_asked(images: Path, tmp_path: Path, workers: int) -> None:
+    entries = ['datasets:train:on_bad_sample=skip', 'val=~']
+    text = run(tmp_path / 'run', images, *entries, total_iter=4, workers=workers)
+    first, _, third, _ = sorted(images.iterdir())
+    assert text.count('Bad sample, replaced by another: ') == 2
+    assert f'{first}: ' in text and f'{third}: 30x30 px is smaller than gt_size 48' in text
+    assert '2 of 4 training samples are bad and were replaced so far' in text
+
+
+def test_replaced_samples_are_the_same_for_any_number_of_workers(images: Path, tmp_path: Path) -> None:
+    last = {}
+    for workers in (0, 2):
+        root = tmp_path / str(workers)
+        run(root, images, 'datasets:train:on_bad_sample=skip', 'val=~', total_iter=4, workers=workers)
+        last[workers] = torch.load(root / RUN / 'models/net_g_latest.pth', weights_only=True)['params']
+    assert all(torch.equal(last[0][key], last[2][key]) for key in last[0])
+
+
+def test_a_set_of_nothing_but_bad_samples_is_an_error_that_names_the_last(images: Path, tmp_path: Path) -> None:
+    for path in images.iterdir():
+        path.write_bytes(b'no image')
+    from manet_basicsr.errors import BadSampleError
+
+    with pytest.raises(BadSampleError, match=rf'4 samples in a row are bad, the last one: {images}/'):
+        run(tmp_path / 'run', images, 'datasets:train:on_bad_sample=skip', 'val=~')
+
+
+@pytest.mark.parametrize(('as_lmdb', 'workers'), [(False, 0), (True, 1)])
+def test_damaged_image_of_a_stock_dataset_is_one_line_that_names_it_and_1(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_lmdb: bool, workers: int
+) -> None:
+    from manet_basicsr.data.lmdb_writer import write_lmdb
+    from manet_basicsr.lmdb_handles import close_environment
+
+    roots = {}
+    for kind in ('gt', 'lq'):
+        roots[kind] = tmp_path / kind
+        shutil.copytree(photos, roots[kind])
+        if as_lmdb:
+            write_lmdb(roots[kind], tmp_path / f'{kind}.lmdb')
+            roots[kind] = tmp_path / f'{kind}.lmdb'
+    if as_lmdb:
+        import lmdb
+
+        close_environment(roots['lq'])
+        with lmdb.open(str(roots['lq'])) as environment, environment.begin(write=True) as transaction:
+            for key, _ in list(transaction.cursor()):
+                transaction.put(key, b'damaged')
+    else:
+        for path in roots['lq'].iterdir():
+            path.write_bytes(path.read_bytes()[:500])
+    monkeypatch.chdir(tmp_path)
+    backend = '{type: lmdb}' if as_lmdb else '{type: disk}'
+    dataset = f'{{name: pairs, type: PairedImageDataset, dataroot_gt: {roots["gt"]}, dataroot_lq: {roots["lq"]}, '
+    dataset += f'io_backend: {backend}, filename_tmpl: "{{}}", gt_size: 48, batch_size_per_gpu: 2, '
+    dataset += f'num_worker_per_gpu: {workers}, use_hflip: false, use_rot: false}}'
+    file = shortened.option_file('train', 'BlindSR_stage3', 4)
+    entries = [*shortened.train_entries('BlindSR_stage3', photos), f'datasets:train={dataset}', 'val=~']
+    assert main(['train', '-opt', str(file), '--force_yml', *entries]) == 1
+    captured = capsys.readouterr()
+    (line,) = [line for line in captured.err.splitlines() if line.startswith('basicsr: ')]
+    assert any(name in line for name in ('astronaut', 'chelsea', 'coffee', 'rocket')) and 'bytes that are no' in line
+    assert 'Traceback' not in captured.err
+
+
+def test_worker_that_dies_is_one_line_and_1(
+    photos_lmdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from manet_basicsr.data import SVDegradationDataset
+
+    monkeypatch.setattr(SVDegradationDataset, '__getitem__', lambda self, index: os.kill(os.getpid(), 9))
+    monkeypatch.chdir(tmp_path)
+    entries = [*shortened.train_entries('MANet_stage1', photos_lmdb, workers=1), 'val=~']
+    assert main(['train', '-opt', str(FILE), '--force_yml', *entries]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith('basicsr: ')]
+    assert 'DataLoader worker' in line and 'out of memory?' in line
+
+
+# ------------------------------------------------------------------------------------------- numbers that are not finite
+
+
+@pytest.mark.parametrize(
+    ('loss', 'found'),
+    [
+        ('{type: L1LossThatBreaks, call: 3}', 'l_kernel nan, gradients nan'),
+        ('{type: L1LossThatBreaks, call: 3, value: .inf}', 'l_kernel inf, gradients'),
+        ('{type: L1LossThatBreaks, call: 3, gradients_only: true}', 'found gradients nan'),
+    ],
+    ids=['nan', 'inf', 'gradients'],
+)
+def test_numbers_that_are_not_finite_stop_the_run_before_they_are_saved(
+    photos_lmdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], loss: str, found: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Nothing waits for the device between iterations 2 and 4, where they are found.
+    entries = [*shortened.train_entries('MANet_stage1', photos_lmdb, total_iter=6), f'train:kernel_opt={loss}']
+    assert main(['train', '-opt', str(FILE), '--force_yml', *entries]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith('basicsr: ')]
+    assert 'iter 3: ' in line and found in line
+    assert sum(name in line for name in ('astronaut', 'chelsea', 'coffee', 'rocket')) == 2  # a batch
+    assert 'the newest state is that of iter 2' in line
+    assert states(tmp_path) == [2]
+    saved = torch.load(tmp_path / RUN / 'models/net_g_2.pth', weights_only=True)['params']
+    assert all(value.isfinite().all() for value in saved.values())
+
+
+def test_iterations_that_are_not_finite_are_left_out_when_asked(photos_lmdb: Path, tmp_path: Path) -> None:
+    loss = 'train:kernel_opt={type: L1LossThatBreaks, call: 3}'
+    text = run(tmp_path, photos_lmdb, loss, 'train:on_nonfinite=skip', 'train:ema_decay=0.9', total_iter=6)
+    assert text.count('Left out, 1 so far.') == 1
+    assert 'iter 3: found l_kernel nan, gradients nan, expected finite numbers; samples: ' in text
+    saved = torch.load(tmp_path / RUN / 'models/net_g_latest.pth', weights_only=True)
+    assert all(value.isfinite().all() for weights in saved.values() for value in weights.values())
+
+
+def test_a_run_that_would_leave_out_everything_stops() -> None:
+    watch = FiniteWatch(distributed=False, skip=True)
+    losses, gradients = {'l_pix': torch.tensor(1.0)}, [torch.tensor([math.nan])]
+    with pytest.raises(NonFiniteError, match='iter 100: found gradients nan.* so were the 99 iterations before it'):
+        for current_iter in range(1, 200):
+            assert not watch.permits(current_iter, losses, gradients, ['a'])
+
+
+def test_a_stock_model_stops_too(
+    photos_lmdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = shortened.option_file('train', 'BlindSR_stage3', 4)
+    entries = [*shortened.train_entries('BlindSR_stage3', photos_lmdb, total_iter=6), 'model_type=SRModel']
+    entries.append('train:pixel_opt={type: L1LossThatBreaks, call: 3}')
+    assert main(['train', '-opt', str(file), '--force_yml', *entries]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith('basicsr: ')]
+    assert 'iter 3: found l_pix nan' in line and 'the newest state is that of iter 2' in line
+
+
+def test_a_first_look_names_the_first_of_several_iterations() -> None:
+    watch = FiniteWatch(distributed=False, skip=False)
+    for current_iter in range(1, 6):
+        value = math.inf if current_iter in (2, 4) else 1.0
+        watch.record(current_iter, {'l_pix': torch.tensor(value)}, [torch.ones(3)], [f'{current_iter}.png'])
+    with pytest.raises(NonFiniteError, match=r'^iter 2: found l_pix inf, expected finite numbers; samples: 2\.png$'):
+        watch.look()
+
+
+def test_large_gradients_are_finite() -> None:
+    watch = FiniteWatch(distributed=False, skip=False)
+    watch.record(1, {'l_pix': torch.ones(())}, [torch.full((1000,), 3e38)], [])  # their squares are not
+    watch.look()
+
+
+def test_a_loss_scale_that_fell_for_ever_is_not_finite_numbers_any_more() -> None:
+    watch = FiniteWatch(distributed=False, skip=False)
+    watch.check_scale(9, 2.0**-9)
+    with pytest.raises(NonFiniteError, match='iter 9: gradients in float16 are not finite at any scale'):
+        watch.check_scale(9, 2.0**-11)
+
+
+@pytest.mark.parametrize('amp', ['bf16', 'fp16'])
+def test_mixed_precision_stays_finite_over_a_few_hundred_iterations(amp: str, photos_lmdb: Path, tmp_path: Path) -> None:
+    entries = [*shortened.train_entries('MANet_stage1', photos_lmdb), f'train:amp={amp}', 'datasets:train:gt_size=32']
+    opt = shortened.resolved(FILE, entries, tmp_path)
+    torch.manual_seed(0)
+    model = KernelL1Model(opt)
+    loader = build_dataloader(build_dataset(opt['datasets']['train']), opt['datasets']['train'])
+    batches = [next(iter(loader)) for _ in range(4)]
+    losses = []
+    for current_iter in range(1, 301):
+        model.feed_data(batches[current_iter % 4])
+        model.optimize_parameters(current_iter)
+        if current_iter % 100 == 0:
+            model.check_finite(current_iter)
+            losses.append(model.get_current_log()['l_kernel'])
+    assert all(parameter.isfinite().all() for parameter in model.net_g.parameters())
+    assert losses[-1] < losses[0]  # and it learns
+    if amp == 'fp16':
+        assert model.grad_scaler.get_scale() >= 1
+
+
+# --------------------------------------------------------------------------------------------------------- long reading
+
+
+def test_many_workers_on_one_lmdb_neither_grow_nor_change_the_samples() -> None:
+    """The long form is `python scripts/soak.py`: 1, 4 and 16 workers, 10,000 batches."""
+    script = [sys.executable, str(shortened.ROOT / 'scripts/soak.py'), '--workers', '1', '4', '--batches', '300']
+    done = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count('300 batches') == 2
+
+
+def test_damaged_files_are_named_by_every_reader(tmp_path: Path) -> None:
+    """The long form is `python scripts/fuzz_readers.py --seconds 300`."""
+    script = [sys.executable, str(shortened.ROOT / 'scripts/fuzz_readers.py'), '--seconds', '5', '--seed', '9']
+    script += ['--keep', str(tmp_path / 'faults')]
+    done = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert ' 0 at fault' in done.stdout

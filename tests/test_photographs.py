@@ -1,0 +1,102 @@
+"""Image files of one's own, of every kind."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+from manet_basicsr.data.images import BadSampleError
+from manet_basicsr.photographs import Photograph, read_photograph, write_photograph
+
+
+@pytest.fixture(scope='module')
+def photo(photos: Path) -> np.ndarray:
+    """A photograph, RGB uint8."""
+    return np.ascontiguousarray(cv2.imread(str(photos / 'coffee.png'))[:40, :56, ::-1])
+
+
+@pytest.fixture(scope='module')
+def alpha(photo: np.ndarray) -> np.ndarray:
+    return np.linspace(0, 255, photo.shape[0] * photo.shape[1]).reshape(photo.shape[:2]).astype(np.uint8)
+
+
+def test_colour_grey_and_alpha_round_trip(tmp_path: Path, photo: np.ndarray, alpha: np.ndarray) -> None:
+    for pixels in (photo, photo[..., 0], np.dstack([photo, alpha])):
+        for depth in (pixels, pixels.astype(np.uint16) * 257 + 1):
+            for suffix in ('png', 'tif'):
+                write_photograph(tmp_path / f'a.{suffix}', Photograph(depth))
+                found = read_photograph(tmp_path / f'a.{suffix}').pixels
+                assert found.dtype == depth.dtype and np.array_equal(found, depth)
+
+
+def test_formats_without_16_bit_or_alpha_lose_them(tmp_path: Path, photo: np.ndarray, alpha: np.ndarray) -> None:
+    deep = np.dstack([photo, alpha]).astype(np.uint16) * 257
+    for suffix, channels in (('webp', 4), ('jpg', 3), ('bmp', 3)):
+        write_photograph(tmp_path / f'a.{suffix}', Photograph(deep), quality=100)
+        found = read_photograph(tmp_path / f'a.{suffix}').pixels
+        assert found.shape == (*photo.shape[:2], channels) and found.dtype == np.uint8
+        lost = np.abs(found[..., :3].astype(int) - photo)
+        # JPEG and WebP store colours at half the resolution, and WebP any under zero alpha
+        assert np.median(lost) <= (0 if suffix == 'bmp' else 4)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('kind', ['jpg', 'png', 'webp', 'tif'])
+def test_photographs_are_turned_upright(tmp_path: Path, photo: np.ndarray, orientation: int, kind: str) -> None:
+    path = tmp_path / f'a.{kind}'
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(photo).save(path, exif=exif, **({'lossless': True} if kind == 'webp' else {}))
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    found = read_photograph(path).pixels
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).max() <= (3 if kind == 'jpg' else 0)  # two decoders of JPEG
+
+
+@pytest.mark.parametrize(('mode', 'shape'), [('P', 3), ('LA', 4), ('1', 2), ('L', 2), ('RGBA', 4)])
+def test_kinds_of_png_are_read(tmp_path: Path, photo: np.ndarray, mode: str, shape: int) -> None:
+    image = Image.fromarray(photo).convert(mode)
+    image.save(tmp_path / 'a.png')
+    found = read_photograph(tmp_path / 'a.png').pixels
+    expected = np.asarray(image.convert({3: 'RGB', 4: 'RGBA', 2: 'L'}[shape]))
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'webp'])
+def test_the_colour_profile_is_kept(tmp_path: Path, photo: np.ndarray, suffix: str) -> None:
+    if not hasattr(cv2, 'imencodeWithMetadata'):
+        pytest.skip('this OpenCV cannot write colour profiles')
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    write_photograph(tmp_path / f'a.{suffix}', Photograph(photo, profile))
+    assert Image.open(tmp_path / f'a.{suffix}').info['icc_profile'] == profile
+    assert read_photograph(tmp_path / f'a.{suffix}').profile == profile
+
+
+def test_quality_is_for_the_formats_that_lose_something(tmp_path: Path, photo: np.ndarray) -> None:
+    sizes = []
+    for quality in (40, 95):
+        write_photograph(tmp_path / 'a.jpg', Photograph(photo), quality)
+        sizes.append((tmp_path / 'a.jpg').stat().st_size)
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_bad_files_are_named(tmp_path: Path, photo: np.ndarray) -> None:
+    content = io.BytesIO()
+    Image.fromarray(photo).save(content, 'png')
+    for name, bytes_ in (('empty.png', b''), ('text.jpg', b'hello'), ('cut.png', content.getvalue()[:60])):
+        (tmp_path / name).write_bytes(bytes_)
+        with pytest.raises(BadSampleError, match=rf'{name}: damaged'):
+            read_photograph(tmp_path / name)
+    cv2.imwrite(str(tmp_path / 'float.tiff'), photo.astype(np.float32))
+    with pytest.raises(BadSampleError, match='float.tiff: found float32 pixels, expected 8 or 16 bit'):
+        read_photograph(tmp_path / 'float.tiff')
+    Image.fromarray(photo).convert('LA').save(tmp_path / 'la.tiff')
+    with pytest.raises(BadSampleError, match='la.tiff: grey with alpha'):
+        read_photograph(tmp_path / 'la.tiff')
+    with pytest.raises(OSError, match='suffix is not one of'):
+        write_photograph(tmp_path / 'a.gif', Photograph(photo))

@@ -1,0 +1,190 @@
+"""Restoring arrays and tensors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import manet_basicsr
+from manet_basicsr import weights
+from manet_basicsr.archs import BlindSRNet, MANet
+from manet_basicsr.restoration import image_to_batch, memory_of_tile, restore
+from tests.small_networks import blind_network, blind_weights
+
+
+@pytest.fixture(scope='module')
+def network() -> BlindSRNet:
+    return blind_network(2)
+
+
+@pytest.fixture(scope='module')
+def photo(photos: Path) -> np.ndarray:
+    """A photograph, RGB uint8, of a size that is no multiple of anything."""
+    return np.ascontiguousarray(cv2.imread(str(photos / 'chelsea.png'))[:51, :70, ::-1])
+
+
+def once(network: BlindSRNet, image: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The image and the field that the network gives in one pass."""
+    lq = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32) / 255)[None]
+    with torch.no_grad():
+        return network(lq).clamp(0, 1), network.estimate(lq)
+
+
+def test_a_small_image_is_restored_as_in_one_pass(network: BlindSRNet, photo: np.ndarray) -> None:
+    sr, field = once(network, photo)
+    restored = manet_basicsr.restore(photo, network)
+    assert isinstance(restored, manet_basicsr.Restored)
+    assert restored.image.shape == (102, 140, 3) and restored.image.dtype == np.uint8
+    assert restored.field is not None and restored.field.dtype == torch.float32
+    torch.testing.assert_close(restored.field, field, rtol=1e-5, atol=1e-8)  # padded by other means
+    expected = sr[0].permute(1, 2, 0).numpy() * 255
+    assert np.abs(restored.image - expected).max() < 0.51
+    assert restored.image.std() > 1  # not a flat image, which any order of pixels would pass
+
+
+def test_tensors_come_back_as_tensors_of_their_shape_and_type(network: BlindSRNet, photo: np.ndarray) -> None:
+    sr, field = once(network, photo)
+    lq = image_to_batch(photo)[0]
+    torch.testing.assert_close(restore(lq, network).image, sr, rtol=0, atol=1e-5)
+    torch.testing.assert_close(restore(lq[0], network).image, sr[0], rtol=0, atol=1e-5)
+    pair = restore(torch.cat([lq, lq.flip(3)]).half(), network)
+    assert pair.image.shape == (2, 3, 102, 140) and pair.image.dtype == torch.float16
+    assert pair.field is not None and pair.field.shape == (2, 441, 51, 70)
+
+
+def test_tiles_give_the_same_field_and_nearly_the_same_image(network: BlindSRNet, photo: np.ndarray) -> None:
+    sr, field = once(network, photo)
+    tiled = restore(image_to_batch(photo)[0], network, tile=24)
+    assert tiled.field is not None
+    # rounding in another order of summation
+    torch.testing.assert_close(tiled.field, field, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(tiled.image, sr, rtol=0, atol=1e-4)  # one block reaches less far than tiles overlap
+
+
+def test_without_the_field_the_image_is_the_same(network: BlindSRNet, photo: np.ndarray) -> None:
+    for tile in (24, 256):
+        bare = restore(photo, network, tile=tile, field_dtype=None)
+        assert bare.field is None
+        whole = restore(photo, network, tile=tile)
+        assert np.abs(bare.image.astype(int) - whole.image).max() <= 1  # rounding of a half
+
+
+def test_a_field_may_be_half_precision(network: BlindSRNet, photo: np.ndarray) -> None:
+    field = restore(photo, network, field_dtype=torch.float16).field
+    assert field is not None and field.dtype == torch.float16
+    torch.testing.assert_close(field.float(), once(network, photo)[1], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(('dtype', 'largest'), [(np.uint16, 65535), (np.float32, 1), (np.float64, 1)])
+def test_depth_and_range_are_kept(network: BlindSRNet, photo: np.ndarray, dtype: Any, largest: int) -> None:
+    image = (photo.astype(np.float64) / 255 * largest).astype(dtype)
+    restored = restore(image, network).image
+    assert restored.dtype == dtype
+    expected = once(network, photo)[0][0].permute(1, 2, 0).numpy() * largest
+    assert np.abs(restored.astype(np.float64) - expected).max() <= (2 if dtype == np.uint16 else 1e-5)
+
+
+def test_grey_comes_back_grey(network: BlindSRNet, photo: np.ndarray) -> None:
+    grey = photo[..., 1]
+    restored = restore(grey, network).image
+    colour = restore(np.repeat(grey[..., None], 3, axis=2), network).image.astype(float)
+    assert restored.shape == (102, 140) and restored.dtype == np.uint8
+    assert np.abs(restored - colour @ [0.299, 0.587, 0.114]).max() < 1.1  # rounded before and after
+
+
+def test_alpha_is_resampled_on_the_same_grid_and_does_not_touch_the_colours(
+    network: BlindSRNet, photo: np.ndarray
+) -> None:
+    alpha = np.zeros(photo.shape[:2], np.uint8)
+    alpha[20:40, 30:60] = 255
+    restored = restore(np.dstack([photo, alpha]), network).image
+    assert np.array_equal(restored[..., :3], restore(photo, network).image)
+    half = restored[..., 3] >= 128
+    assert np.array_equal(half, np.kron(alpha, np.ones((2, 2))) >= 128)  # the edge lies where it lay
+
+
+def test_half_precision_is_close(network: BlindSRNet, photo: np.ndarray) -> None:
+    exact, rough = (restore(photo, network, half=half, device='cpu') for half in (False, True))
+    assert rough.field is not None and rough.field.dtype == torch.float32
+    torch.testing.assert_close(rough.field.sum(1), torch.ones(1, *photo.shape[:2]))
+    difference = np.abs(exact.image.astype(int) - rough.image)
+    assert 0 < difference.max() <= 12  # bfloat16 has 8 bits
+
+
+@pytest.mark.parametrize('scale', [1, 2, 3, 4])
+def test_weights_given_know_their_scale(tmp_path: Path, photo: np.ndarray, scale: int) -> None:
+    restored = restore(photo[:20, :24], blind_weights(tmp_path, scale))
+    assert restored.image.shape == (20 * scale, 24 * scale, 3)
+
+
+def test_the_network_is_left_as_it_was(photo: np.ndarray) -> None:
+    network = blind_network(2).train()
+    restore(photo[:16, :16], network)
+    assert network.training and not network.kernel_estimation.training
+
+
+def test_without_shipped_weights_the_remedy_is_told(photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights.resources, 'files', lambda name: Path('/nowhere'))
+    with pytest.raises(FileNotFoundError, match=r'^no weights ship with this version yet; for x4.*--weights FILE'):
+        restore(photo)
+
+
+def test_an_estimator_alone_does_not_restore(photo: np.ndarray) -> None:
+    with pytest.raises(ValueError, match='found a MANet, expected a BlindSRNet'):
+        restore(photo, MANet(num_feat=8))
+
+
+@pytest.mark.parametrize(
+    ('image', 'words'),
+    [
+        (np.zeros((8, 8, 2), np.uint8), r'shape \(8, 8, 2\)'),
+        (np.zeros((8, 8, 3), np.int64), 'type int64'),
+        (np.zeros((0, 8, 3), np.uint8), r'shape \(0, 8, 3\)'),
+        (np.full((8, 8, 3), 200.0), r'values from 200 to 200, expected .* in \[0, 1\]'),
+        (np.full((8, 8, 3), np.nan), 'values from nan'),
+        (torch.zeros(8, 8, 3), r'tensor of shape \(8, 8, 3\)'),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), 'uint8, expected'),
+    ],
+)
+def test_what_is_no_image_is_refused(network: BlindSRNet, image: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        restore(image, network)
+
+
+def test_too_little_memory_is_told_with_what_is_needed(network: BlindSRNet, photo: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r'a 70x51 image needs about \d\.\d GiB .* without its kernels it needs less'):
+        restore(photo, network, max_memory=10_000_000)
+    with pytest.raises(ValueError, match='tile must be at least 16'):
+        restore(photo, network, tile=8)
+
+
+MEASURE = """
+import resource, sys
+import numpy as np, torch
+from manet_basicsr.restoration import restore, memory_of_tile
+from tests.small_networks import blind_network
+torch.set_num_threads(1)
+network = blind_network(2)
+image = np.random.default_rng(0).integers(0, 256, (320, 320, 3), dtype=np.uint8)
+restore(image[:16, :16], network)
+begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+limit = begun + int(sys.argv[1])
+restore(image, network, field_dtype=None, max_memory=limit)
+print(limit - resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def test_memory_stays_below_the_limit(network: BlindSRNet) -> None:
+    room = 250_000_000
+    assert memory_of_tile(network, 256) > room  # so the limit makes tiles smaller
+    command = [sys.executable, '-c', MEASURE, str(room)]
+    left = int(subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]).stdout)
+    assert left >= 0

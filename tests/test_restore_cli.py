@@ -1,0 +1,175 @@
+"""The manet-restore command: what it writes, what it leaves alone, and what it says."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from manet_basicsr import load_field, restore, weights
+from manet_basicsr.restore_cli import build_parser, list_inputs, main, memory_size
+from tests.small_networks import blind_weights
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def network(here: Path) -> str:
+    return str(blind_weights(here, 2))
+
+
+@pytest.fixture
+def images(photos: Path, here: Path) -> Path:
+    """A folder with a colour, a deep and a transparent photograph, small ones."""
+    folder = here / 'photographs'
+    folder.mkdir()
+    photo = cv2.imread(str(photos / 'astronaut.png'))[:30, :40]
+    cv2.imwrite(str(folder / 'a.jpg'), photo)
+    cv2.imwrite(str(folder / 'b.png'), photo[..., 0].astype(np.uint16) * 257)
+    cv2.imwrite(str(folder / 'c.PNG'), np.dstack([photo, photo[..., 0]]))
+    (folder / 'notes.txt').write_text('not an image')
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_is_restored_under_predictable_names(
+    images: Path, network: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(images), '-o', 'new/restored', '--weights', network]) == 0
+    assert names(here / 'new/restored') == ['a_x2.png', 'b_x2.png', 'c_x2.png']
+    shapes = [cv2.imread(f'new/restored/{name}_x2.png', cv2.IMREAD_UNCHANGED) for name in 'abc']
+    assert [image.shape for image in shapes] == [(60, 80, 3), (60, 80), (60, 80, 4)]
+    assert [image.dtype for image in shapes] == [np.uint8, np.uint16, np.uint8]
+    expected = restore(cv2.imread(str(images / 'a.jpg'))[..., ::-1], network).image
+    assert np.abs(shapes[0][..., ::-1].astype(int) - expected).max() <= 1
+    assert capsys.readouterr().out.count('-> new/restored/') == 3
+
+
+def test_kernels_and_figures_are_saved_beside_the_image(images: Path, network: str, here: Path) -> None:
+    pytest.importorskip('matplotlib', reason='the extra plot is not installed')
+    assert main([str(images / 'a.jpg'), '-o', 'out', '--weights', network, '--kernels', '--figure']) == 0
+    assert names(here / 'out') == ['a_x2.png', 'a_x2_figure.pdf', 'a_x2_figure.png', 'a_x2_kernels.npz']
+    saved = load_field('out/a_x2_kernels.npz')
+    assert (saved.field.shape, saved.scale, saved.alignment) == ((1, 441, 30, 40), 2, 'centered')
+    field = restore(cv2.imread(str(images / 'a.jpg'))[..., ::-1], network).field
+    assert field is not None
+    torch.testing.assert_close(saved.field, field, rtol=2e-3, atol=1e-6)  # float16
+
+
+def test_other_formats_are_written_on_request(images: Path, network: str, here: Path) -> None:
+    for kind in ('tif', 'jpg', 'webp'):
+        assert main([str(images / 'a.jpg'), '-o', 'out', '--weights', network, '--format', kind]) == 0
+    assert names(here / 'out') == ['a_x2.jpg', 'a_x2.tif', 'a_x2.webp']
+
+
+def test_what_is_there_is_left_alone_unless_told(
+    images: Path, network: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / 'out').mkdir()
+    (here / 'out/a_x2.png').write_text('mine')
+    command = [str(images / 'a.jpg'), '-o', 'out', '--weights', network]
+    assert main(command) == 0
+    assert 'out/a_x2.png is there already (--overwrite replaces it)' in capsys.readouterr().out
+    assert main([*command, '--kernels']) == 1  # some of the outputs are there, others are not
+    assert (here / 'out/a_x2.png').read_text() == 'mine'
+    assert main([*command, '--overwrite']) == 0
+    assert cv2.imread('out/a_x2.png').shape == (60, 80, 3)
+
+
+def test_bad_files_are_listed_at_the_end_and_the_others_restored(
+    images: Path, network: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / 'aa.png').write_bytes(b'no image')
+    assert main([str(images), 'absent.png', 'none/*.png', '-o', 'out', '--weights', network]) == 1
+    assert names(here / 'out') == ['a_x2.png', 'b_x2.png', 'c_x2.png']
+    assert capsys.readouterr().err.splitlines()[-4:] == [
+        '3 failed:',
+        '  none/*.png: no images match',
+        f'  {images}/aa.png: damaged, or no PNG, JPEG, WebP, TIFF or BMP image (8 bytes)',
+        '  absent.png: No such file or directory',
+    ]
+
+
+def test_two_inputs_of_one_name_do_not_overwrite_each_other(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(images / 'b.png', images / 'a.png')
+    assert main([str(images / 'a.jpg'), str(images / 'a.png'), '-o', 'out', '--weights', network, '--overwrite']) == 1
+    assert 'a.png: would be out/a_x2.png, as' in capsys.readouterr().err
+    assert cv2.imread('out/a_x2.png', cv2.IMREAD_UNCHANGED).ndim == 3
+
+
+def test_too_little_memory_fails_that_image_only(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(images / 'a.jpg'), '-o', 'out', '--weights', network, '--max-memory', '5M']) == 1
+    assert 'a 40x30 image needs about' in capsys.readouterr().err
+    assert not list(Path('out').iterdir())
+
+
+def test_files_folders_and_globs_are_found_once_each(images: Path) -> None:
+    (images / 'deep').mkdir()
+    shutil.copy(images / 'a.jpg', images / 'deep/z.jpg')
+    (images / '.hidden.png').write_text('')
+    files, problems = list_inputs([str(images / 'c.PNG'), str(images), f'{images}/**/*.jpg', f'{images}/deep'])
+    assert [file.name for file in files] == ['c.PNG', 'a.jpg', 'b.png', 'z.jpg']
+    assert problems == []
+    (images / 'empty').mkdir()
+    assert list_inputs([f'{images}/empty'])[1] == [
+        f'{images}/empty: no images in this folder (.png, .jpg, .jpeg, .bmp, .tif, .tiff, .webp)'
+    ]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['--weights', 'absent.pth'], 'absent.pth: no such file of weights'),
+        (['--weights', 'weights://big'], 'weights://big does not ship with the package'),
+        (['--quality', '0'], '--quality: found 0, expected 1 to 100'),
+        (['--device', 'gpu'], "device 'gpu' is not one of cpu, cuda"),
+        (['-o', 'photographs'], '-o photographs is also an input; give another folder'),
+        ([], 'no weights ship with this version yet; for x4, train a blind network'),
+    ],
+)
+def test_wrong_options_are_one_line_and_2(
+    images: Path,
+    arguments: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(weights.resources, 'files', lambda name: Path('/nowhere'))
+    output = [] if '-o' in arguments else ['-o', 'out']
+    assert main(['photographs', *output, *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f'manet-restore: error: {words}')
+    assert not Path('out').exists()
+
+
+@pytest.mark.parametrize(
+    ('text', 'size'), [('800M', 800 * 2**20), ('4G', 2**32), ('1.5GiB', 3 * 2**29), ('512kb', 2**19), ('9', 9)]
+)
+def test_sizes_of_memory_are_read(text: str, size: int) -> None:
+    assert memory_size(text) == size
+
+
+def test_a_wrong_size_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(['a.png', '-o', 'out', '--max-memory', 'much'])
+    assert "found 'much', expected a size such as 800M or 4G" in capsys.readouterr().err
+
+
+def test_help_has_an_example() -> None:
+    assert 'manet-restore photo.jpg -o restored --weights blind_x4.pth' in build_parser().format_help()
