@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 READY := .venv/ready-$(VERSION)
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all coverage lint bench clean
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py
@@ -16,6 +16,10 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest
+
+# Lines and branches of the package that the whole suite reaches, in processes that it starts as well.
+coverage: $(READY)
+	$(BIN)/python -m pytest --cov
 
 lint: $(READY)
 	$(BIN)/ruff check .

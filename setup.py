@@ -69,6 +69,7 @@ setup(
             'onnxruntime',
             'onnxscript',
             'pytest',
+            'pytest-cov',
             'pytest-timeout',
             'ruff',
             'safetensors',

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from basicsr.utils import set_random_seed
 
 from manet_basicsr.files import atomic_path
+from manet_basicsr.sampling import mix_seed
 
 
 def save_atomically(content: dict[str, Any], path: str | Path) -> None:
@@ -71,6 +73,7 @@ def training_state(model: Any, epoch: int, current_iter: int) -> dict[str, Any]:
         'optimizers': [optimizer.state_dict() for optimizer in model.optimizers],
         'schedulers': [scheduler.state_dict() for scheduler in model.schedulers],
         'random': _random_state(),
+        'manual_seed': model.opt.get('manual_seed'),
     }
     if hasattr(model, 'best_metric_results'):
         state['best_metric_results'] = _plain(model.best_metric_results)
@@ -96,12 +99,26 @@ def restore_training_state(model: Any, state: dict[str, Any]) -> None:
         model.resume_training(state)
     except AssertionError as error:
         raise ValueError(f'the training state does not fit this model ({error})') from error
-    if 'best_metric_results' in state:
-        model.best_metric_results = state['best_metric_results']
+    model.best_metric_results = _records_that_fit(state.get('best_metric_results', {}), model.opt)
     if state.get('grad_scaler') and hasattr(model, 'grad_scaler'):
         model.grad_scaler.load_state_dict(state['grad_scaler'])
-    if 'random' in state:
+    if model.opt.get('world_size', 1) > 1:
+        # The state is rank 0's: the others would draw what it draws.
+        seed = mix_seed(model.opt['manual_seed'], state['iter'], model.opt['rank'])
+        set_random_seed(seed % 2**32)
+    elif 'random' in state:
         _restore_random_state(state['random'])
+
+
+def _records_that_fit(records: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Keep the best results of the sets whose metrics are still those of the options."""
+    metrics = (options.get('val') or {}).get('metrics') or {}
+    expected = {name: content.get('better', 'higher') for name, content in metrics.items()}
+    return {
+        dataset: record
+        for dataset, record in records.items()
+        if {name: best['better'] for name, best in record.items()} == expected
+    }
 
 
 def load_state(path: str | Path) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _name_problems(name: object) -> Iterator[str]:
         return
     if not isinstance(name, str):
         yield f'name: found {name!r}, expected text'
-    elif not name.strip('. ') or os.path.isabs(name) or '..' in name.split('/') or '\0' in name:
+    elif not name.strip('. ') or '/' in name or '\0' in name:
         # The folder of this name is renamed when a run begins anew.
         yield f'name: found {name!r}, expected the name of a folder below experiments/ or results/'
 
@@ -208,6 +208,7 @@ def _dataset_problems(options: Options, is_train: bool) -> Iterator[str]:
     datasets = options.get('datasets')
     if datasets == {}:
         yield 'datasets: empty, expected a section for each set of images'
+    names: list[object] = []
     for section, content in (datasets or {}).items():
         dataset = content or {}
         where = f'datasets.{section}'
@@ -217,6 +218,9 @@ def _dataset_problems(options: Options, is_train: bool) -> Iterator[str]:
             yield f"{where}: unknown phase '{phase}', expected {' or '.join(expected)}{nearest(phase, expected)}"
         yield from (f'{where}.{key}: missing' for key in ('name', 'type') if dataset.get(key) is None)
         name = dataset.get('name')
+        if phase != 'train' and name is not None and name in names:
+            yield f'{where}.name: {name!r} is the name of another set, too; results go by it'
+        names += [name] if phase != 'train' else []
         if name is not None and (not isinstance(name, str) or '..' in name.split('/') or os.path.isabs(name)):
             yield f'{where}.name: found {name!r}, expected the name of a folder'
         if dataset.get('type') is not None:

@@ -19,8 +19,8 @@ def export_onnx(network: nn.Module, path: str | Path, *, channels: int = 3) -> f
     """Export an estimator or a blind network to ONNX, for any batch and size, and run it to compare.
 
     The model has the input ``lq`` (B, C, h, w) in [0, 1] and the output ``field`` (B, k*k, h, w) of an estimator, or
-    ``sr`` (B, C, s*h, s*w), not clipped, of a blind network. It appears under its name only if it gives what the network
-    gives, at sizes other than that of the export.
+    ``sr`` (B, C, s*h, s*w), not clipped, of a blind network. It appears under its name only if it gives what the
+    network gives, at sizes other than that of the export.
 
     Args:
         network: A :class:`MANet`, a :class:`BlindSRNet` or another network ``lq -> image``, in float32.
@@ -47,7 +47,7 @@ def export_onnx(network: nn.Module, path: str | Path, *, channels: int = 3) -> f
     )
     # float32 rounding in another order of summation; anything wrong differs by far more.
     if not difference < 1e-3:
-        raise ValueError(f'{path}: the exported model differs by {difference:.1g} of the largest value; nothing written')
+        raise ValueError(f'{path}: the exported model differs by {difference:.1g} of the largest value; not written')
     with atomic_path(path) as partial:
         partial.write_bytes(content)
     return difference

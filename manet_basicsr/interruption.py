@@ -36,8 +36,9 @@ def collected_signals() -> Iterator[list[int]]:
     try:
         yield received
     finally:
-        for watched, handler in before.items():
-            signal.signal(watched, handler)
+        if not received:  # else the repetition of a signal may still come, and must not spoil the way out
+            for watched, handler in before.items():
+                signal.signal(watched, handler)
 
 
 class StopAgreement:

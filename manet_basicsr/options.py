@@ -198,7 +198,7 @@ def _set_up_datasets(options: Options) -> None:
 def _set_up_paths(options: Options, root_path: str, is_train: bool) -> None:
     paths = options['path'] = dict(options.get('path') or {})
     for key, value in paths.items():
-        if value is not None and ('resume_state' in key or 'pretrain_network' in key):
+        if value is not None and ('resume_state' in key or 'pretrain_network' in key or key.endswith('s_root')):
             paths[key] = os.path.expanduser(value)
     kind = 'experiments' if is_train else 'results'
     root = paths.get(f'{kind}_root') or os.path.join(root_path, kind, options['name'])
@@ -253,7 +253,9 @@ def resolve(args: argparse.Namespace, root_path: str, *, is_train: bool) -> Opti
     available = torch.cuda.device_count()
     if options.get('num_gpu', 'auto') == 'auto':
         options['num_gpu'] = available
-    if options['num_gpu'] > available:
+    if options['num_gpu'] > 1 and not options['dist'] and (options.get('train') or {}).get('amp'):
+        raise OptionError([f'{args.opt}: train.amp: with several GPUs it needs torchrun and --launcher pytorch'])
+    if options['num_gpu'] > available and not options['dist']:
         raise OptionError([f'{args.opt}: num_gpu: found {options["num_gpu"]}, but there are {available}; try auto'])
     _set_up_datasets(options)
     _set_up_paths(options, root_path, is_train)
@@ -273,8 +275,17 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[Options, argpa
 
 
 def write_resolved(options: Options, path: str | Path) -> None:
-    """Write options as they are used, after ``--force_yml`` and all defaults, to a YAML file."""
+    """Write options as they are used, after ``--force_yml`` and all defaults; the file is an option file again."""
     from manet_basicsr.files import atomic_path
 
     with atomic_path(path) as temporary:
-        temporary.write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), encoding='utf-8')
+        text = yaml.safe_dump(_without_derived(options), sort_keys=False, allow_unicode=True)
+        temporary.write_text(text, encoding='utf-8')
+
+
+def _without_derived(options: Options) -> Options:
+    """Leave out what :func:`resolve` adds beside the user's keys."""
+    derived = ('dist', 'rank', 'world_size', 'auto_resume', 'is_train', 'root_path')
+    folders = ('experiments_root', 'results_root', 'log', 'visualization', 'models', 'training_states')
+    paths = {key: value for key, value in options['path'].items() if key not in folders}
+    return {**{key: value for key, value in options.items() if key not in derived}, 'path': paths}

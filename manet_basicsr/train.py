@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import datetime
 import math
+import shlex
 import signal
+import sys
 import time
 from os import path as osp
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,7 +33,7 @@ from basicsr.utils import (
     mkdir_and_rename,
 )
 from basicsr.utils.dist_util import master_only
-from basicsr.utils.options import copy_opt_file, dict2str
+from basicsr.utils.options import dict2str
 
 from manet_basicsr.checkpoints import (
     load_state,
@@ -39,7 +42,7 @@ from manet_basicsr.checkpoints import (
     restore_training_state,
     saved_iterations,
 )
-from manet_basicsr.files import remove_leftovers
+from manet_basicsr.files import atomic_path, remove_leftovers
 from manet_basicsr.interruption import StopAgreement, collected_signals, end_workers, ignore_signals
 from manet_basicsr.models.finite import NonFiniteError, describe
 from manet_basicsr.options import OptionError, Options, problems_of, write_resolved
@@ -55,7 +58,8 @@ class Interrupted(SystemExit):
 
 def _network_labels(opt: Options) -> list[str]:
     """Give what the files of a run's networks begin with, such as ``net_g``."""
-    return [key.replace('network_', 'net_') for key in opt if key.startswith('network_')]
+    kept = opt['path'].get('ignore_resume_networks') or []
+    return [key.replace('network_', 'net_') for key in opt if key.startswith('network_') and key not in kept]
 
 
 def find_resume_state(opt: Options) -> tuple[dict[str, Any] | None, list[str]]:
@@ -75,11 +79,16 @@ def find_resume_state(opt: Options) -> tuple[dict[str, Any] | None, list[str]]:
     if opt['auto_resume']:
         folders = opt['path']['training_states'], opt['path']['models']
         newest, notes = newest_whole_state(*folders, _network_labels(opt))
+        if notes and newest is None:
+            raise OptionError([*notes, '--auto_resume: no state is whole; without it a new run begins'])
         path = opt['path']['resume_state'] = str(newest) if newest else path
     if path is None:
         return None, notes
     with problems_of('path.resume_state'):
         state = load_state(path)
+    if state.get('manual_seed') not in (None, opt['manual_seed']):
+        notes.append(f'manual_seed: {state["manual_seed"]}, with which the run began')
+        opt['manual_seed'] = state['manual_seed']
     if state['iter'] > opt['train']['total_iter']:
         expected = f'at least the {state["iter"]:,d} iterations of {path}'
         raise OptionError([f'train.total_iter: found {opt["train"]["total_iter"]}, expected {expected}'])
@@ -94,6 +103,7 @@ def find_resume_state(opt: Options) -> tuple[dict[str, Any] | None, list[str]]:
 
 @master_only
 def _prepare_folders(opt: Options, option_file: str, resumed: bool) -> None:
+    options_text = Path(option_file).read_text(encoding='utf-8')  # it may lie in a folder that is moved aside
     if not resumed:
         make_exp_dirs(opt)
         if opt['logger'].get('use_tb_logger') and 'debug' not in opt['name']:
@@ -104,7 +114,9 @@ def _prepare_folders(opt: Options, option_file: str, resumed: bool) -> None:
     for folder in (root, opt['path']['models'], opt['path']['training_states']):
         for leftover in remove_leftovers(folder):
             get_root_logger().info(f'Removed {leftover}, which a killed run left half-written.')
-    copy_opt_file(option_file, root)
+    header = f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {shlex.join(sys.argv)}\n\n'
+    with atomic_path(osp.join(root, osp.basename(option_file))) as temporary:
+        temporary.write_text(header + options_text.removeprefix(header), encoding='utf-8')
     write_resolved(opt, osp.join(root, 'resolved.yml'))
 
 

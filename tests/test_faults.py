@@ -35,15 +35,15 @@ ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(shortened.ROOT), 'OMP_NUM_THREADS
 class L1LossThatBreaks(torch.nn.Module):
     """The L1 loss, but for one call (from 1) in which it has another value or other gradients."""
 
-    def __init__(self, call: int, value: float = math.nan, gradients_only: bool = False, for_ever: bool = False) -> None:
+    def __init__(self, call: int, value: float = math.nan, gradients_only: bool = False) -> None:
         super().__init__()
-        self.call, self.value, self.gradients_only, self.for_ever = call, value, gradients_only, for_ever
+        self.call, self.value, self.gradients_only = call, value, gradients_only
         self.calls = 0
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         self.calls += 1
         loss = (output - target).abs().mean()
-        if self.calls != self.call and not (self.for_ever and self.calls > self.call):
+        if self.calls != self.call:
             return loss
         if self.gradients_only:
             output.register_hook(lambda gradient: gradient * self.value)
@@ -93,7 +93,7 @@ def test_what_killed_runs_left_half_written_is_removed_at_the_next_start(photos_
 
 def test_a_state_beyond_total_iter_is_refused(photos_lmdb: Path, tmp_path: Path) -> None:
     run(tmp_path, photos_lmdb, total_iter=4)
-    with pytest.raises(OptionError, match=r'train\.total_iter: found 3, expected at least the 4 iterations of .*4\.state'):
+    with pytest.raises(OptionError, match=r'train\.total_iter: found 3, expected at least the 4 iterations of .*4\.st'):
         run(tmp_path, photos_lmdb, total_iter=3, auto_resume=True)
 
 
@@ -148,7 +148,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if shutil.which('mount') is None or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip('this user may not mount a file system; the next test limits the size of a file instead')
     yield folder
-    subprocess.run(['umount', str(folder)], check=True)
+    subprocess.run(['umount', '--lazy', str(folder)], check=True)  # this process's last log is still open on it
 
 
 def assert_stopped_by_the_disk(code: int, error: str) -> None:
@@ -160,17 +160,17 @@ def assert_stopped_by_the_disk(code: int, error: str) -> None:
 
 def test_full_disk_keeps_the_previous_checkpoint_says_so_and_stops(photos_lmdb: Path, small_disk: Path) -> None:
     entries = shortened.train_entries('MANet_stage1', photos_lmdb, total_iter=100, every=1)
-    words = [sys.executable, '-m', 'manet_basicsr', 'train', '-opt', str(FILE), '--auto_resume', '--force_yml', *entries]
-    process = [*words, 'val=~']
-    done = subprocess.run(process, cwd=small_disk, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
+    words = [sys.executable, '-m', 'manet_basicsr', 'train', '-opt', str(FILE), '--force_yml', *entries, 'val=~']
+    pipes: dict[str, Any] = {'capture_output': True, 'text': True, 'timeout': 120, 'check': False}
+    done = subprocess.run(words, cwd=small_disk, env=ENVIRONMENT, **pipes)
     assert_stopped_by_the_disk(done.returncode, done.stderr)
     whole = states(small_disk)
     assert 0 < whole[0] < 100
     # Room was made: it goes on from there.
     (small_disk / RUN / f'training_states/{whole[-1]}.state').unlink()
     (small_disk / RUN / f'models/net_g_{whole[-1]}.pth').unlink()
-    entries = shortened.train_entries('MANet_stage1', photos_lmdb, total_iter=whole[0] + 1, every=1000)
-    assert f'from iter: {whole[0]}.' in run(small_disk, photos_lmdb, 'val=~', total_iter=whole[0] + 1, every=1000, auto_resume=True)
+    text = run(small_disk, photos_lmdb, 'val=~', total_iter=whole[0] + 1, every=1000, auto_resume=True)
+    assert f'from iter: {whole[0]}.' in text
 
 
 def test_checkpoint_that_cannot_be_written_stops_the_run_and_leaves_the_one_before(
@@ -236,7 +236,12 @@ def test_a_set_of_nothing_but_bad_samples_is_an_error_that_names_the_last(images
 
 @pytest.mark.parametrize(('as_lmdb', 'workers'), [(False, 0), (True, 1)])
 def test_damaged_image_of_a_stock_dataset_is_one_line_that_names_it_and_1(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_lmdb: bool, workers: int
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    as_lmdb: bool,
+    workers: int,
 ) -> None:
     from manet_basicsr.data.lmdb_writer import write_lmdb
     from manet_basicsr.lmdb_handles import close_environment
@@ -285,7 +290,7 @@ def test_worker_that_dies_is_one_line_and_1(
     assert 'DataLoader worker' in line and 'out of memory?' in line
 
 
-# ------------------------------------------------------------------------------------------- numbers that are not finite
+# ------------------------------------------------------------------------------------------ numbers that are not finite
 
 
 @pytest.mark.parametrize(
@@ -298,7 +303,12 @@ def test_worker_that_dies_is_one_line_and_1(
     ids=['nan', 'inf', 'gradients'],
 )
 def test_numbers_that_are_not_finite_stop_the_run_before_they_are_saved(
-    photos_lmdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], loss: str, found: str
+    photos_lmdb: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    loss: str,
+    found: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     # Nothing waits for the device between iterations 2 and 4, where they are found.
@@ -365,7 +375,7 @@ def test_a_loss_scale_that_fell_for_ever_is_not_finite_numbers_any_more() -> Non
 
 
 @pytest.mark.parametrize('amp', ['bf16', 'fp16'])
-def test_mixed_precision_stays_finite_over_a_few_hundred_iterations(amp: str, photos_lmdb: Path, tmp_path: Path) -> None:
+def test_mixed_precision_stays_finite_over_300_iterations(amp: str, photos_lmdb: Path, tmp_path: Path) -> None:
     entries = [*shortened.train_entries('MANet_stage1', photos_lmdb), f'train:amp={amp}', 'datasets:train:gt_size=32']
     opt = shortened.resolved(FILE, entries, tmp_path)
     torch.manual_seed(0)

@@ -41,4 +41,4 @@ def test_a_comparison_is_written(tmp_path: Path, photos: Path, suffix: str) -> N
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r'a figure ends in one of \.png, \.pdf'):
-        write_comparison(tmp_path / 'a.svg', np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 3), np.uint8), torch.ones(1))
+        write_comparison(tmp_path / 'a.svg', *[np.zeros((2, 2, 3), np.uint8)] * 2, torch.ones(1))

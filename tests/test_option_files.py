@@ -62,7 +62,7 @@ def test_files_of_the_scales_differ_in_scale_and_kernels_only(job: str) -> None:
         fixed = {f'_x{scale}': '_x#', f', x{scale}: ': ', x#: ', f'scale: {scale}\n': 'scale: #\n'}
         fixed |= {f'crop_border: {scale}': 'crop_border: #', f'border of {scale} LR': 'border of # LR'}
         fixed |= {f'variances: [{1 + scale}, 1]': 'variances: #'}
-        fixed |= {'gt_size: 96  # HR crop, with as many LR px as at x2': 'gt_size: 192  # HR crop'} if scale == 1 else {}
+        fixed |= {'gt_size: 96  # HR crop, with as many LR px as at x2': 'gt_size: 192  # HR crop'}
         for word, replacement in fixed.items():
             text = text.replace(word, replacement)
         return [line for line in text.splitlines() if 'variance: [' not in line]

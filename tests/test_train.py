@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from manet_basicsr.options import OptionError
+from manet_basicsr.checks import find_problems
+from manet_basicsr.options import OptionError, load_options
 from manet_basicsr.train import train_pipeline
 from tests import shortened
 
@@ -45,6 +47,14 @@ def command(root: Path, *arguments: str) -> subprocess.Popen[str]:
     words = [sys.executable, '-m', 'manet_basicsr', *arguments]
     pipes: dict[str, Any] = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
     return subprocess.Popen(words, cwd=root, env=environment, start_new_session=True, **pipes)
+
+
+def on_two_processes(root: Path, *entries: str) -> subprocess.CompletedProcess[str]:
+    """Train the shortened stage-1 file with torchrun."""
+    environment = {**os.environ, 'PYTHONPATH': str(shortened.ROOT), 'OMP_NUM_THREADS': '1'}
+    words = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=0', '--standalone']
+    words += ['-m', 'manet_basicsr', 'train', '-opt', str(FILE), '--launcher', 'pytorch', '--force_yml', *entries]
+    return subprocess.run(words, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 90) -> None:
@@ -108,6 +118,38 @@ def test_a_run_that_started_from_a_released_file_resumes(photos_lmdb: Path, tmp_
     whole = run(root / 'whole', photos_lmdb, *more, total_iter=4)
     run(root / 'parts', photos_lmdb, *more, total_iter=2)
     assert_same(whole, run(root / 'parts', photos_lmdb, *more, total_iter=4, auto_resume=True))
+
+
+def test_auto_resume_never_begins_anew_where_no_state_is_whole(photos_lmdb: Path, tmp_path: Path) -> None:
+    run(tmp_path, photos_lmdb)
+    state = tmp_path / 'experiments' / FILE.stem / 'training_states/2.state'
+    state.write_bytes(b'')
+    with pytest.raises(OptionError, match='no state is whole'):
+        run(tmp_path, photos_lmdb, auto_resume=True)
+    assert state.exists()
+
+
+def test_a_resume_takes_new_metrics_and_starts_their_record(photos_lmdb: Path, tmp_path: Path) -> None:
+    run(tmp_path, photos_lmdb, 'val:metrics={kernel_psnr: {type: calculate_kernel_psnr}}')
+    run(tmp_path, photos_lmdb, total_iter=4, auto_resume=True)
+    log = max((tmp_path / 'experiments' / FILE.stem).glob('train_*.log')).read_text()
+    assert '# lr_psnr' in log
+
+
+def test_a_drawn_seed_is_kept_over_a_resume(photos_lmdb: Path, tmp_path: Path) -> None:
+    whole = run(tmp_path / 'whole', photos_lmdb, 'manual_seed=77', total_iter=4)
+    run(tmp_path / 'parts', photos_lmdb, 'manual_seed=77')
+    assert_same(whole, run(tmp_path / 'parts', photos_lmdb, 'manual_seed=~', total_iter=4, auto_resume=True))
+
+
+def test_the_copies_of_the_options_in_an_experiment_are_option_files_again(photos_lmdb: Path, tmp_path: Path) -> None:
+    run(tmp_path, photos_lmdb)
+    root = tmp_path / 'experiments' / FILE.stem
+    assert find_problems(load_options(root / 'resolved.yml'), is_train=True) == []
+    copied = root / FILE.name
+    opt = shortened.resolved(FILE, shortened.train_entries('MANet_stage1', photos_lmdb), tmp_path)
+    train_pipeline(opt, str(copied))  # its folder is moved aside, and the text with it
+    assert copied.is_file()
 
 
 def test_a_named_state_that_does_not_exist_is_one_clear_line(photos_lmdb: Path, tmp_path: Path) -> None:
@@ -188,15 +230,21 @@ def test_a_signal_saves_and_leaves_with_a_clear_line(number: signal.Signals, pho
     assert len(list((log.parent / 'training_states').glob('*.state'))) == 1
 
 
+def test_a_set_with_fewer_images_than_processes_is_validated(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / 'one').mkdir()
+    shutil.copy(photos / 'coffee.png', tmp_path / 'one')
+    entries = [*shortened.train_entries('MANet_stage1', photos), f'datasets:val:dataroot_gt={tmp_path / "one"}']
+    done = on_two_processes(tmp_path, *entries)
+    assert done.returncode == 0, done.stderr
+    assert '# kernel_psnr' in done.stderr
+
+
 def test_two_processes_train_as_one_does_on_the_whole_batch(photos_lmdb: Path, tmp_path: Path) -> None:
     alone = run(tmp_path / 'alone', photos_lmdb, 'datasets:train:batch_size_per_gpu=4', total_iter=3, every=3)
     entries = shortened.train_entries('MANet_stage1', photos_lmdb, total_iter=3, every=3)
     together = tmp_path / 'together'
     together.mkdir()
-    environment = {**os.environ, 'PYTHONPATH': str(shortened.ROOT), 'OMP_NUM_THREADS': '1'}
-    words = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=0', '--standalone']
-    words += ['-m', 'manet_basicsr', 'train', '-opt', str(FILE), '--launcher', 'pytorch', '--force_yml', *entries]
-    done = subprocess.run(words, cwd=together, env=environment, capture_output=True, text=True, timeout=300)
+    done = on_two_processes(together, *entries)
     assert done.returncode == 0, done.stderr
     root = together / 'experiments' / FILE.stem
     both = torch.load(root / 'models/net_g_latest.pth', weights_only=True)

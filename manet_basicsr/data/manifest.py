@@ -90,7 +90,7 @@ def read_manifest(path: str | Path) -> Manifest:
             for name, entry in content['images'].items()
         }
         manifest = Manifest(int(content['scale']), int(content['kernel_size']), str(content['alignment']), images)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f'{path} is not a whole manifest of kernels: {error!r}') from error
     try:
         check_kernel_grid(manifest.kernel_size, manifest.scale, manifest.alignment)

@@ -159,7 +159,7 @@ def load_pca_basis(
     """
     if path is None:
         return _load_shipped_basis(scale, kernel_size, code_length)
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'PCA basis {path} does not exist; scripts/compute_pca.py makes one')
     if path.suffix not in ('.npy', '.pt', '.pth'):

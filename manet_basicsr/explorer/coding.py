@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,7 +12,8 @@ from torch import Tensor
 
 MOST_COMPONENTS = 32
 _MOST_CELLS = 200_000
-_FINEST, _COARSEST = 0.01, 0.4  # rounding step of the components, in the mean peak of the kernels
+# Rounding steps of the components, in the mean peak of the kernels, from the finest on.
+_STEPS = [0.01 * 2 ** (half / 2) for half in range(11)]
 _AT_ONCE = 2**14  # kernels
 _LARGEST_LEVEL = 32767
 
@@ -31,6 +31,7 @@ class CodedField:
         tap_error: Root mean square error of the taps, in the peak of their kernel.
         largest_tap_error: The largest one.
         spread_error: Largest error of a standard deviation (of the blur along x or y), in HR px.
+        deflated: The levels as bytes: of each component the differences along rows, low bytes, then high bytes; zlib.
     """
 
     mean: np.ndarray
@@ -42,12 +43,7 @@ class CodedField:
     largest_tap_error: float
     spread_error: float
 
-    @cached_property
-    def deflated(self) -> bytes:
-        """The levels as bytes: of each component the differences along rows, low bytes, then high bytes; zlib."""
-        differences = np.diff(self.levels, axis=2, prepend=np.int16(0)).astype('<u2')
-        pairs = differences.view(np.uint8).reshape(*differences.shape, 2)
-        return zlib.compress(np.moveaxis(pairs, 3, 1).tobytes(), 9)
+    deflated: bytes
 
     @property
     def size(self) -> int:
@@ -81,23 +77,35 @@ def code_field(field: Tensor, most_bytes: int) -> CodedField:
 
 
 def _code_at_stride(field: Tensor, stride: int, most_bytes: int) -> CodedField | None:
+    """Code one kernel for each ``stride * stride`` LR pixels, with the finest step that keeps to the limit."""
     middle = min(stride // 2, *(side - 1 for side in field.shape[-2:]))
     kept = field[0, :, middle::stride, middle::stride].float().cpu()
-    rows, columns = kept.shape[1:]
     kernels = kept.flatten(1).T.contiguous().numpy()
     mean, basis = _principal_components(kernels)
-    codes = (kernels - mean) @ basis.T
+    codes = ((kernels - mean) @ basis.T).T.reshape(-1, *kept.shape[1:])
     peak = float(kernels.max(1).mean())
-    step = max(_FINEST * peak, float(np.abs(codes).max()) / _LARGEST_LEVEL)
-    while step <= _COARSEST * peak:
-        levels = np.rint(codes / step).astype(np.int16)
-        used = np.flatnonzero(levels.any(0))
-        planes = levels[:, used].T.reshape(-1, rows, columns)
-        coded = CodedField(mean, basis[used], planes, step, stride, *_errors(kernels, mean, basis[used], planes, step))
-        if coded.size <= most_bytes:
-            return coded
-        step *= math.sqrt(2)
-    return None
+    steps = [max(share * peak, float(np.abs(codes).max()) / _LARGEST_LEVEL) for share in _STEPS]
+    too_fine, fits = -1, len(steps)
+    found: tuple[np.ndarray, np.ndarray, float, bytes] | None = None
+    while fits - too_fine > 1:
+        tried = (too_fine + fits) // 2
+        levels = np.rint(codes / steps[tried]).astype(np.int16)
+        used = np.flatnonzero(levels.any((1, 2)))
+        deflated = _deflate(levels[used])
+        if len(deflated) + mean.nbytes + basis[used].nbytes <= most_bytes:
+            fits, found = tried, (basis[used], levels[used], steps[tried], deflated)
+        else:
+            too_fine = tried
+    if found is None:
+        return None
+    chosen, levels, step, deflated = found
+    return CodedField(mean, chosen, levels, step, stride, *_errors(kernels, mean, chosen, levels, step), deflated)
+
+
+def _deflate(levels: np.ndarray) -> bytes:
+    differences = np.diff(levels, axis=2, prepend=np.int16(0)).astype('<u2')
+    pairs = differences.view(np.uint8).reshape(*differences.shape, 2)
+    return zlib.compress(np.moveaxis(pairs, 3, 1).tobytes(), 6)
 
 
 def _principal_components(kernels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,8 +120,9 @@ def _principal_components(kernels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _decode(mean: np.ndarray, basis: np.ndarray, levels: np.ndarray, step: float) -> np.ndarray:
-    codes = levels.reshape(len(basis), -1).T.astype(np.float32) * np.float32(step)
-    return np.asarray(mean + codes @ basis)
+    """Give the kernels (n, k*k) that levels (m, ...) stand for."""
+    flat = levels.reshape(len(basis), math.prod(levels.shape[1:]))
+    return np.asarray(mean + (flat.T.astype(np.float32) * np.float32(step)) @ basis)
 
 
 def _errors(
@@ -121,7 +130,7 @@ def _errors(
 ) -> tuple[float, float, float]:
     """Give the errors that :class:`CodedField` states."""
     total, largest, spread = 0.0, 0.0, 0.0
-    flat = levels.reshape(len(basis), -1)
+    flat = levels.reshape(len(basis), len(kernels))
     for first in range(0, len(kernels), _AT_ONCE):
         true = kernels[first : first + _AT_ONCE]
         shown = _decode(mean, basis, flat[:, first : first + _AT_ONCE], step)
@@ -150,8 +159,7 @@ def kernel_covariances(kernels: Tensor) -> Tensor:
     side = math.isqrt(kernels.shape[1])
     axis = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
     y, x = torch.meshgrid(axis, axis, indexing='ij')
-    place = torch.stack([x.flatten(), y.flatten()], dim=1)
-    weights = kernels.double() / kernels.double().sum(1, keepdim=True)
-    mean = weights @ place
-    second = torch.einsum('nt,ta,tb->nab', weights, place, place)
-    return second - mean[:, :, None] * mean[:, None, :]
+    x, y = x.flatten(), y.flatten()
+    sums = kernels.double() @ torch.stack([torch.ones_like(x), x, y, x * x, x * y, x * y, y * y], dim=1)
+    mean, second = sums[:, 1:3] / sums[:, :1], sums[:, 3:] / sums[:, :1]
+    return second.view(-1, 2, 2) - mean[:, :, None] * mean[:, None, :]

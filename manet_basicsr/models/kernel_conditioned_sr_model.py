@@ -5,6 +5,7 @@ from __future__ import annotations
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
+from manet_basicsr.errors import BadSampleError
 from manet_basicsr.models.restoration_model import Batch, RestorationModel
 
 
@@ -15,7 +16,7 @@ class KernelConditionedSRModel(RestorationModel):
     def predict(self, net: nn.Module, batch: Batch) -> Tensor:
         """Restore a batch with its true kernel field."""
         if 'kernel' not in batch:
-            raise ValueError(
+            raise BadSampleError(
                 f'{batch["lq_path"][0]}: a generator that is given true kernels needs a set with kernels '
                 '(degradation, or a manifest under kernels); for images without them use BlindSRNet, stage 3'
             )

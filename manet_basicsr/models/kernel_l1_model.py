@@ -48,7 +48,8 @@ class KernelL1Model(RestorationModel):
         """Save the field (``.npz``) and a picture of its kernels over the LR image (``.png``)."""
         field = self.result['field'][0]
         os.makedirs(os.path.dirname(stem), exist_ok=True)
-        alignment = (self.dataset_opt.get('degradation') or {}).get('alignment', 'unknown')
+        degradation = self.dataset_opt.get('degradation')
+        alignment = degradation.get('alignment', 'centered') if degradation else 'unknown'
         save_field(f'{stem}.npz', field, scale=self.opt.get('scale', 1), alignment=alignment)
         picture = kernels_over_image(tensor2img(self.batch['lq']), field)
         with atomic_path(f'{stem}.png') as temporary:

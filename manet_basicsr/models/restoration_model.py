@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from manet_basicsr.degradation.pipeline import Degradation
+from manet_basicsr.errors import BadSampleError
 from manet_basicsr.metrics.kernel_metric import make_lr_images
 from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.tiling import estimate_field_tiled, restore_tiled
@@ -129,8 +130,8 @@ class RestorationModel(SRModel):
         if load_path is not None:
             strict = self.opt['path'].get('strict_load_g', True)
             # On a resume BasicSR asks for 'params'; the EMA weights lie beside them.
-            key = 'params_ema' if self.opt['path'].get('param_key_g', 'params') is not None else None
-            self.load_network(self.net_g_ema, load_path, strict, key)
+            key = self.opt['path'].get('param_key_g', 'params')
+            self.load_network(self.net_g_ema, load_path, strict, 'params_ema' if key == 'params' else key)
         else:
             self.model_ema(0)
         self.net_g_ema.eval()
@@ -329,7 +330,7 @@ class RestorationModel(SRModel):
         name = os.path.splitext(os.path.basename(data['lq_path'][0]))[0]
         folder = self.opt['path']['visualization']
         if self.opt['is_train']:
-            return os.path.join(folder, name, f'{name}_{current_iter}')
+            return os.path.join(folder, dataset_name, name, f'{name}_{current_iter}')
         return os.path.join(folder, dataset_name, f'{name}_{self.opt["val"].get("suffix") or self.opt["name"]}')
 
     def validation(
@@ -352,8 +353,11 @@ class RestorationModel(SRModel):
                 self.test()
                 if save_img:
                     self.save_visuals(self._visual_stem(data, dataset_name, current_iter))
-                scores.append(_score(self.known_of_image(), metrics))
-        del self.result
+                try:
+                    scores.append(_score(self.known_of_image(), metrics))
+                except ValueError as error:
+                    raise BadSampleError(f'{data["lq_path"][0]}: {error}') from error
+        self.__dict__.pop('result', None)  # with fewer images than processes some have none
         if self.opt['dist']:
             gathered: list[Any] = [None] * world_size
             torch.distributed.all_gather_object(gathered, scores)

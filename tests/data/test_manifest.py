@@ -75,6 +75,7 @@ ENTRY = {'gt': 'baby', 'kernels': [[[1.0, 1.0, 0.0]]]}
     [
         ({'scale': 'four'}, 'not a whole manifest'),
         ({'scale': None}, 'not a whole manifest'),
+        ({'scale': math.inf}, 'not a whole manifest'),
         ({'scale': 0}, 'scale must be at least 1, found 0'),
         ({'kernel_size': 20}, 'kernel_size must be odd'),
         ({'alignment': 'centred'}, "did you mean 'centered'"),

@@ -145,3 +145,19 @@ def test_covariance_reports_its_progress() -> None:
     done: list[int] = []
     kernel_covariance(2, 5, num_kernels=10_050, progress=done.append)
     assert sum(done) == 10_050
+
+
+@pytest.mark.parametrize(
+    ('name', 'content'),
+    [
+        ('basis.npy', b''),
+        ('basis.npy', b'\x93NUMPY\x01\x00\x10\x00{"descr": (((\n'),
+        ('basis.pth', b'no archive'),
+        ('basis.pt', b''),
+    ],
+    ids=['empty', 'header', 'archive', 'nothing'],
+)
+def test_a_damaged_basis_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf'^PCA basis {tmp_path}/{name} cannot be read: .'):
+        load_pca_basis(4, path=tmp_path / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 import shutil
@@ -75,7 +76,8 @@ class Explorer:
         return self.browser.execute_script(script)
 
     def point(self, x: float, y: float) -> ActionChains:
-        box = self.run("const b = document.getElementById('picture').getBoundingClientRect(); return [b.x, b.y, b.width]")
+        box = self.run("const {x, y, width} = document.getElementById('picture').getBoundingClientRect();"
+                       'return [x, y, width]')  # fmt: skip
         unit = box[2] / WIDTH
         actions = ActionChains(self.browser, duration=0)
         actions.w3c_actions.pointer_action.move_to_location(
@@ -109,21 +111,21 @@ class Explorer:
 
     def overlay(self) -> np.ndarray:
         """The overlay's pixels, RGBA."""
-        width, height, pixels = self.run(
-            """const canvas = document.getElementById('overlay');
-            return [canvas.width, canvas.height,
-                    [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]];"""
-        )
-        return np.array(pixels, np.uint8).reshape(height, width, 4)
+        address = self.run("return document.getElementById('overlay').toDataURL('image/png')")
+        content = np.frombuffer(base64.b64decode(address.partition(',')[2]), np.uint8)
+        return np.asarray(cv2.imdecode(content, cv2.IMREAD_UNCHANGED)[..., [2, 1, 0, 3]])
 
 
 @pytest.fixture
 def explorer(browser: Any, made: tuple[Path, dict[str, CodedField]]) -> Explorer:
     browser.get(made[0].as_uri())
     page = Explorer(browser)
-    waited = 'const done = arguments[0]; const look = () => document.body.dataset.ready ? done() : setTimeout(look, 20);'
     browser.set_script_timeout(20)
-    browser.execute_async_script(waited + ' look();')
+    browser.execute_async_script(
+        """const done = arguments[0];
+        const look = () => document.body.dataset.ready ? done() : setTimeout(look, 20);
+        look();"""
+    )
     return page
 
 
@@ -148,8 +150,8 @@ def test_the_kernel_under_the_pointer_is_drawn_and_told(
         place[1] * SCALE // 40, place[0] * SCALE // 40
     ].tolist()
     told = numbers(explorer.shown()['true'])
-    # The kernel's own support cuts the tails of the longest axis.
-    assert told[:2] == pytest.approx([math.sqrt(first), math.sqrt(second)], abs=0.06)
+    # 21 taps cut the tails of the longest axis.
+    assert told[:2] == pytest.approx([math.sqrt(first), math.sqrt(second)], abs=0.08)
     assert told[2] == pytest.approx(math.degrees(angle), abs=2)
 
 
@@ -229,7 +231,7 @@ def test_the_image_zoom_scale_and_theme_can_be_changed(explorer: Explorer) -> No
     explorer.press('s')
     assert explorer.browser.find_element(By.ID, 'common').is_selected()
     assert explorer.kernel('true').max() <= own.max()
-    back = "return getComputedStyle(document.body).backgroundColor"
+    back = 'return getComputedStyle(document.body).backgroundColor'
     light = explorer.run(back)
     explorer.press('t')
     dark = explorer.run(back)

@@ -215,18 +215,18 @@ def test_validation_leaves_the_random_generator_as_it_was(photos: Path, tmp_path
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_images_are_saved_where_basicsr_saves_them(photos: Path, tmp_path: Path) -> None:
+def test_images_are_saved_in_a_folder_for_each_set_and_image(photos: Path, tmp_path: Path) -> None:
     opt = options(tmp_path, photos, 'network_g={type: NearestNet, scale: 4}')
     model = build_model(opt)
     validate(model, {'dataroot_lq': str(photos)}, save_img=True)
-    assert (Path(opt['path']['visualization']) / 'chelsea/chelsea_7.png').is_file()
+    assert (Path(opt['path']['visualization']) / 'set/chelsea/chelsea_7.png').is_file()
 
 
 def test_stage_1_saves_fields_that_load_again_and_a_picture(photos: Path, tmp_path: Path) -> None:
     opt = options(tmp_path, photos, job='MANet_stage1')
     model = build_model(opt)
     validate(model, {'dataroot_lq': str(photos)}, save_img=True)
-    folder = Path(opt['path']['visualization']) / 'chelsea'
+    folder = Path(opt['path']['visualization']) / 'set/chelsea'
     saved = load_field(folder / 'chelsea_7.npz')
     assert (saved.kernel_size, saved.scale, saved.alignment) == (21, 4, 'unknown')
     assert saved.field.shape == (1, 441, 200, 200)

@@ -1,0 +1,112 @@
+"""The manet-explore command: which images and fields it puts into a page."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from manet_basicsr import restore, weights
+from manet_basicsr.degradation import protocol_field
+from manet_basicsr.explore_cli import build_parser, main
+from manet_basicsr.field_files import save_field
+from tests.small_networks import blind_network, blind_weights
+
+
+@pytest.fixture(autouse=True)
+def photo(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A photograph of 48x40 px in an empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite('photo.png', cv2.imread(str(photos / 'astronaut.png'))[:40, :48])
+    return tmp_path / 'photo.png'
+
+
+def contents(path: str = 'photo_kernels.html') -> tuple[list[str], list[str], dict[str, Any]]:
+    """The images and fields of a page, and all its data."""
+    found = re.search(r'application/json">(.*?)</script>', Path(path).read_text(), re.DOTALL)
+    assert found is not None
+    data = json.loads(found[1])
+    return [image['name'] for image in data['images']], [field['name'] for field in data['fields']], data
+
+
+def test_a_photograph_is_restored_and_its_kernels_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['photo.png', '--weights', str(blind_weights(tmp_path, 2))]) == 0
+    images, fields, data = contents()
+    assert (images, fields) == (['LR image', 'restored'], ['estimated'])
+    assert (data['width'], data['height'], data['scale'], data['title']) == (48, 40, 2, 'photo.png')
+    out = capsys.readouterr().out
+    assert 'photo_kernels.html: ' in out and 'estimated: ' in out and 'of the peak (rms)' in out
+
+
+def test_an_estimator_alone_shows_kernels(tmp_path: Path) -> None:
+    torch.save(blind_network().kernel_estimation.state_dict(), 'estimator.pth')
+    assert main(['photo.png', '--weights', 'estimator.pth', '-o', 'a.html', '--scale', '3', '--title', 'Cat']) == 0
+    images, fields, data = contents('a.html')
+    assert (images, fields, data['scale'], data['title']) == (['LR image'], ['estimated'], 3, 'Cat')
+
+
+def test_saved_fields_need_no_network(tmp_path: Path) -> None:
+    true = protocol_field(4, 160, 192, 4)
+    field = restore(cv2.imread('photo.png')[..., ::-1], blind_network(4)).field
+    assert field is not None
+    save_field('true.npz', true, scale=4, alignment='centered')
+    save_field('estimated.npz', field, scale=4, alignment='centered')
+    assert main(['photo.png', '--field', 'estimated.npz', '--true', 'true.npz']) == 0
+    assert contents()[:2] == (['LR image'], ['estimated', 'true'])
+    assert main(['photo.png', '--true', 'true.npz', '--overwrite']) == 0
+    assert contents()[:2] == (['LR image'], ['true'])
+
+
+def test_a_photograph_that_is_blurred_here_has_known_kernels(tmp_path: Path) -> None:
+    assert main(['photo.png', '--degrade', '4', '--weights', str(blind_weights(tmp_path, 2))]) == 0
+    images, fields, data = contents()
+    assert (images, fields) == (['LR image', 'restored', 'original'], ['estimated', 'true'])
+    assert (data['width'], data['height'], data['scale']) == (24, 20, 2)
+    assert main(['photo.png', '--degrade', '1', '--scale', '4', '--overwrite']) == 0
+    images, fields, data = contents()
+    assert (images, fields, data['width']) == (['LR image', 'original'], ['true'], 12)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'code', 'words'),
+    [
+        (['photo.png'], 2, 'no weights ship with this version yet; for x4'),
+        (['absent.png', '--degrade', '1'], 2, 'absent.png: no such file'),
+        (['photo.png', '--weights', 'absent.pth'], 2, 'absent.pth: no such file of weights'),
+        (['photo.png', '--weights', 'a.pth', '--field', 'b.npz'], 2, '--field and --weights both give'),
+        (['photo.png', '--weights', 'generator.pth'], 2, 'generator.pth: a SFTRRDBNet estimates no kernels'),
+        (['photo.png', '--field', 'absent.npz'], 1, 'absent.npz: no such field file'),
+        (['photo.png', '--field', 'other.npz'], 1, 'the estimated field is for an image of 10x20 px'),
+        (['bad.png', '--degrade', '1'], 1, 'bad.png: damaged'),
+        (['photo.png', '--degrade', '1', '-o', 'mine.html'], 2, 'mine.html is there already; --overwrite replaces it'),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(blind_network().generator.state_dict(), 'generator.pth')
+    save_field('other.npz', torch.full((9, 20, 10), 1 / 9), scale=2, alignment='centered')
+    Path('bad.png').write_bytes(b'no image')
+    Path('mine.html').write_text('mine')
+    monkeypatch.setattr(weights.resources, 'files', lambda name: Path('/nowhere'))
+    assert main(arguments) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('manet-explore: error: ') and words in line
+    assert Path('mine.html').read_text() == 'mine' and not Path('photo_kernels.html').exists()
+
+
+def test_help_has_examples() -> None:
+    assert build_parser().format_help().count('\n  manet-explore ') == 4
+
+
+def test_deep_and_transparent_photographs_are_explored(tmp_path: Path) -> None:
+    photo = cv2.imread('photo.png')
+    cv2.imwrite('deep.png', np.dstack([photo, photo[..., 0]]).astype(np.uint16) * 257)
+    assert main(['deep.png', '--weights', str(blind_weights(tmp_path, 2))]) == 0
+    assert contents('deep_kernels.html')[0] == ['LR image', 'restored']

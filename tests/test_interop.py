@@ -1,0 +1,114 @@
+"""Networks in other programs: ONNX, and torch's compiler."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from manet_basicsr import archs, interop
+from manet_basicsr.archs import BlindSRNet
+from manet_basicsr.interop import export_onnx
+from tests.shortened import ROOT
+from tests.small_networks import ESTIMATOR, GENERATOR, blind_network, blind_weights
+
+LQ = torch.rand(1, 3, 17, 13, generator=torch.Generator().manual_seed(0))
+FIELD = torch.full((1, 441, 1, 1), 1 / 441)
+
+
+@pytest.fixture(scope='module')
+def onnxruntime() -> Any:
+    for name in ('onnx', 'onnxscript'):
+        pytest.importorskip(name, reason='the extra onnx is not installed')
+    return pytest.importorskip('onnxruntime', reason='the extra onnx is not installed')
+
+
+def run(onnxruntime: Any, path: Path, lq: Tensor) -> Tensor:
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    return torch.from_numpy(session.run(None, {'lq': lq.numpy()})[0])
+
+
+@pytest.fixture(scope='module')
+def main() -> Callable[[list[str]], int]:
+    """The script that exports a file of weights."""
+    return runpy.run_path(str(ROOT / 'scripts/export_onnx.py'))['main']
+
+
+@pytest.fixture(scope='module')
+def exported(onnxruntime: Any, main: Callable[[list[str]], int], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the estimator and the blind network of x4 as ONNX."""
+    folder = tmp_path_factory.mktemp('onnx')
+    assert export_onnx(blind_network(4).kernel_estimation, folder / 'estimator.onnx') < 1e-5
+    assert main([str(blind_weights(folder, 4)), str(folder / 'blind.onnx')]) == 0
+    return folder
+
+
+@pytest.mark.parametrize('part', ['estimator', 'blind'])
+def test_exported_networks_give_the_same_at_any_size(onnxruntime: Any, exported: Path, part: str) -> None:
+    network = blind_network(4)
+    original: Any = network.kernel_estimation if part == 'estimator' else network
+    for batch, height, width in ((1, 8, 8), (3, 21, 34), (2, 5, 64)):
+        lq = torch.rand(batch, 3, height, width)
+        expected = original(lq).detach()
+        found = run(onnxruntime, exported / f'{part}.onnx', lq)
+        # float32 rounding in another order of summation
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+
+
+def test_inputs_and_outputs_have_names_and_free_sizes(onnxruntime: Any, exported: Path) -> None:
+    session = onnxruntime.InferenceSession(str(exported / 'blind.onnx'), providers=['CPUExecutionProvider'])
+    (lq,), (sr,) = session.get_inputs(), session.get_outputs()
+    assert (lq.name, lq.shape) == ('lq', ['batch', 3, 'height', 'width'])
+    assert (sr.name, sr.shape) == ('sr', ['batch', 3, '4*height', '4*width'])
+
+
+def test_an_export_that_does_not_agree_is_not_written(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = (exported / 'blind.onnx').read_bytes()
+    monkeypatch.setattr(interop, '_export', lambda network, channels, output: content)
+    for other in (blind_network(2), BlindSRNet(ESTIMATOR, GENERATOR)):  # of another scale, of other weights
+        with pytest.raises(ValueError, match=r'net.onnx: the exported model differs by .*; not written'):
+            export_onnx(other, tmp_path / 'net.onnx')
+    assert not (tmp_path / 'net.onnx').exists()
+
+
+def test_the_script_replaces_nothing_and_says_what_is_wrong(
+    exported: Path, main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, target = str(exported / 'blind_x4.pth'), str(exported / 'blind.onnx')
+    assert main([weights, target]) == 2
+    assert 'blind.onnx already exists; --force replaces it' in capsys.readouterr().err
+    assert main(['absent.pth', target, '--force']) == 2
+    assert 'absent.pth: no such file of weights' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('name', 'arguments', 'inputs'),
+    [
+        ('MAConv', {'in_channels': 3, 'out_channels': 5}, (LQ,)),
+        ('MABlock', {'in_channels': 3, 'out_channels': 3}, (LQ,)),
+        ('MANet', {'num_feat': 8}, (LQ,)),
+        ('SFTRRDBNet', {'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}, (LQ, FIELD)),
+        ('SRMDNet', {'num_feat': 8, 'num_conv': 3}, (LQ, FIELD)),
+        ('MAEDSR', {'num_feat': 8, 'num_block': 1}, (LQ,)),
+        ('BlindSRNet', {'estimator': ESTIMATOR, 'generator': GENERATOR}, (LQ,)),
+    ],
+)
+def test_every_architecture_compiles_to_one_graph(
+    name: str, arguments: dict[str, Any], inputs: tuple[Tensor, ...]
+) -> None:
+    torch.compiler.reset()
+    network: nn.Module = getattr(archs, name)(**arguments).eval()
+    compiled = torch.compile(network, backend='eager', fullgraph=True)
+    torch.testing.assert_close(compiled(*inputs), network(*inputs))
+
+
+def test_no_architecture_is_left_out_of_the_test_of_compiling() -> None:
+    mark = next(mark for mark in test_every_architecture_compiles_to_one_graph.pytestmark if mark.name == 'parametrize')
+    assert {case[0] for case in mark.args[1]} == set(archs.__all__)
