@@ -41,7 +41,8 @@ def torchrun(
         yield process
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            for number in (process.pid, *trainers(process)):  # each leads a session of its own
+                os.killpg(os.getpgid(number), signal.SIGKILL)
             process.wait()
 
 

@@ -142,7 +142,7 @@ function words(field, cell) {
   const degrees = (Math.round(field.angle[cell] * 180 / Math.PI) + 180) % 180;
   const round = major - minor < 0.05 * major;
   return [
-    round ? `blur ${major.toFixed(2)} px, round` : `blur ${major.toFixed(2)} x ${minor.toFixed(2)} px at ${degrees}°`,
+    round ? `blur ${major.toFixed(2)} px, round` : `blur ${major.toFixed(2)} × ${minor.toFixed(2)} px, ${degrees}°`,
     `variances ${(major ** 2).toFixed(2)}, ${(minor ** 2).toFixed(2)} px²`,
   ];
 }
@@ -205,7 +205,7 @@ const unit = () => byId('picture').clientWidth / data.width;
 
 function layOut() {
   const room = byId('view').clientWidth - 28;
-  const width = Math.max(64, Math.round(Math.min(room, (window.innerHeight - 150) * data.width / data.height) * state.zoom));
+  const width = Math.max(64, Math.round(Math.min(room, (window.innerHeight - 170) * data.width / data.height) * state.zoom));
   const height = Math.max(1, Math.round(width * data.height / data.width));
   const ratio = Math.min(window.devicePixelRatio || 1, 4096 / Math.max(width, height));
   for (const id of ['picture', 'overlay', 'marks']) {
