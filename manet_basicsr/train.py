@@ -260,6 +260,7 @@ def _iterate(
 ) -> None:
     """Do the iterations that are left, with what belongs to each."""
     message_logger = MessageLogger(opt, sampler.start_iter, tb_logger)
+    message_logger.max_iters += 1  # its estimate counts one too few, and is negative at the end
     data_timer, iter_timer = AvgTimer(), AvgTimer()
     forecast = _Forecast(sampler)
     report = _BadSampleReport(prefetcher.ori_loader.dataset, opt)
