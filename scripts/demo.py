@@ -2,8 +2,8 @@
 
     make demo
 
-Interrupted, it goes on where it was; to begin anew, delete the folder. Everything is made by the commands that are printed: a small network and few iterations, for it to take under three
-minutes on two cores.
+Everything is made by the commands that are printed: a small network and few iterations, for it to take under three
+minutes on two cores. Interrupted, it goes on where it was; to begin anew, delete the folder.
 """
 
 from __future__ import annotations

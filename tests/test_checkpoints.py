@@ -171,6 +171,7 @@ def test_best_metrics_of_stock_metrics_which_are_numpy_numbers_load_with_weights
     model._update_best_metric_result('Set5', 'psnr', np.float64(27.5), 10)
     save_atomically(training_state(model, 0, 10), tmp_path / '10.state')
     other = small_model()
+    other.opt['val'] = model.opt['val']
     restore_training_state(other, load_state(tmp_path / '10.state'))
     assert other.best_metric_results == model.best_metric_results
     assert other.best_metric_results['Set5']['psnr'] == {'better': 'higher', 'val': 27.5, 'iter': 10}

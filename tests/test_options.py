@@ -320,7 +320,7 @@ datasets:
     type: SVDegradationDataset
     dataroot_gt: ~/images
     degradation: {field: {type: fixed, variances: [6, 1]}}
-  val_2: *val
+  val_2: {<<: *val, name: Val2}
 network_g: {type: MANet, num_feat: 16}
 path:
 train:
