@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 import torch
 
 from manet_basicsr.errors import BadSampleError
+from manet_basicsr.interruption import ignore_signals
 from manet_basicsr.models.finite import NonFiniteError
 from manet_basicsr.options import OptionError, add_arguments, force, load_options, resolve
 
@@ -118,6 +119,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f'basicsr: error: {problem}', file=sys.stderr)
         return 2
+    except SystemExit:  # a training that a signal ended: its repetition may not kill the interpreter on its way out
+        ignore_signals()
+        raise
     except KeyboardInterrupt:
         print('basicsr: interrupted', file=sys.stderr)
         return 130

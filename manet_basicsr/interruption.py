@@ -80,10 +80,11 @@ class StopAgreement:
         return int(number)
 
 
-def ignore_signals(_worker: int) -> None:
-    """Let a loader's worker outlive a signal to the whole process group, which Ctrl-C and Slurm send.
+def ignore_signals(_worker: int = 0) -> None:
+    """Ignore SIGTERM and SIGINT from now on.
 
-    Its parent still needs batches to reach the end of the iteration, and ends it with :func:`end_workers`.
+    A loader's worker has to outlive a signal to the whole process group, which Ctrl-C and Slurm send: its parent still
+    needs batches to reach the end of the iteration, and ends it with :func:`end_workers`.
     """
     for number in _WATCHED:
         signal.signal(number, signal.SIG_IGN)

@@ -111,13 +111,18 @@ def _prepare_folders(opt: Options, option_file: str, resumed: bool) -> None:
     root = opt['path']['experiments_root']
     if not osp.isdir(root):
         raise OptionError([f'path.resume_state: {root}, the folder of its experiment, does not exist'])
-    for folder in (root, opt['path']['models'], opt['path']['training_states']):
-        for leftover in remove_leftovers(folder):
-            get_root_logger().info(f'Removed {leftover}, which a killed run left half-written.')
     header = f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {shlex.join(sys.argv)}\n\n'
     with atomic_path(osp.join(root, osp.basename(option_file))) as temporary:
         temporary.write_text(header + options_text.removeprefix(header), encoding='utf-8')
     write_resolved(opt, osp.join(root, 'resolved.yml'))
+
+
+@master_only
+def _tidy(opt: Options) -> None:
+    """Remove what killed runs left half-written."""
+    for folder in (opt['path'][key] for key in ('experiments_root', 'models', 'training_states')):
+        for leftover in remove_leftovers(folder):
+            get_root_logger().info(f'Removed {leftover}, which a killed run left half-written.')
 
 
 def _build_train_loader(opt: Options, dataset_opt: Options, start_iter: int) -> tuple[Any, IterationSampler]:
@@ -207,6 +212,7 @@ def train_pipeline(opt: Options, option_file: str) -> None:
     logger.info(dict2str(opt))
     for note in notes:
         logger.warning(note)
+    _tidy(opt)
     start_iter = int(resume_state['iter']) if resume_state else 0
     loader, sampler, val_loaders = build_loaders(opt, start_iter)
     with problems_of('model'):
