@@ -86,7 +86,7 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
         yield from _unknown_keys(options.get('val') or {}, _VAL_KEYS, 'val.')
         yield from _unknown_keys(options.get('dist_params') or {}, _DIST_KEYS, 'dist_params.')
     for key, network in options.items():
-        if key.startswith('network_'):
+        if key.startswith('network_') and network is not None:
             found = list(_network_problems(network, key))
             yield from found
             if not found and isinstance(network, dict):
@@ -181,13 +181,11 @@ def _registered_problems(
 def _network_problems(network: object, where: str, extra: Collection[str] = ()) -> Iterator[str]:
     from basicsr.utils.registry import ARCH_REGISTRY
 
-    if network is None:
-        return
     yield from _registered_problems(network, ARCH_REGISTRY, where, extra=extra)
     if isinstance(network, dict) and network.get('type') == 'BlindSRNet':
-        for part in ('estimator', 'generator'):
-            yield from _network_problems(network.get(part), f'{where}.{part}', ('pretrained', 'param_key'))
-            if isinstance(network.get(part), dict):
+        for part in [part for part in ('estimator', 'generator') if part in network]:
+            yield from _network_problems(network[part], f'{where}.{part}', ('pretrained', 'param_key'))
+            if isinstance(network[part], dict):
                 yield from _missing_file(network[part].get('pretrained'), f'{where}.{part}.pretrained')
     if isinstance(network, dict):
         yield from _missing_file(network.get('pca_path'), f'{where}.pca_path')

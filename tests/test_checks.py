@@ -499,3 +499,10 @@ def test_no_structure_makes_the_check_itself_fail(
         problems = find_problems(options, is_train=is_train)
         assert all(isinstance(problem, str) and problem for problem in problems)
     assert repr(options) == before
+
+
+@pytest.mark.parametrize('part', ['estimator', 'generator'])
+def test_an_empty_part_of_a_blind_network_is_a_problem(part: str) -> None:
+    options = load_options(ROOT / 'options/test/test_BlindSR_stage3_x4.yml')
+    options['network_g'][part] = None
+    assert any(f'network_g.{part}: found None' in problem for problem in find_problems(options, is_train=False))
