@@ -260,6 +260,13 @@ def _loader_problems(dataset: Mapping[str, Any], phase: str, where: str) -> Iter
     ratio = dataset.get('dataset_enlarge_ratio', 1)
     if not _is_number(ratio) or not 0 < ratio < math.inf:
         yield f'{where}dataset_enlarge_ratio: found {ratio!r}, expected a positive number'
+    queue = dataset.get('num_prefetch_queue', 1)
+    if not _is_count(queue, 1):
+        yield f'{where}num_prefetch_queue: found {queue!r}, expected a whole number, at least 1'
+    if dataset.get('persistent_workers') and dataset.get('num_worker_per_gpu') == 0:
+        yield f'{where}persistent_workers: found true, expected false where num_worker_per_gpu is 0'
+    if dataset.get('prefetch_mode') == 'cuda' and not dataset.get('pin_memory'):
+        yield f'{where}pin_memory: found {dataset.get("pin_memory")!r}, expected true for prefetch_mode cuda'
 
 
 def _is_number(value: object) -> TypeGuard[float]:
@@ -273,6 +280,9 @@ def _path_problems(paths: Mapping[str, Any]) -> Iterator[str]:
         elif key in ('experiments_root', 'results_root', 'param_key_g') and not isinstance(value, (str, type(None))):
             yield f'path.{key}: found {value!r}, expected text'
     yield from _choice_problems(paths, {'strict_load_g': _SWITCH}, 'path.')
+    ignored = paths.get('ignore_resume_networks') or []
+    if not isinstance(ignored, list) or not all(isinstance(name, str) for name in ignored):
+        yield f'path.ignore_resume_networks: found {ignored!r}, expected a list of names such as network_g'
 
 
 def _val_problems(val: Mapping[str, Any]) -> Iterator[str]:

@@ -128,6 +128,9 @@ def _tidy(opt: Options) -> None:
 def _build_train_loader(opt: Options, dataset_opt: Options, start_iter: int) -> tuple[Any, IterationSampler]:
     if not torch.cuda.is_available():
         dataset_opt = {**dataset_opt, 'pin_memory': False}  # torch warns of it
+    if not dataset_opt['num_worker_per_gpu']:
+        # Samples seed the global generators, which a prefetching thread would do while the network draws.
+        dataset_opt = {**dataset_opt, 'prefetch_mode': None}
     dataset = build_dataset(dataset_opt)
     # Without distributed training BasicSR's DataParallel splits one batch among the GPUs.
     batch_size = dataset_opt['batch_size_per_gpu'] * (1 if opt['dist'] else max(1, opt['num_gpu']))
@@ -174,12 +177,25 @@ def build_loaders(opt: Options, start_iter: int) -> tuple[Any, IterationSampler,
     return *train, validation
 
 
+class _Prefetcher(CUDAPrefetcher):
+    """BasicSR's, telling the allocator that batches made on the copying stream are used on the training's.
+
+    BasicSR waits for the device in every iteration, so that it needs not know.
+    """
+
+    def next(self) -> Any:
+        """Give the next batch."""
+        batch = super().next()
+        for value in (batch or {}).values():
+            if torch.is_tensor(value) and value.is_cuda:
+                value.record_stream(torch.cuda.current_stream())
+        return batch
+
+
 def _prefetcher(loader: Any, opt: Options) -> CPUPrefetcher | CUDAPrefetcher:
     mode = opt['datasets']['train'].get('prefetch_mode')
     if mode == 'cuda' and torch.cuda.is_available():
-        if not opt['datasets']['train'].get('pin_memory'):
-            raise OptionError(['datasets.train.pin_memory: prefetch_mode cuda needs it to be true'])
-        return CUDAPrefetcher(loader, opt)
+        return _Prefetcher(loader, opt)
     if mode not in (None, 'cpu', 'cuda'):
         raise OptionError([f"datasets.train.prefetch_mode: found '{mode}', expected cpu, cuda or ~"])
     return CPUPrefetcher(loader)
@@ -397,4 +413,5 @@ def _save(opt: Options, model: Any, epoch: int, current_iter: int) -> None:
     keep = opt['logger'].get('keep_checkpoints')
     if keep and current_iter != -1 and opt['rank'] == 0:
         folders = opt['path']['training_states'], opt['path']['models']
-        prune_checkpoints(*folders, _network_labels(opt), newest=current_iter, keep=keep)
+        labels = [key.replace('network_', 'net_') for key in opt if key.startswith('network_')]
+        prune_checkpoints(*folders, labels, newest=current_iter, keep=keep)

@@ -506,3 +506,17 @@ def test_an_empty_part_of_a_blind_network_is_a_problem(part: str) -> None:
     options = load_options(ROOT / 'options/test/test_BlindSR_stage3_x4.yml')
     options['network_g'][part] = None
     assert any(f'network_g.{part}: found None' in problem for problem in find_problems(options, is_train=False))
+
+
+@pytest.mark.parametrize(
+    ('key', 'change'),
+    [
+        ('num_prefetch_queue', {'prefetch_mode': 'cpu', 'num_prefetch_queue': 'two'}),
+        ('persistent_workers', {'persistent_workers': True, 'num_worker_per_gpu': 0}),
+        ('pin_memory', {'prefetch_mode': 'cuda', 'pin_memory': False}),
+    ],
+)
+def test_loader_keys_that_would_hang_or_fail_later_are_problems(key: str, change: dict[str, object]) -> None:
+    options = load_options(ROOT / 'options/train/train_MANet_stage1_x4.yml')
+    options['datasets']['train'].update(change)
+    assert any(problem.startswith(f'datasets.train.{key}: ') for problem in find_problems(options, is_train=True))

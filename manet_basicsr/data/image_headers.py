@@ -14,6 +14,8 @@ MAX_PIXELS = 2**28
 # The formats cannot say more with a byte: deflate 1032 bytes, and a JPEG scan eight blocks of 8x8 px.
 _PNG_BYTES_A_BYTE = 1032
 _JPEG_PIXELS_A_BYTE = 8 * 64
+# An LZW code of 12 bits stands for at most 4,095 px.
+_GIF_PIXELS_A_BYTE = 2730
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PNM = re.compile(rb'P[1-6](?:\s|#[^\n]*\n)+(\d{1,20})(?:\s|#[^\n]*\n)+(\d{1,20})\s')
 # Markers of a JPEG that begin a frame: all from C0 to CF but tables (C4, CC) and an extension (C8).
@@ -44,7 +46,7 @@ def check_declared_size(content: bytes | memoryview) -> None:
 
 
 def declared_size(content: bytes | memoryview) -> tuple[int, int] | None:
-    """Read width and height off the header of a PNG, JPEG, BMP, WebP, TIFF or PNM file; None for any other.
+    """Read width and height off the header of a PNG, JPEG, GIF, BMP, WebP, TIFF or PNM file; None for any other.
 
     Raises:
         IndexError, struct.error: The header is cut short.
@@ -54,6 +56,8 @@ def declared_size(content: bytes | memoryview) -> tuple[int, int] | None:
         return struct.unpack_from('>II', content, 16)
     if begin.startswith(b'\xff\xd8'):
         return _jpeg_size(content)
+    if begin[:6] in (b'GIF87a', b'GIF89a'):
+        return struct.unpack_from('<HH', content, 6)
     if begin.startswith(b'BM'):
         (header,) = struct.unpack_from('<I', content, 14)
         width, height = struct.unpack_from('<HH' if header == 12 else '<ii', content, 18)
@@ -113,4 +117,6 @@ def _fits(content: bytes | memoryview, width: int, height: int) -> bool:
         return height * (width * bits // 8) <= _PNG_BYTES_A_BYTE * len(content)
     if begin.startswith(b'\xff\xd8'):
         return width * height <= _JPEG_PIXELS_A_BYTE * len(content)
+    if begin.startswith(b'GIF8'):
+        return width * height <= _GIF_PIXELS_A_BYTE * len(content)
     return True

@@ -173,7 +173,7 @@ class ImageLmdb:
         self.names = [name.split('.')[0] for name in names]
         if meta_info_file is not None:
             with environment.begin(buffers=True) as transaction:
-                missing = [name for name in self.names if transaction.get(name.encode()) is None]
+                missing = [name for name in self.names if not name or transaction.get(name.encode()) is None]
             if missing:
                 raise ValueError(f"no key '{missing[0]}' in {root}, though {meta_info_file} lists it")
         if not self.names:

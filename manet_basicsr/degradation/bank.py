@@ -76,7 +76,7 @@ def _split(name: str, array: NDArray[Any]) -> dict[str, NDArray[Any]]:
 
 
 def _normalised(kernel: NDArray[Any], name: str) -> NDArray[np.float64]:
-    if kernel.ndim != 2 or kernel.dtype.kind not in 'fui':
+    if kernel.ndim != 2 or kernel.size == 0 or kernel.dtype.kind not in 'fui':
         raise ValueError(f'{name}: found {kernel.dtype} of shape {kernel.shape}, expected kernels (k, k) or (N, k, k)')
     taps = kernel.astype(np.float64)
     if not np.isfinite(taps).all() or taps.min() < -1e-3 * taps.max() or taps.sum() <= 0:

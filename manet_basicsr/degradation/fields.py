@@ -657,8 +657,8 @@ def _pair(setting: str, value: object) -> tuple[float, float]:
 
 
 def _check_period(period: float) -> None:
-    if not 0 < period < math.inf:
-        raise ValueError(f'period must be positive (HR px), found {period:g}')
+    if not 1 <= period < math.inf:
+        raise ValueError(f'period must be at least 1 (HR px), found {period:g}')
 
 
 def _radius_range(value: object, least: float = 0) -> tuple[float, float]:

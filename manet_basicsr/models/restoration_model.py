@@ -374,7 +374,7 @@ class RestorationModel(SRModel):
         if metrics and self.opt['is_train']:
             self._initialize_best_metric_results(dataset_name)
         for name in metrics:
-            values = [EXACT_MATCH_DB if math.isinf(score[name]) else score[name] for score in scores if name in score]
+            values = [EXACT_MATCH_DB if score[name] == math.inf else score[name] for score in scores if name in score]
             if len(values) < len(scores):
                 get_root_logger().info(
                     f'Validation {dataset_name}: {name} skipped for {len(scores) - len(values)} of {len(scores)} '

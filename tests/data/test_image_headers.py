@@ -125,3 +125,10 @@ def test_images_of_a_folder_and_of_basicsr_are_checked_alike(tmp_path: Path) -> 
     path.write_bytes(png(60_000, 60_000))
     with pytest.raises(BadSampleError, match=f'^{path}: its header says 60000x60000'):
         imfrombytes(FileClient('disk').get(str(path)), float32=True)
+
+
+def test_a_gif_with_a_lying_canvas_is_refused_before_memory_is_taken() -> None:
+    begin = b'GIF89a' + struct.pack('<HHBBB', 30000, 30000, 0x80, 0, 0) + bytes(6)
+    content = begin + b',' + struct.pack('<HHHHB', 0, 0, 1, 1, 0) + b'\x02\x02\x4c\x01\0;'
+    with pytest.raises(BadSampleError, match='30000'):
+        decode_image(content, 'lying.gif')

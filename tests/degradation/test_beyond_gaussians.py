@@ -219,7 +219,7 @@ def test_taps_that_are_no_kernel_are_refused_with_their_file(tmp_path: Path, tap
             'radius must be [min, max] with 1 <= min <= max (HR px), found [0.5, 6.0]',
         ),
         ({'type': 'defocus', 'radius': [1, 9]}, 'radius must be at most 8.50 HR px (kernel_size 21, scale 4), found 9'),
-        ({'type': 'defocus', 'radius': [1, 6], 'period': 0}, 'period must be positive (HR px), found 0'),
+        ({'type': 'defocus', 'radius': [1, 6], 'period': 0}, 'period must be at least 1 (HR px), found 0'),
         ({'type': 'bank', 'folder': 3}, 'folder must be a path, found 3'),
         ({'type': 'bank', 'folder': '/nowhere'}, 'folder: /nowhere is not a folder of kernels'),
         ({'type': 'bank', 'folder': '/nowhere', 'period': 1.5}, 'period must be a whole number (HR px), found 1.5'),

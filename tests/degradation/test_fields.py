@@ -259,7 +259,7 @@ def test_options_make_the_field_they_describe_and_are_not_changed(options: dict,
         ),
         (
             {'type': 'smooth', 'variance': [1, 2], 'period': 0},
-            'degradation.field.period must be positive (HR px), found 0',
+            'degradation.field.period must be at least 1 (HR px), found 0',
         ),
         (
             {'type': 'fixed', 'variances': [6, 0]},
