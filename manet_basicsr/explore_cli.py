@@ -145,6 +145,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if target.exists() and not options.overwrite:
             raise FileExistsError(f'{target} is there already; --overwrite replaces it')
+        if not target.parent.is_dir() or target.is_dir():
+            raise ValueError(f'-o {target}: expected a file in a folder that exists')
+        if options.scale is not None and options.scale < 1:
+            raise ValueError(f'--scale: found {options.scale}, expected at least 1')
         if not options.image.is_file():
             raise FileNotFoundError(f'{options.image}: no such file')
         pick_device(options.device)

@@ -113,7 +113,10 @@ def write_photograph(path: str | Path, photograph: Photograph, quality: int = 95
     if pixels.ndim == 3:
         pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
     settings = [_QUALITY[suffix], quality] if suffix in _QUALITY else []
-    content = _encode(suffix, np.ascontiguousarray(pixels), photograph.profile, settings, path)
+    profile = photograph.profile
+    if profile is not None and profile[16:20] != (b'GRAY' if pixels.ndim == 2 else b'RGB '):
+        profile = None  # that of the file's own colour space, such as CMYK, which the pixels have left
+    content = _encode(suffix, np.ascontiguousarray(pixels), profile, settings, path)
     with atomic_path(path, sync=False) as partial:
         partial.write_bytes(content)
 

@@ -153,13 +153,16 @@ def _restore_file(file: Path, outputs: _Outputs, network: BlindSRNet, options: a
         field_dtype=torch.float16 if wants_field else None,
         progress=label,
     )
-    if outputs.kernels is not None and restored.field is not None:
+    # What an interrupted run, or one that asked for less, has left is not written again.
+    wanted = [path for path in outputs.all if options.overwrite or not path.exists()]
+    if outputs.kernels in wanted and outputs.kernels is not None and restored.field is not None:
         scale = restored.image.shape[0] // photograph.pixels.shape[0]
         save_field(outputs.kernels, restored.field, scale=scale, alignment=alignment_of(network))
-    for path in outputs.figures:
+    for path in [path for path in outputs.figures if path in wanted]:
         assert restored.field is not None
         write_comparison(path, photograph.pixels, restored.image, restored.field)
-    write_photograph(outputs.image, Photograph(restored.image, photograph.profile), options.quality)
+    if outputs.image in wanted:
+        write_photograph(outputs.image, Photograph(restored.image, photograph.profile), options.quality)
     height, width = restored.image.shape[:2]
     return f'{file} -> {outputs.image} ({width}x{height}, {time.monotonic() - begun:.1f} s)'
 
@@ -180,6 +183,7 @@ def _restore_all(files: list[Path], network: BlindSRNet, options: argparse.Names
     scale = int(getattr(network.generator, 'scale', options.scale))
     failures = []
     made_of: dict[Path, Path] = {}
+    inputs = {file.resolve() for file in files}
     for number, file in enumerate(files, start=1):
         outputs = _outputs(file, scale, options)
         first = made_of.setdefault(outputs.image, file)
@@ -188,8 +192,8 @@ def _restore_all(files: list[Path], network: BlindSRNet, options: argparse.Names
             failures.append(f'{file}: would be {outputs.image}, as {first} is; rename it or give another -o')
         elif there == outputs.all and not options.overwrite:
             print(f'{file}: {outputs.image} is there already (--overwrite replaces it)', flush=True)
-        elif there and not options.overwrite:
-            failures.append(f'{file}: {there[0]} is there already, other outputs are not; --overwrite replaces it')
+        elif overwritten := inputs & {path.resolve() for path in outputs.all}:
+            failures.append(f'{file}: would be written over {overwritten.pop()}, which is an input; give another -o')
         else:
             label = f'[{number}/{len(files)}] {file.name}'
             try:

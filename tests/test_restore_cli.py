@@ -82,7 +82,9 @@ def test_what_is_there_is_left_alone_unless_told(
     command = [str(images / 'a.jpg'), '-o', 'out', '--weights', network]
     assert main(command) == 0
     assert 'out/a_x2.png is there already (--overwrite replaces it)' in capsys.readouterr().out
-    assert main([*command, '--kernels']) == 1  # some of the outputs are there, others are not
+    assert main([*command, '--kernels']) == 0  # what is missing is made, what is there stays
+    assert (here / 'out/a_x2_kernels.npz').is_file()
+    assert (here / 'out/a_x2.png').read_text() == 'mine'
     assert (here / 'out/a_x2.png').read_text() == 'mine'
     assert main([*command, '--overwrite']) == 0
     assert cv2.imread('out/a_x2.png').shape == (60, 80, 3)
@@ -173,3 +175,13 @@ def test_a_wrong_size_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_has_an_example() -> None:
     assert 'manet-restore photo.jpg -o restored --weights blind_x4.pth' in build_parser().format_help()
+
+
+def test_an_input_is_never_written_over(
+    images: Path, network: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / 'a.jpg').write_bytes((images / 'a.jpg').read_bytes())
+    (here / 'a_x2.png').write_bytes((images / 'a.jpg').read_bytes())
+    assert main(['a.jpg', 'a_x2.png', '-o', '.', '--weights', network, '--overwrite']) == 1
+    assert (here / 'a_x2.png').read_bytes() == (images / 'a.jpg').read_bytes()
+    assert 'which is an input' in capsys.readouterr().err
