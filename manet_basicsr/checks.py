@@ -17,6 +17,7 @@ import torch
 
 from manet_basicsr.network_checks import network_problems
 from manet_basicsr.options import Options, nearest
+from manet_basicsr.weights import SHIPPED, resolve_weights
 
 _TOP_KEYS = frozenset(
     'name model_type scale num_gpu manual_seed datasets network_g path train val logger dist_params '
@@ -194,6 +195,11 @@ def _network_problems(network: object, where: str, extra: Collection[str] = ()) 
 def _missing_file(path: object, where: str) -> Iterator[str]:
     if path is not None and not isinstance(path, str):
         yield f'{where}: found {path!r}, expected a path'
+    elif path is not None and path.startswith(SHIPPED):
+        try:
+            resolve_weights(path)
+        except FileNotFoundError as error:
+            yield f'{where}: {error}'
     elif path is not None and not os.path.exists(os.path.expanduser(path)):
         yield f'{where}: {path} does not exist'
 

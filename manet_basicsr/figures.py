@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -53,31 +53,54 @@ def write_comparison(path: str | Path, image: np.ndarray, restored: np.ndarray, 
     Raises:
         ValueError: matplotlib is not installed, or the suffix is another.
     """
+    height, width = image.shape[:2]
+    titles = (f'LR, {width}$\times${height}', f'restored, $\times${restored.shape[1] // width}', 'estimated kernels')
+    write_panels(path, list(zip(titles, (image, restored, field[0]), strict=True)), columns=3, dpi=300)
+
+
+def write_panels(
+    path: str | Path,
+    panels: Sequence[tuple[str, np.ndarray | Tensor]],
+    *,
+    columns: int,
+    width: float = 7.2,
+    dpi: int = 150,
+) -> None:
+    """Write a figure of titled panels, row by row.
+
+    Args:
+        path: The file, ``.png`` or ``.pdf``; it appears whole or not at all.
+        panels: Title and content of each: an image, as :func:`write_comparison` takes them, or a kernel field
+            ``(k*k, h, w)``, of which the kernels are drawn. All of about the same shape.
+        columns: Panels side by side.
+        width: Of the figure, in inches.
+        dpi: Dots per inch of a PNG.
+
+    Raises:
+        ValueError: matplotlib is not installed, or the suffix is another.
+    """
     if Path(path).suffix not in FIGURE_SUFFIXES:
         raise ValueError(f'{path}: a figure ends in one of {", ".join(FIGURE_SUFFIXES)}')
-    figure = _draw(image, restored, field)
-    with atomic_path(path) as partial:
-        figure.savefig(partial, dpi=300, bbox_inches='tight', pad_inches=0.02)
-
-
-def _draw(image: np.ndarray, restored: np.ndarray, field: Tensor) -> Any:
     try:
         from matplotlib.figure import Figure  # not pyplot: no screen, and no figures that stay in memory
     except ImportError as error:
         raise ValueError('figures need the package matplotlib: pip install matplotlib') from error
-    height, width = image.shape[:2]
-    figure = Figure(figsize=(7.2, 7.2 / 3 * height / width + 0.3))
-    axes = figure.subplots(1, 3, gridspec_kw={'wspace': 0.03})
-    scale = restored.shape[1] // width
-    titles = (f'LR, {width}$\\times${height}', f'restored, $\\times${scale}', 'estimated kernels')
-    axes[0].imshow(_displayed(image), interpolation='nearest')
-    axes[1].imshow(_displayed(restored), interpolation='antialiased')
-    axes[2].imshow(kernel_grid(field[0]), cmap='magma', interpolation='nearest', vmin=0)
-    axes[2].set_facecolor('white')
-    for axis, title in zip(axes, titles, strict=True):
+    rows = math.ceil(len(panels) / columns)
+    first = panels[0][1]
+    tall, wide = first.shape[-2:] if isinstance(first, Tensor) else first.shape[:2]
+    figure = Figure(figsize=(width, rows * (width / columns * tall / wide + 0.25)), layout='constrained')
+    for number, (title, content) in enumerate(panels, start=1):
+        axis = figure.add_subplot(rows, columns, number)
+        if isinstance(content, Tensor):
+            axis.imshow(kernel_grid(content), cmap='magma', interpolation='nearest', vmin=0)
+        else:
+            # The pixels of an image that is enlarged stay visible.
+            enlarged = content.shape[1] < width * dpi / columns
+            axis.imshow(_displayed(content), interpolation='nearest' if enlarged else 'antialiased')
         axis.set_title(title, fontsize=8, pad=3)
         axis.set_axis_off()
-    return figure
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=dpi, bbox_inches='tight', pad_inches=0.02)
 
 
 def _displayed(image: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ ones of BasicSR are built: others may do anything at construction.
 from __future__ import annotations
 
 import inspect
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -149,9 +148,13 @@ def _start_problems(network: nn.Module, where: str, options: Options) -> Iterato
 
 
 def _weight_problems(network: nn.Module, file: object, param_key: object, where: str) -> Iterator[str]:
-    from manet_basicsr.weights import load_pretrained
+    from manet_basicsr.weights import load_pretrained, resolve_weights
 
-    if not isinstance(file, str) or not os.path.exists(os.path.expanduser(file)):
+    if not isinstance(file, str):
+        return  # said already
+    try:
+        resolve_weights(file)
+    except FileNotFoundError:
         return  # said already
     if not isinstance(param_key, (str, type(None))):
         yield f'{where}: found param_key {param_key!r}, expected text or ~'

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 import yaml
 
+from manet_basicsr.weights import SHIPPED, resolve_weights
+
 Options = dict[str, Any]
 
 
@@ -199,7 +201,8 @@ def _set_up_paths(options: Options, root_path: str, is_train: bool) -> None:
     paths = options['path'] = dict(options.get('path') or {})
     for key, value in paths.items():
         if value is not None and ('resume_state' in key or 'pretrain_network' in key or key.endswith('s_root')):
-            paths[key] = os.path.expanduser(value)
+            # Shipped weights become a plain path, for BasicSR's own models to find them, too.
+            paths[key] = str(resolve_weights(value)) if value.startswith(SHIPPED) else os.path.expanduser(value)
     kind = 'experiments' if is_train else 'results'
     root = paths.get(f'{kind}_root') or os.path.join(root_path, kind, options['name'])
     paths[f'{kind}_root'] = paths['log'] = root

@@ -34,6 +34,11 @@ def option_file(phase: str, job: str, scale: int) -> Path:
     return ROOT / 'options' / folder / f'{phase}_{job}_x{scale}.yml'
 
 
+def cpu_file(job: str) -> Path:
+    """Give the option file with which weights that ship were trained."""
+    return ROOT / 'options/train' / f'train_{job}_x4_cpu.yml'
+
+
 def small_network(job: str) -> list[str]:
     """Give the --force_yml entries that make a job's network small."""
     sections = _NETWORKS[job].items()

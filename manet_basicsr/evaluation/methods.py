@@ -24,6 +24,7 @@ from manet_basicsr.degradation.kernels import training_variance_range, unknown_n
 from manet_basicsr.evaluation.conditions import Condition
 from manet_basicsr.evaluation.measure import Cost, measured
 from manet_basicsr.options import OptionError, Options, load_options, problems_of, resolve
+from manet_basicsr.weights import SHIPPED, resolve_weights
 
 #: Methods that need no option file, or only a generator's.
 BASELINES = ('bicubic', 'fixed', 'mean', 'oracle')
@@ -212,7 +213,8 @@ def _files_in(section: Any, key: str = '') -> Iterator[str]:
 
 def _checksum(path: str) -> str:
     try:
-        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+        file = resolve_weights(path) if path.startswith(SHIPPED) else Path(path).expanduser()
+        return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
         raise OptionError([f'{path}: cannot read weights ({error.strerror})']) from error
 

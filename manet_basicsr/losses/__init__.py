@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from manet_basicsr.losses.kernel_loss import KernelL1Loss
+from manet_basicsr.losses.kernel_loss import KernelKLLoss, KernelL1Loss
 
-__all__ = ['KernelL1Loss']
+__all__ = ['KernelKLLoss', 'KernelL1Loss']

@@ -1,4 +1,4 @@
-"""The loss of stage 1."""
+"""The losses of stage 1."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor, nn
 
 _REDUCTIONS = ('none', 'mean', 'sum')
+_LEAST_TAP = 1e-9  # added to taps before their logarithm; the taps of a field sum to 1
+
+
+def _check_broadcast(field: Tensor, target: Tensor) -> None:
+    paired = zip(reversed(target.shape), reversed(field.shape), strict=False)
+    if target.dim() > field.dim() or not all(size in (1, full) for size, full in paired):
+        raise ValueError(
+            f'target has shape {tuple(target.shape)}, expected one that broadcasts to {tuple(field.shape)}'
+        )
 
 
 @LOSS_REGISTRY.register()
@@ -44,11 +53,7 @@ class KernelL1Loss(nn.Module):
         Raises:
             ValueError: If ``target`` cannot be broadcast to the shape of ``field``.
         """
-        paired = zip(reversed(target.shape), reversed(field.shape), strict=False)
-        if target.dim() > field.dim() or not all(size in (1, full) for size, full in paired):
-            raise ValueError(
-                f'target has shape {tuple(target.shape)}, expected one that broadcasts to {tuple(field.shape)}'
-            )
+        _check_broadcast(field, target)
         dtype = torch.promote_types(field.dtype, torch.float32)
         difference = (field.to(dtype) - target.to(dtype)).abs()
         if self.reduction == 'mean':
@@ -56,3 +61,40 @@ class KernelL1Loss(nn.Module):
         elif self.reduction == 'sum':
             difference = difference.sum()
         return self.loss_weight * difference
+
+
+@LOSS_REGISTRY.register()
+class KernelKLLoss(nn.Module):
+    """Kullback-Leibler divergence of estimated kernels from the true ones, on the LR grid.
+
+    ``loss_weight * mean sum_taps target log(target / field)`` over all images and positions, in nats. A kernel is a
+    distribution over its taps, and the estimator ends in a softmax: its logits then get the gradient field - target,
+    where the L1 loss multiplies that of each tap with the tap itself, about 0.002. A training leaves the mean kernel
+    sooner. Where several kernels explain an image, this loss asks for their mean, the L1 loss for their median.
+
+    Args:
+        loss_weight: Factor of the result.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, field: Tensor, target: Tensor) -> Tensor:
+        """Compare an estimated kernel field with the true one.
+
+        Args:
+            field: (B, k*k, h, w), not negative, of sum 1 over the taps.
+            target: Broadcastable to that, such as (B, k*k, 1, 1), likewise.
+
+        Returns:
+            A scalar; half-precision fields are compared and summed in float32.
+
+        Raises:
+            ValueError: If ``target`` cannot be broadcast to the shape of ``field``.
+        """
+        _check_broadcast(field, target)
+        dtype = torch.promote_types(field.dtype, torch.float32)
+        true = target.to(dtype)
+        own = torch.xlogy(true, true).sum(-3).mean()
+        return self.loss_weight * (own - (true * (field.to(dtype) + _LEAST_TAP).log()).sum(-3).mean())

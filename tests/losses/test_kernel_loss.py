@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from basicsr.losses import build_loss
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from manet_basicsr.losses import KernelL1Loss
+from manet_basicsr.losses import KernelKLLoss, KernelL1Loss
 
 
 def test_is_the_plain_mean_by_hand() -> None:
@@ -83,3 +85,39 @@ def test_a_target_that_does_not_broadcast_is_an_error(shape: tuple[int, ...]) ->
 def test_an_unknown_reduction_is_an_error() -> None:
     with pytest.raises(ValueError, match="reduction is 'average', expected one of none, mean, sum"):
         KernelL1Loss(reduction='average')
+
+
+def test_divergence_by_hand() -> None:
+    field = torch.tensor([[[[0.25, 0.5]], [[0.75, 0.5]]]])  # one image, two taps, 1x2 positions
+    target = torch.tensor([[[[1.0]], [[0.0]]]])
+    # (log 4 + log 2) / 2
+    assert KernelKLLoss()(field, target).item() == pytest.approx(1.5 * math.log(2))
+    assert KernelKLLoss(loss_weight=2)(field, target).item() == pytest.approx(3 * math.log(2))
+    assert KernelKLLoss()(field, field).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize('shape', [(2, 9, 4, 5), (2, 9, 1, 1), (1, 9, 1, 1)])
+def test_divergence_is_that_of_torch(shape: tuple[int, ...]) -> None:
+    field, target = torch.rand(2, 9, 4, 5).softmax(1), torch.rand(shape).softmax(1)
+    expected = torch.nn.functional.kl_div(field.log(), target.expand_as(field), reduction='sum') / (2 * 4 * 5)
+    torch.testing.assert_close(KernelKLLoss()(field, target), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_divergence_gives_each_logit_its_error() -> None:
+    """What the L1 loss weakens by the tap itself."""
+    logits = torch.randn(1, 441, 1, 1, dtype=torch.float64, requires_grad=True)
+    target = torch.randn(1, 441, 1, 1, dtype=torch.float64).softmax(1)
+    KernelKLLoss()(logits.softmax(1), target).backward()
+    torch.testing.assert_close(logits.grad, (logits.softmax(1) - target).detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_divergence_stays_finite_where_the_field_is_zero() -> None:
+    field = torch.tensor([[[[0.0]], [[1.0]]]], requires_grad=True)
+    loss = KernelKLLoss()(field, torch.tensor([[[[1.0]], [[0.0]]]]))
+    loss.backward()
+    assert loss.isfinite() and field.grad is not None and field.grad.isfinite().all()
+
+
+def test_divergence_says_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match=r'expected one that broadcasts to \(1, 9, 2, 2\)'):
+        KernelKLLoss()(torch.rand(1, 9, 2, 2), torch.rand(1, 25, 2, 2))
