@@ -34,9 +34,9 @@ def option_file(phase: str, job: str, scale: int) -> Path:
     return ROOT / 'options' / folder / f'{phase}_{job}_x{scale}.yml'
 
 
-def cpu_file(job: str) -> Path:
-    """Give the option file with which weights that ship were trained."""
-    return ROOT / 'options/train' / f'train_{job}_x4_cpu.yml'
+def cpu_files(job: str) -> list[Path]:
+    """Give the option files with which weights that ship were trained."""
+    return sorted((ROOT / 'options/train').glob(f'train_{job}_x[1234]_cpu*.yml'))
 
 
 def small_network(job: str) -> list[str]:
@@ -53,6 +53,7 @@ def train_entries(job: str, images: Path, *, total_iter: int = 2, workers: int =
         'datasets:train:gt_size=48',
         'datasets:train:batch_size_per_gpu=2',
         f'datasets:train:num_worker_per_gpu={workers}',
+        'path:pretrain_network_g=~',
         f'train:total_iter={total_iter}',
         f'val:val_freq={every}',
         f'logger:print_freq={every}',

@@ -14,6 +14,7 @@ from manet_basicsr.degradation.kernels import unknown_name
 from manet_basicsr.weights import ESTIMATOR_PREFIX
 
 CONVOLUTIONS = ('maconv', 'conv', 'groupconv')
+_HIGH_PASS_GAIN = 5.0
 SIZE_MULTIPLE = 8
 """The estimator pads its input to a multiple of this, as for the released weights (one halving would need only 2)."""
 
@@ -64,6 +65,8 @@ class MANet(nn.Module):
         split: Groups of the mutual affine or group convolutions, at least 2.
         conv: What the blocks are made of: ``maconv``, or for comparison ``conv`` (one convolution over all channels, so
             ``split`` is of no account) or ``groupconv`` (groups that do not know of each other).
+        high_pass_head: Begin a training with head filters of mean zero, five times their usual size. They answer to
+            detail, where blur shows, instead of brightness, and the training leaves the mean kernel sooner.
 
     Raises:
         ValueError: If ``kernel_size`` or ``num_block`` is below 1, ``split`` below 2, ``num_feat`` below ``split``,
@@ -78,6 +81,7 @@ class MANet(nn.Module):
         num_block: int = 1,
         split: int = 2,
         conv: str = 'maconv',
+        high_pass_head: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (('kernel_size', kernel_size), ('num_block', num_block)):
@@ -94,6 +98,9 @@ class MANet(nn.Module):
 
         body = blocks(wide)
         self.m_head = nn.Conv2d(num_in_ch, num_feat, 3, 1, 1)
+        if high_pass_head:
+            with torch.no_grad():
+                self.m_head.weight.sub_(self.m_head.weight.mean((2, 3), keepdim=True)).mul_(_HIGH_PASS_GAIN)
         self.m_down1 = nn.Sequential(*blocks(num_feat), nn.Conv2d(num_feat, wide, 2, 2))
         # The released files do not number the blocks of a sequence that has only one.
         self.m_body = body[0] if num_block == 1 else nn.Sequential(*body)

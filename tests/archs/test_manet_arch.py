@@ -147,6 +147,19 @@ def test_a_training_step_moves_every_parameter_and_makes_no_nan() -> None:
         assert not torch.equal(value, before[key]), key
 
 
+def test_high_pass_head_begins_with_filters_that_answer_to_detail_alone() -> None:
+    torch.manual_seed(0)
+    usual = small()
+    torch.manual_seed(0)
+    network = small(high_pass_head=True)
+    head = network.m_head.weight
+    torch.testing.assert_close(head.mean((2, 3)), torch.zeros(head.shape[:2]))
+    centred = usual.m_head.weight - usual.m_head.weight.mean((2, 3), keepdim=True)
+    torch.testing.assert_close(head, 5 * centred)
+    others = {key: value for key, value in network.state_dict().items() if key != 'm_head.weight'}
+    assert all(torch.equal(value, usual.state_dict()[key]) for key, value in others.items())
+
+
 def test_released_prefix_is_accepted_at_any_depth_and_not_saved() -> None:
     network, copied = small(), small()
     with torch.no_grad():
