@@ -13,7 +13,8 @@ IMAGES are folders or LMDBs of HR images. Methods are
 mean and fixed also run without a generator: then only their kernels are scored.
 
 Sets: invariant (nine kernels an image), type1 .. type6, and beyond Gaussians motion, object_motion, defocus, each also
-as *_variant; --field adds others: --field 'measured={type: bank, folder: datasets/kernels}'.
+as *_variant; --field adds others: --field 'measured={type: bank, folder: datasets/kernels}', alone after an empty
+--sets.
 
 OUTPUT gets results.md, results.csv and records.jsonl, a line for each image and method. The same command again goes on
 where it was stopped, and scores anew what has changed. docs/EVALUATION.md says what the numbers mean.
@@ -32,9 +33,10 @@ from tqdm import tqdm
 
 import manet_basicsr  # noqa: F401  (repairs the stack before anything imports basicsr)
 from manet_basicsr.degradation import ALIGNMENTS
+from manet_basicsr.degradation.sets import PAPER_SETS, SETS
 from manet_basicsr.evaluation import build_methods, evaluate, plan_conditions, write_tables
-from manet_basicsr.evaluation.conditions import PAPER_SETS, SETS
-from manet_basicsr.options import OptionError, read_yaml
+from manet_basicsr.evaluation.conditions import parse_fields
+from manet_basicsr.options import OptionError
 
 
 def show_progress(steps: Iterator[Any], total: int) -> Iterator[Any]:
@@ -66,17 +68,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _more_fields(entries: list[str]) -> dict[str, dict[str, Any]]:
-    fields = {}
-    for entry in entries:
-        name, separator, text = entry.partition('=')
-        field = read_yaml(text)
-        if not separator or not name or not isinstance(field, dict):
-            raise ValueError(f"--field: found '{entry}', expected NAME={{type: ..., ...}}")
-        fields[name] = field
-    return fields
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = build_parser().parse_args(arguments)
@@ -88,12 +79,13 @@ def main(arguments: list[str] | None = None) -> int:
             alignments=options.alignments,
             corruptions=options.corruptions,
             kernel_size=options.kernel_size,
-            more_fields=_more_fields(options.field),
+            more_fields=parse_fields(options.field),
         )
         methods = build_methods(options.methods, options.generator)
         result = evaluate(
             conditions, methods, options.output / 'records.jsonl', limit=options.limit, progress=show_progress
         )
+        tables = write_tables(result, options.output)
     except (OptionError, ValueError, OSError) as error:
         for line in str(error).splitlines():
             print(f'error: {line}', file=sys.stderr)
@@ -101,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f'interrupted; the same command goes on from {options.output / "records.jsonl"}', file=sys.stderr)
         return 130
-    print(write_tables(result, options.output))
+    print(tables)
     print(f'in {options.output}: results.md, results.csv and records.jsonl')
     for failure in result.failures:
         print(f'failed: {failure}', file=sys.stderr)

@@ -1,10 +1,13 @@
-"""Make the protocol's test sets on disk: LR images, and a manifest of the true kernel behind each of their pixels.
+"""Make test sets on disk: LR images, and a manifest of the true kernel behind each of their pixels.
 
     python scripts/make_testset.py HR_IMAGES OUTPUT --scale 2 3 4 --sets invariant type1 type5
 
-HR_IMAGES is a folder or an LMDB. The sets are OUTPUT/x4/invariant/NAME_k0.png .. NAME_k8.png, OUTPUT/x4/type1/NAME.png
-and so on, each with its kernels.json; what differs from the plain protocol is in their names (type1_noise15_jpeg70).
-They are what SVDegradationDataset makes on the fly of {type: protocol, kind: N}, N = 0 (invariant) to 6.
+HR_IMAGES is a folder or an LMDB. The sets are those of scripts/evaluate.py: invariant (nine kernels an image), type1 ..
+type6, and beyond Gaussians motion, object_motion, defocus, each also as *_variant; --field adds others:
+--field 'measured={type: bank, folder: datasets/kernels}', alone with an empty --sets.
+They are OUTPUT/x4/invariant/NAME_k0.png .. NAME_k8.png, OUTPUT/x4/type1/NAME.png and so on, each with its kernels.json;
+what differs from the plain set is in their names (type1_noise15_jpeg70). They are what SVDegradationDataset makes on
+the fly; a set of a bank has a copy of it.
 To test on a set, in an option file:
 
     datasets:
@@ -31,8 +34,10 @@ from tqdm import tqdm
 
 import manet_basicsr  # noqa: F401  (repairs the stack before anything imports basicsr)
 from manet_basicsr.data.images import BadSampleError
-from manet_basicsr.data.testset import KINDS, Corruption, write_testsets
+from manet_basicsr.data.testset import Corruption, write_testsets
 from manet_basicsr.degradation import ALIGNMENTS
+from manet_basicsr.degradation.sets import PAPER_SETS, SETS
+from manet_basicsr.evaluation.conditions import parse_fields
 
 
 def show_progress(names: Iterator[Any], total: int) -> Iterator[Any]:
@@ -49,9 +54,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('output', type=Path, metavar='OUTPUT')
     parser.add_argument('--scale', type=int, nargs='+', default=[4], metavar='S', help='default 4')
     parser.add_argument(
-        '--sets', nargs='+', choices=list(KINDS), default=list(KINDS)[:6], metavar='SET',
-        help=f'some of {", ".join(KINDS)}; default: all but type6',
+        '--sets', nargs='*', choices=SETS, default=list(PAPER_SETS), metavar='SET',
+        help=f'some of {", ".join(SETS)}; default: {" ".join(PAPER_SETS)}',
     )  # fmt: skip
+    parser.add_argument('--field', nargs='+', default=[], metavar='NAME={...}', help='further sets, as in option files')
     parser.add_argument(
         '--alignment', choices=ALIGNMENTS, default='centered', help='published: the grid of the released weights'
     )
@@ -65,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="or the smallest and largest; the paper's compressed tests: 70 or 50",
     )  # fmt: skip
     parser.add_argument(
-        '--seed', type=int, metavar='N', help='of type5, noise and JPEG; default: what a test draws on the fly'
+        '--seed', type=int, metavar='N', help='of all that is random; default: what a test draws on the fly'
     )
     parser.add_argument('--force', action='store_true', help='replace existing sets')
     return parser
@@ -94,6 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.output,
             scales=options.scale,
             sets=options.sets,
+            more_fields=parse_fields(options.field),
             corruption=corruption,
             overwrite=options.force,
             progress=show_progress,

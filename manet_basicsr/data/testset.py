@@ -1,13 +1,15 @@
 """Test sets on disk: LR images as SVDegradationDataset degrades them on the fly, and a manifest of their kernels.
 
 A set is a folder ``OUTPUT/x4/invariant`` of PNG files, named after their HR images (``NAME_k0.png`` .. ``NAME_k8.png``
-in the invariant protocol), with their kernels in ``kernels.json`` (see :mod:`manet_basicsr.data.manifest`).
+in the invariant protocol), with their kernels in ``kernels.json`` (see :mod:`manet_basicsr.data.manifest`). A set of
+measured kernels has a copy of them in ``bank``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -16,15 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from manet_basicsr.data.manifest import Manifest, ManifestEntry, write_manifest
+from manet_basicsr.data.manifest import DrawnEntry, Manifest, ManifestEntry, sharpness_of, write_manifest
 from manet_basicsr.data.preparation import ConflictError, encode_png, refuse_same_names
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
-from manet_basicsr.files import atomic_folder, remove_leftovers
+from manet_basicsr.degradation.bank import BANK_SUFFIXES
+from manet_basicsr.degradation.sets import PAPER_SETS, fields_of
+from manet_basicsr.files import atomic_folder, atomic_path, remove_leftovers
 from manet_basicsr.sampling import SampleIndex, mix_seed, sample_generator
 
-#: The names of the protocol's sets, and the ``kind`` of their fields in an option file.
-KINDS = {'invariant': 0, **{f'type{kind}': kind for kind in range(1, 7)}}
 MANIFEST_NAME = 'kernels.json'
+BANK_NAME = 'bank'
 
 
 @dataclass(frozen=True)
@@ -45,18 +48,18 @@ class Corruption:
     jpeg: tuple[int, int] | None = None
     seed: int | None = None
 
-    def degradation(self, kind: int) -> dict[str, Any]:
+    def degradation(self, field: Mapping[str, Any]) -> dict[str, Any]:
         """Give the ``degradation`` section of an option file that degrades on the fly like this."""
         return {
             'kernel_size': self.kernel_size,
             'alignment': self.alignment,
-            'field': {'type': 'protocol', 'kind': kind},
+            'field': dict(field),
             'noise': list(self.noise),
             'jpeg': None if self.jpeg is None else list(self.jpeg),
         }
 
     def suffix(self) -> str:
-        """Name what differs from the plain protocol, such as ``_published_noise15_jpeg70-100``."""
+        """Name what differs from the plain set, such as ``_published_noise15_jpeg70-100``."""
         words = [] if self.alignment == 'centered' else [self.alignment]
         words += [] if self.kernel_size == 21 else [f'k{self.kernel_size}']
         words += [f'noise{_range_name(self.noise)}'] if self.noise[1] > 0 else []
@@ -75,21 +78,23 @@ def write_testsets(
     output: Path,
     *,
     scales: Sequence[int] = (4,),
-    sets: Sequence[str] = tuple(KINDS)[:6],
+    sets: Sequence[str] = PAPER_SETS,
+    more_fields: Mapping[str, Mapping[str, Any]] | None = None,
     corruption: Corruption | None = None,
     overwrite: bool = False,
     progress: Callable[[Iterator[Any], int], Iterator[Any]] = lambda names, total: names,
 ) -> list[Path]:
-    """Write the protocol's test sets, ``output/x{scale}/{set}``; all of them appear, or none.
+    """Write test sets, ``output/x{scale}/{set}``; all of them appear, or none.
 
     As long as ``corruption.seed`` is None, their LR images and kernels are bit by bit those which SVDegradationDataset
-    gives in a test with ``field: {type: protocol, kind: N}``.
+    gives in a test with the ``degradation.field`` that the set's name stands for.
 
     Args:
         images: Folder or LMDB of HR images.
         output: Where the sets go; made if missing.
         scales: Downsampling factors.
-        sets: Names of the sets, some of :data:`KINDS`.
+        sets: Names of the sets, some of :data:`manet_basicsr.degradation.sets.SETS`.
+        more_fields: Further sets by name, as ``degradation.field`` of an option file has them.
         corruption: Alignment, noise, JPEG and seed.
         overwrite: Replace existing sets.
         progress: Wraps the iteration over the samples, given with their number.
@@ -104,15 +109,21 @@ def write_testsets(
         FileNotFoundError: There are no such images.
     """
     corruption = corruption or Corruption()
+    for name in more_fields or {}:
+        if name != Path(name).name or name.startswith('.'):
+            raise ValueError(f"--field: found the name '{name}', expected one that a folder can have")
     planned = {
-        output / f'x{scale}' / f'{name}{corruption.suffix()}': _open_dataset(images, scale, KINDS[name], corruption)
+        output / f'x{scale}' / f'{name}{corruption.suffix()}': _open_dataset(images, scale, field, corruption)
         for scale in scales
-        for name in sets
+        for name, field in fields_of(sets, scale, more_fields).items()
     }
     for target in planned:
         _refuse_target(target, overwrite)
     for parent in {target.parent for target in planned}:
-        parent.mkdir(parents=True, exist_ok=True)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConflictError(f'output {parent} cannot be made ({error.strerror}); choose another folder') from error
         remove_leftovers(parent)
     with ExitStack() as stack:
         folders = [stack.enter_context(atomic_folder(target, overwrite=overwrite)) for target in planned]
@@ -125,7 +136,7 @@ def write_testsets(
 
 
 def _open_dataset(
-    images: str | os.PathLike[str], scale: int, kind: int, corruption: Corruption
+    images: str | os.PathLike[str], scale: int, field: Mapping[str, Any], corruption: Corruption
 ) -> SVDegradationDataset:
     """Open the images as a test would, and refuse names that would be the same in one folder."""
     dataset = SVDegradationDataset(
@@ -133,7 +144,7 @@ def _open_dataset(
             'phase': 'test',
             'scale': scale,
             'dataroot_gt': os.fspath(images),
-            'degradation': corruption.degradation(kind),
+            'degradation': corruption.degradation(field),
         }
     )
     refuse_same_names((_file_name(name), Path(name)) for name in dataset.images.names)
@@ -156,16 +167,32 @@ def _refuse_target(target: Path, overwrite: bool) -> None:
 
 def _write_set(dataset: SVDegradationDataset, folder: Path, corruption: Corruption) -> Iterator[str]:
     """Write the images of a set, yielding the name of each, and its manifest."""
-    entries = {}
+    is_drawn = not dataset.degradations[0].field.is_gaussian_blocks(dataset.scale)
+    entries: dict[str, ManifestEntry | DrawnEntry] = {}
     for index in range(len(dataset)):
         # The dataset's own draws of a test, unless a seed asks for others.
-        seeded = index if corruption.seed is None else SampleIndex(index, mix_seed(corruption.seed, index))
-        sample, parameters = dataset.degrade_sample(index, sample_generator(seeded))
+        seed = mix_seed(index) if corruption.seed is None else mix_seed(corruption.seed, index)
+        sample, parameters = dataset.degrade_sample(index, sample_generator(SampleIndex(index, seed)))
         gt_name = dataset.gt_name(index)
         name = f'{_file_name(gt_name)}{dataset.lq_suffix(index)}'
         pixels = (sample['lq'] * 255).round().byte().permute(1, 2, 0).numpy()
         (folder / f'{name}.png').write_bytes(encode_png(np.ascontiguousarray(pixels[..., ::-1]), compression_level=3))
-        entries[name] = ManifestEntry(gt_name, parameters)
+        # The kernels are drawn first, so the seed of all draws is that of theirs.
+        drawn = DrawnEntry(gt_name, seed, sharpness_of(sample['kernel'][None]))
+        entries[name] = drawn if is_drawn else ManifestEntry(gt_name, parameters)
         yield name
-    manifest = Manifest(dataset.scale, corruption.kernel_size, corruption.alignment, entries)
+    blur = _with_own_bank(dataset.opt['degradation']['field'], folder) if is_drawn else None
+    manifest = Manifest(dataset.scale, corruption.kernel_size, corruption.alignment, entries, blur)
     write_manifest(manifest, folder / MANIFEST_NAME)
+
+
+def _with_own_bank(field: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Copy the kernels that a field is drawn from into the set, which is then whole wherever it is moved to."""
+    if field['type'] != 'bank':
+        return dict(field)
+    (folder / BANK_NAME).mkdir()
+    for path in Path(field['folder']).expanduser().iterdir():
+        if path.suffix.lower() in BANK_SUFFIXES and path.name[0] != '.':
+            with atomic_path(folder / BANK_NAME / path.name) as partial:
+                shutil.copyfile(path, partial)
+    return {**field, 'folder': BANK_NAME}

@@ -318,6 +318,10 @@ class Field:
         """
         return PROTOCOL_BLOCK
 
+    def is_gaussian_blocks(self, scale: int) -> bool:
+        """Tell whether the parameters are those of Gaussians for the protocol's blocks, all that they need be read."""
+        return type(self).kernels is Field.kernels and self.block(scale) == PROTOCOL_BLOCK
+
     def make(
         self,
         parameters: Tensor,

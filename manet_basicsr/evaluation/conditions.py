@@ -12,13 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
-from manet_basicsr.data.testset import KINDS
-from manet_basicsr.degradation.kernels import training_variance_range, unknown_name
+from manet_basicsr.degradation.sets import PAPER_SETS, fields_of
+from manet_basicsr.options import read_yaml
 
-#: The paper's sets, and beyond them blur that is not Gaussian, whose variances span the same range.
-BEYOND_GAUSSIANS = ('motion', 'motion_variant', 'object_motion', 'object_motion_variant', 'defocus', 'defocus_variant')
-SETS = (*KINDS, *BEYOND_GAUSSIANS)
-PAPER_SETS = tuple(KINDS)[:6]
 _CORRUPTION = re.compile(r'^(?:noise(?P<noise>\d+(?:\.\d+)?)|jpeg(?P<jpeg>\d+))$')
 
 
@@ -95,33 +91,23 @@ def parse_corruption(words: str) -> tuple[float, int | None]:
     return noise, jpeg
 
 
-def field_of(blur: str, scale: int) -> dict[str, Any]:
-    """Give the ``degradation.field`` that a set's name stands for.
-
-    Args:
-        blur: One of :data:`SETS`.
-        scale: Downsampling factor, which the ranges of motion and defocus follow.
+def parse_fields(entries: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read further sets as ``--field`` gives them, ``NAME={type: ..., ...}``.
 
     Raises:
-        ValueError: The name is unknown.
+        ValueError: An entry is no such text.
     """
-    if blur in KINDS:
-        return {'type': 'protocol', 'kind': KINDS[blur]}
-    if blur not in SETS:
-        raise ValueError(unknown_name('sets', blur, SETS))
-    low, high = training_variance_range(scale)
-    if blur.startswith('defocus'):
-        # A disk of radius r has the variance r^2 / 4 along each axis.
-        radius = [max(1.0, round(2 * low**0.5, 2)), round(2 * high**0.5, 2)]
-        return {'type': 'defocus', 'radius': radius, **({'period': 96} if blur.endswith('_variant') else {})}
-    # A straight path of half length r has the variance r^2 / 3 along it; at x4 1.5 to 6.
-    return {
-        'type': 'motion',
-        'radius': [round(0.75 * scale**0.5, 2), round(3 * scale**0.5, 2)],
-        'trajectory': 'object' if blur.startswith('object') else 'camera',
-        'variant': blur.endswith('_variant'),
-        'variance': round(low, 3),
-    }
+    fields = {}
+    for entry in entries:
+        name, separator, text = entry.partition('=')
+        try:
+            field = read_yaml(text)
+        except ValueError as error:
+            raise ValueError(f"--field: found '{entry}', which is no YAML ({error})") from error
+        if not separator or not name or not isinstance(field, dict):
+            raise ValueError(f"--field: found '{entry}', expected NAME={{type: ..., ...}}")
+        fields[name] = field
+    return fields
 
 
 def plan_conditions(
@@ -138,7 +124,7 @@ def plan_conditions(
 
     Args:
         images: Folders or LMDBs of HR images.
-        sets: Some of :data:`SETS`.
+        sets: Some of :data:`manet_basicsr.degradation.sets.SETS`.
         scales: Downsampling factors.
         alignments: Sampling grids.
         corruptions: As :func:`parse_corruption` reads them.
@@ -152,9 +138,9 @@ def plan_conditions(
     roots = [os.fspath(root).rstrip('/') for root in images]
     conditions = []
     for root, scale, alignment, corruption in product(roots, scales, alignments, corruptions):
-        fields = {blur: field_of(blur, scale) for blur in sets} | {k: dict(v) for k, v in (more_fields or {}).items()}
         conditions += [
-            Condition(root, blur, field, scale, alignment, corruption, kernel_size) for blur, field in fields.items()
+            Condition(root, blur, field, scale, alignment, corruption, kernel_size)
+            for blur, field in fields_of(sets, scale, more_fields).items()
         ]
     names = [Path(root).stem for root in roots]
     if len(set(names)) < len(names):

@@ -29,7 +29,7 @@ class RecordFile:
         path: The file; made, with its folder, if missing.
 
     Raises:
-        ValueError: A line in the middle is no row, or another process has the file open.
+        ValueError: A line in the middle is no row, another process has the file open, or it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,8 +37,14 @@ class RecordFile:
         self.rows: dict[str, Row] = {}
 
     def __enter__(self) -> RecordFile:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = self.path.open('ab+')
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = self.path.open('ab+')
+        except OSError as error:
+            raise ValueError(
+                f'OUTPUT: found {self.path.parent}, in which {self.path.name} cannot be written ({error.strerror}), '
+                'expected a folder, or the name of one to make'
+            ) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

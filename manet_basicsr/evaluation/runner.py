@@ -137,9 +137,11 @@ def evaluate(
 
     Raises:
         OptionError: A method cannot be built, or fits none of the conditions.
-        ValueError: The record is damaged or in use, or there are no images.
+        ValueError: The record is damaged, in use or cannot be written, there are no images, or the limit is below 1.
         FileNotFoundError: There are no such images.
     """
+    if limit is not None and limit < 1:
+        raise ValueError(f'--limit: found {limit}, expected at least 1 image of each set; leave it out for all')
     opened = [_OpenCondition(condition, limit) for condition in conditions]
     fingerprints = [(method, {'name': method.name, **method.fingerprint()}) for method in methods]
     for name in {method.name for method in methods}:

@@ -92,6 +92,9 @@ def write_tables(evaluation: Evaluation, folder: Path) -> str:
 
     Returns:
         The Markdown.
+
+    Raises:
+        ValueError: They cannot be written.
     """
     summary = summarize(evaluation)
     text, table = markdown(summary), io.StringIO()
@@ -99,6 +102,10 @@ def write_tables(evaluation: Evaluation, folder: Path) -> str:
     writer.writeheader()
     writer.writerows(summary)
     for name, content in (('results.md', text), ('results.csv', table.getvalue())):
-        with atomic_path(folder / name) as temporary:
-            temporary.write_text(content, encoding='utf-8')
+        try:
+            with atomic_path(folder / name) as temporary:
+                temporary.write_text(content, encoding='utf-8')
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise ValueError(f'OUTPUT: found {folder}, in which {name} cannot be written ({why})') from error
     return text

@@ -147,6 +147,16 @@ function words(field, cell) {
   ];
 }
 
+const percent = (share) => `${(100 * share).toPrecision(3)} %`;
+
+// The weight of a tap that is drawn brightest: a flat kernel would be black on the scale of a sharp one beside it.
+function brightest(kernel) {
+  return Math.max(1e-9, ...(state.common ? fields.map((field) => field.peak) : kernel));
+}
+
+const scaleWords = () => (state.common
+  ? `all brightest at ${percent(brightest([]))} of the weight` : 'each brightest at its own peak');
+
 // A card with the kernels of a place; `number` of a pin, 0 for the place under the pointer.
 function card(place, number) {
   const made = element('div', '', { className: 'place' });
@@ -155,21 +165,21 @@ function card(place, number) {
   heading.append(element('span', `x ${place[0]}, y ${place[1]}`, { className: 'where' }));
   const row = element('div', '', { className: 'kernels' });
   const kernels = fields.map((field) => kernelOf(field, cellOf(field, place)));
-  const own = Math.max(1e-9, ...kernels.map((kernel) => Math.max(...kernel)));
-  const peak = state.common ? Math.max(1e-9, ...fields.map((field) => field.peak)) : own;
   fields.forEach((field, index) => {
     const figure = element('figure', '', { className: 'kernel' });
     figure.dataset.field = field.name;
     const canvas = element('canvas');
-    drawKernel(canvas, kernels[index], field.kernelSize, peak);
+    drawKernel(canvas, kernels[index], field.kernelSize, brightest(kernels[index]));
     const caption = element('figcaption');
-    caption.append(element('b', field.name), ...words(field, cellOf(field, place)).map((line) => element('span', line)));
+    const lines = [...words(field, cellOf(field, place)), `peak ${percent(Math.max(...kernels[index]))} of the weight`];
+    caption.append(element('b', field.name), ...lines.map((line) => element('span', line)));
     canvas.setAttribute('role', 'img');
     canvas.setAttribute('aria-label', `${field.name} kernel`);
     figure.append(canvas, caption);
     row.append(figure);
   });
   made.append(heading, row);
+  if (!number) made.append(element('p', `Brightness: ${scaleWords()}.`, { className: 'scale' }));
   if (kernels.length === 2 && kernels[0].length === kernels[1].length) {
     const apart = kernels[0].reduce((sum, weight, tap) => sum + Math.abs(weight - kernels[1][tap]), 0) / 2;
     made.append(element('p', `${(100 * apart).toFixed(1)} % of the weight lies elsewhere`, { className: 'difference' }));
@@ -205,7 +215,8 @@ const unit = () => byId('picture').clientWidth / data.width;
 
 function layOut() {
   const room = byId('view').clientWidth - 28;
-  const width = Math.max(64, Math.round(Math.min(room, (window.innerHeight - 170) * data.width / data.height) * state.zoom));
+  const most = parseFloat(getComputedStyle(stage).maxHeight);  // as the style has it for this window
+  const width = Math.max(64, Math.floor(Math.min(room, most * data.width / data.height) * state.zoom));
   const height = Math.max(1, Math.round(width * data.height / data.width));
   const ratio = Math.min(window.devicePixelRatio || 1, 4096 / Math.max(width, height));
   for (const id of ['picture', 'overlay', 'marks']) {
@@ -239,14 +250,20 @@ function drawPicture() {
   context.drawImage(picture, 0, 0, canvas.clientWidth, canvas.clientHeight);
 }
 
-// The LR places, some `apart` CSS px from each other, at which a grid of kernels or ellipses is drawn.
+// The grid at which kernels or ellipses are drawn: cells of some `apart` CSS px that cover the whole image, each with the
+// LR place under its middle and that middle in CSS px; and the shorter side of a cell.
 function gridPlaces(apart) {
-  const step = Math.max(1, Math.ceil(apart / unit()));
+  const { clientWidth, clientHeight } = byId('picture');
+  const columns = clamp(Math.round(clientWidth / apart), 1, data.width), across = clientWidth / columns;
+  const rows = clamp(Math.round(clientHeight / across), 1, data.height), down = clientHeight / rows;
   const places = [];
-  for (let y = Math.floor(Math.min(step, data.height) / 2); y < data.height; y += step) {
-    for (let x = Math.floor(Math.min(step, data.width) / 2); x < data.width; x += step) places.push([x, y]);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const place = [Math.floor((column + 0.5) * data.width / columns), Math.floor((row + 0.5) * data.height / rows)];
+      places.push([place, [(column + 0.5) * across, (row + 0.5) * down]]);
+    }
   }
-  return [places, step * unit()];
+  return [places, Math.min(across, down)];
 }
 
 function drawKernelGrid(context, field) {
@@ -255,13 +272,13 @@ function drawKernelGrid(context, field) {
   context.fillStyle = 'rgb(0 0 0 / 55%)';
   context.fillRect(0, 0, byId('overlay').clientWidth, byId('overlay').clientHeight);
   context.imageSmoothingEnabled = false;
-  for (const [x, y] of places) {
-    const kernel = kernelOf(field, cellOf(field, [x, y]));
-    drawKernel(small, kernel, field.kernelSize, state.common ? field.peak : Math.max(1e-9, ...kernel));
+  for (const [place, [x, y]] of places) {
+    const kernel = kernelOf(field, cellOf(field, place));
+    drawKernel(small, kernel, field.kernelSize, brightest(kernel));
     const size = 0.92 * apart;
-    context.drawImage(small, (x + 0.5) * unit() - size / 2, (y + 0.5) * unit() - size / 2, size, size);
+    context.drawImage(small, x - size / 2, y - size / 2, size, size);
   }
-  return 'kernels at the places where they are found';
+  return `kernels at the places where they are found, ${scaleWords()}`;
 }
 
 function drawEllipses(context, field) {
@@ -269,12 +286,11 @@ function drawEllipses(context, field) {
   const largest = field.major.reduce((a, b) => Math.max(a, b), 1e-9);
   const enlarged = 0.46 * apart / (largest / data.scale * unit());
   context.lineWidth = 1.8;
-  for (const place of places) {
+  for (const [place, [x, y]] of places) {
     const cell = cellOf(field, place);
     const radius = (axis) => Math.max(0.6, axis / data.scale * unit() * enlarged);
     context.beginPath();
-    context.ellipse((place[0] + 0.5) * unit(), (place[1] + 0.5) * unit(), radius(field.major[cell]),
-      radius(field.minor[cell]), field.angle[cell], 0, 2 * Math.PI);
+    context.ellipse(x, y, radius(field.major[cell]), radius(field.minor[cell]), field.angle[cell], 0, 2 * Math.PI);
     context.strokeStyle = 'rgb(0 0 0 / 70%)';
     context.lineWidth = 3.4;
     context.stroke();

@@ -9,8 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from manet_basicsr.data.manifest import FORMAT, Manifest, ManifestEntry, read_manifest, write_manifest
-from manet_basicsr.degradation import protocol_field, protocol_parameters
+from manet_basicsr.data.manifest import (
+    DRAWN_FORMAT,
+    FORMAT,
+    DrawnEntry,
+    Manifest,
+    ManifestEntry,
+    read_manifest,
+    sharpness_of,
+    write_manifest,
+)
+from manet_basicsr.degradation import build_field, protocol_field, protocol_parameters
 
 
 @pytest.fixture
@@ -30,7 +39,9 @@ def test_a_manifest_is_read_back_bit_by_bit(manifest: Manifest, tmp_path: Path) 
     assert list(found.images) == list(manifest.images)
     for name, entry in manifest.images.items():
         assert found.images[name].gt == entry.gt
-        assert torch.equal(found.images[name].kernels.float(), entry.kernels)
+        read = found.images[name]
+        assert isinstance(entry, ManifestEntry) and isinstance(read, ManifestEntry)
+        assert torch.equal(read.kernels.float(), entry.kernels)
 
 
 def test_a_manifest_is_json_with_a_line_for_each_image(manifest: Manifest, tmp_path: Path) -> None:
@@ -52,6 +63,27 @@ def test_the_field_of_a_read_manifest_is_the_field_that_was_drawn(tmp_path: Path
     parameters = protocol_parameters(5, 100, 130, 4, torch.Generator().manual_seed(3))
     write_manifest(Manifest(4, 21, 'centered', {'a': ManifestEntry('a', parameters)}), tmp_path / 'kernels.json')
     assert torch.equal(read_manifest(tmp_path / 'kernels.json').field('a', 100, 130), drawn)
+
+
+def test_fields_too_large_to_be_listed_are_drawn_again(tmp_path: Path) -> None:
+    blur = {'type': 'motion', 'radius': [1.5, 6], 'variant': True}
+    drawn = build_field(blur).draw(100, 130, scale=4, generator=torch.Generator().manual_seed(2**62 + 1))
+    written = Manifest(4, 21, 'centered', {'a': DrawnEntry('b', 2**62 + 1, sharpness_of(drawn))}, blur)
+    write_manifest(written, tmp_path / 'kernels.json')
+    found = read_manifest(tmp_path / 'kernels.json')
+    assert found == written
+    assert torch.equal(found.field('a', 100, 130), drawn)
+    assert (tmp_path / 'kernels.json').stat().st_size < 300
+    other = dataclasses.replace(found, images={'a': DrawnEntry('b', 7, sharpness_of(drawn))})
+    with pytest.raises(ValueError, match='found kernels of sharpness'):
+        other.field('a', 100, 130)
+
+
+def test_sharpness_is_the_mean_over_the_kernels_of_the_sum_of_their_squared_taps() -> None:
+    field = torch.zeros(1, 9, 2, 2)
+    field[0, :4, 0] = 0.25
+    field[0, 4, 1] = 1
+    assert sharpness_of(field) == pytest.approx((0.25 + 1) / 2)
 
 
 def test_a_manifest_that_does_not_exist_is_named(tmp_path: Path) -> None:
@@ -93,6 +125,34 @@ def test_what_is_wrong_in_a_manifest_is_said_with_its_path(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     content = {'format': FORMAT, 'scale': 4, 'kernel_size': 21, 'alignment': 'centered', 'images': {'baby_k0': ENTRY}}
+    path = tmp_path / 'kernels.json'
+    path.write_text(json.dumps({**content, **changes}), encoding='utf-8')
+    with pytest.raises(ValueError, match=rf'kernels\.json.*{message}'):
+        read_manifest(path)
+
+
+DRAWN_ENTRY = {'gt': 'baby', 'seed': 1, 'sharpness': 0.02}
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'field': None}, 'not a whole manifest'),
+        ({'field': {'type': 'discus'}}, "degradation.field 'discus' is not one of"),
+        ({'field': {'type': 'defocus', 'radius': [2, 90]}}, 'radius must be at most 8.50 HR px'),
+        ({'field': {'type': 'bank', 'folder': 'bank'}}, 'folder: .*bank is not a folder of kernels'),
+        ({'field': {'type': 'bank', 'folder': 3}}, 'not a whole manifest'),
+        ({'images': {'a': {'gt': 'a', 'seed': 1}}}, 'not a whole manifest'),
+        ({'images': {'a': ENTRY}}, 'not a whole manifest'),
+        ({'images': {'a': {**DRAWN_ENTRY, 'seed': -1}}}, "'a' has the seed -1, expected"),
+        ({'images': {'a': {**DRAWN_ENTRY, 'seed': 'x'}}}, 'not a whole manifest'),
+    ],
+)
+def test_what_is_wrong_in_a_manifest_of_draws_is_said_with_its_path(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    content = {'format': DRAWN_FORMAT, 'scale': 4, 'kernel_size': 21, 'alignment': 'centered'}
+    content |= {'field': {'type': 'defocus', 'radius': [2, 6]}, 'images': {'baby': DRAWN_ENTRY}}
     path = tmp_path / 'kernels.json'
     path.write_text(json.dumps({**content, **changes}), encoding='utf-8')
     with pytest.raises(ValueError, match=rf'kernels\.json.*{message}'):

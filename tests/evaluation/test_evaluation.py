@@ -17,6 +17,7 @@ from basicsr.archs import build_network
 from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.data.testset import Corruption, write_testsets
 from manet_basicsr.degradation import blur_downsample, protocol_field
+from manet_basicsr.degradation.sets import SETS, field_of
 from manet_basicsr.evaluation import (
     Evaluation,
     Method,
@@ -26,7 +27,7 @@ from manet_basicsr.evaluation import (
     summarize,
     write_tables,
 )
-from manet_basicsr.evaluation.conditions import SETS, parse_corruption
+from manet_basicsr.evaluation.conditions import parse_corruption
 from manet_basicsr.evaluation.methods import GivenKernels, bicubic_upsample
 from manet_basicsr.evaluation.records import RecordFile
 from manet_basicsr.options import OptionError
@@ -81,7 +82,10 @@ def test_evaluation_test_command_and_lr_files_on_disk_agree(
 ) -> None:
     sets, metrics = {'invariant': 0, 'type5': 5}, {'kernel_psnr', 'lr_psnr', 'lr_ssim'}
     metrics = metrics if job == 'MANet_stage1' else {'psnr', 'ssim'}
-    sections = {f'test_{kind}': dataset_section(images, name, kind, alignment) for name, kind in sets.items()}
+    sections = {
+        f'test_{kind}': dataset_section(images, name, {'type': 'protocol', 'kind': kind}, alignment)
+        for name, kind in sets.items()
+    }
     file = small_file(job, tmp_path, datasets=sections)
     monkeypatch.chdir(tmp_path)
     evaluated = means(
@@ -104,8 +108,34 @@ def test_evaluation_test_command_and_lr_files_on_disk_agree(
             assert from_files[name][metric] == pytest.approx(found, abs=DECIBELS)
 
 
-def dataset_section(images: Path, name: str, kind: int, alignment: str) -> dict[str, Any]:
-    degradation = {'alignment': alignment, 'field': {'type': 'protocol', 'kind': kind}}
+@pytest.mark.parametrize('job', ['MANet_stage1', 'SFTRRDB_stage2'])
+def test_the_roads_agree_beyond_gaussians_too(
+    job: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'bank').mkdir()
+    np.save(tmp_path / 'bank/spots.npy', np.random.default_rng(0).random((4, 7, 7)))
+    measured = {'measured': {'type': 'bank', 'folder': str(tmp_path / 'bank'), 'period': 40}}
+    fields = {name: field_of(name, 4) for name in ('object_motion', 'motion_variant', 'defocus_variant')}
+    sections = {f'test_{n}': dataset_section(images, n, f, 'centered') for n, f in {**fields, **measured}.items()}
+    file = small_file(job, tmp_path, datasets=sections)
+    monkeypatch.chdir(tmp_path)
+    plan: dict[str, Any] = {'sets': list(fields), 'more_fields': measured}
+    evaluated = means(run(images, tmp_path / 'records.jsonl', [f'net={file}'], **plan), 'net')
+    tested = test_pipeline(shortened.resolved(file, ['val:save_img=false'], tmp_path))
+    write_testsets(images, tmp_path / 'sets', **plan)
+    on_disk = {f'test_{name}': disk_section(images, tmp_path / f'sets/x4/{name}', name) for name in evaluated}
+    entries = ['val:save_img=false', f'datasets={json.dumps(on_disk)}']
+    from_files = test_pipeline(shortened.resolved(file, entries, tmp_path))
+    assert evaluated.keys() == {*fields, 'measured'}
+    for name, found in evaluated.items():
+        for metric in ('kernel_psnr', 'lr_psnr', 'lr_ssim') if job == 'MANet_stage1' else ('psnr', 'ssim'):
+            assert math.isfinite(found[metric])
+            assert tested[name][metric] == pytest.approx(found[metric], abs=DECIBELS)
+            assert from_files[name][metric] == pytest.approx(found[metric], abs=DECIBELS)
+
+
+def dataset_section(images: Path, name: str, field: dict[str, Any], alignment: str) -> dict[str, Any]:
+    degradation = {'alignment': alignment, 'field': field}
     return {'name': name, 'type': 'SVDegradationDataset', 'dataroot_gt': str(images), 'degradation': degradation}
 
 

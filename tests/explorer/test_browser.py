@@ -118,7 +118,12 @@ class Explorer:
 
 @pytest.fixture
 def explorer(browser: Any, made: tuple[Path, dict[str, CodedField]]) -> Explorer:
-    browser.get(made[0].as_uri())
+    return opened(browser, made[0])
+
+
+def opened(browser: Any, path: Path) -> Explorer:
+    """The page, once it has drawn itself."""
+    browser.get(path.as_uri())
     page = Explorer(browser)
     browser.set_script_timeout(20)
     browser.execute_async_script(
@@ -212,6 +217,70 @@ def test_overlays_are_drawn_with_their_legends(explorer: Explorer) -> None:
     assert np.abs(true[20, true.shape[1] // 4].astype(int) - true[20, -20]).max() <= 3
     explorer.press('o')
     assert not explorer.overlay().any()
+
+
+def written(folder: Path, width: int, height: int, **fields: torch.Tensor) -> Path:
+    """A page of a grey image of so many LR pixels, with the fields or with some field."""
+    fields = fields or {'estimated': protocol_field(3, height * SCALE, width * SCALE, SCALE)}
+    page, _ = make_page('grey', [Layer('LR image', np.full((height, width, 3), 0.5))], fields, SCALE)
+    (folder / 'grey.html').write_text(page, encoding='utf-8')
+    return folder / 'grey.html'
+
+
+@pytest.fixture
+def narrow(browser: Any) -> Iterator[Any]:
+    """The browser with a window of 500 px width."""
+    browser.set_window_size(500, 800)
+    yield browser
+    browser.set_window_size(1200, 900)
+
+
+@pytest.mark.parametrize(('width', 'height'), [(107, 61), (30, 22), (23, 70), (5, 3), (1, 1)])
+def test_the_grid_of_kernels_covers_the_image_to_its_edges(
+    browser: Any, tmp_path: Path, width: int, height: int
+) -> None:
+    page = opened(browser, written(tmp_path, width, height))
+    page.press('o')
+    drawn = page.overlay()
+    cells = drawn[..., 3] == 255  # opaque, on a background that is not
+    assert cells.any()
+    rows, columns = np.flatnonzero(cells.any(1)), np.flatnonzero(cells.any(0))
+    for inside, length in ((rows, drawn.shape[0]), (columns, drawn.shape[1])):
+        gaps = np.diff(inside, prepend=-1, append=length) - 1
+        # A cell at the edge leaves half of what is between two.
+        assert gaps[[0, -1]].max() <= gaps[1:-1].max(initial=0.15 * length) / 2 + 2
+        assert abs(gaps[0] - gaps[-1]) <= 2
+
+
+@pytest.mark.parametrize(('width', 'height'), [(30, 22), (107, 61), (24, 70)])
+def test_a_narrow_window_is_filled_and_nothing_of_the_image_is_out_of_sight(
+    narrow: Any, tmp_path: Path, width: int, height: int
+) -> None:
+    page = opened(narrow, written(tmp_path, width, height))
+    look = """const [stage, view] = ['stage', 'view'].map((id) => document.getElementById(id));
+    const style = getComputedStyle(stage);
+    return [stage.clientWidth, stage.scrollWidth, stage.clientHeight, stage.scrollHeight,
+            view.clientWidth - 28, parseFloat(style.maxHeight), document.documentElement.scrollWidth];"""
+    shown, whole, shown_height, whole_height, room, highest, page_width = page.run(look)
+    assert (whole, whole_height) == (shown, shown_height)
+    assert shown >= room - 2 or shown_height >= highest - height  # as wide or as high as it can be
+    assert room > 430 and page_width <= 500
+
+
+def test_a_flat_kernel_beside_a_sharp_one_is_seen_and_the_scale_is_told(browser: Any, tmp_path: Path) -> None:
+    sharp = torch.zeros(1, 441, 1, 1)
+    sharp[0, 220] = 1
+    page = opened(browser, written(tmp_path, 20, 10, estimated=torch.full((1, 441, 1, 1), 1 / 441), true=sharp))
+    assert page.kernel('estimated').min() == page.kernel('true').max() > 600
+    assert 'peak 0.227 % of the weight' in page.shown()['estimated']
+    assert 'peak 100 % of the weight' in page.shown()['true']
+    assert page.text('#here .scale') == 'Brightness: each brightest at its own peak.'
+    page.press('o')
+    assert 'each brightest at its own peak' in page.text('#legend')
+    page.press('s')
+    assert page.kernel('estimated').max() < 20
+    assert page.text('#here .scale') == 'Brightness: all brightest at 100 % of the weight.'
+    assert 'all brightest at 100 % of the weight' in page.text('#legend')
 
 
 def test_the_image_zoom_scale_and_theme_can_be_changed(explorer: Explorer) -> None:

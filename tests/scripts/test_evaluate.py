@@ -82,6 +82,10 @@ def test_images_that_fail_are_listed_at_the_end_and_the_exit_code_says_so(
         (['--field', 'x=3'], "error: --field: found 'x=3', expected NAME={type: ..., ...}"),
         (['--scales', '0'], 'error: scale: found 0'),
         (['--images', 'nowhere'], 'error: nowhere does not exist'),
+        (['--limit', '0'], 'error: --limit: found 0, expected at least 1 image of each set'),
+        (['--limit', '-1'], 'error: --limit: found -1, expected at least 1'),
+        (['--sets'], 'error: --sets: found none, expected some of invariant, type1, type2, type3, type4, type5, type6'),
+        (['--field', 'x={type: fixed'], "error: --field: found 'x={type: fixed', which is no YAML (line 1"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_nothing_is_done(
@@ -97,6 +101,23 @@ def test_a_wrong_option_is_one_line_and_nothing_is_done(
     assert error.startswith(message)
     assert len(error.splitlines()) == 1
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('output', ['file', 'file/deeper'])
+def test_an_output_that_cannot_be_a_folder_is_one_line(
+    evaluate: Callable[..., int], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str
+) -> None:
+    (tmp_path / 'file').write_text('mine', encoding='utf-8')
+    assert evaluate(tmp_path / output, '--images', images, '--sets', 'type1') == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f'error: OUTPUT: found {tmp_path / output}, in which records.jsonl cannot be written (')
+    assert error.endswith('expected a folder, or the name of one to make\n')
+    assert len(error.splitlines()) == 1
+    (tmp_path / 'out/results.md').mkdir(parents=True)
+    assert evaluate(tmp_path / 'out', '--images', images, '--sets', 'type1') == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f'error: OUTPUT: found {tmp_path / "out"}, in which results.md cannot be written (Is a directory)'
+    )
 
 
 def test_an_interruption_says_how_to_go_on(

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
 from manet_basicsr.data import SVDegradationDataset
+from manet_basicsr.data.images import BadSampleError
 from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.data.manifest import read_manifest
+from manet_basicsr.degradation.sets import BEYOND_GAUSSIANS, field_of
 
 SCRIPT = Path(__file__).parents[2] / 'scripts/make_testset.py'
 
@@ -36,9 +39,9 @@ def images(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def on_the_fly(images: Path, scale: int, kind: int, **degradation: Any) -> SVDegradationDataset:
-    """The option file that the sets on disk stand for."""
-    field = {'type': 'protocol', 'kind': kind}
+def on_the_fly(images: Path, scale: int, kind: int | dict[str, Any], **degradation: Any) -> SVDegradationDataset:
+    """The option file that the sets on disk stand for, of a kind of the protocol or of another field."""
+    field = {'type': 'protocol', 'kind': kind} if isinstance(kind, int) else kind
     opt = {'phase': 'test', 'scale': scale, 'dataroot_gt': str(images), 'degradation': {'field': field, **degradation}}
     return SVDegradationDataset(opt)
 
@@ -77,6 +80,52 @@ def test_sets_on_disk_are_bit_by_bit_what_the_dataset_makes_on_the_fly(
         for name, kind in KINDS.items():
             found = on_disk(images, tmp_path / f'sets/x{scale}/{name}{suffix}', scale)
             assert_same_sets(found, on_the_fly(images, scale, kind, alignment=alignment))
+
+
+@pytest.mark.parametrize('alignment', ['centered', 'published'])
+def test_blur_beyond_gaussians_is_written_and_read_bit_by_bit_too(
+    make_testset: Callable[..., int], images: Path, tmp_path: Path, alignment: str
+) -> None:
+    arguments = ['--scale', 2, 4, '--sets', *BEYOND_GAUSSIANS, '--alignment', alignment, '--noise', 5, '--jpeg', 90]
+    assert make_testset(images, tmp_path, *arguments) == 0
+    suffix = ('' if alignment == 'centered' else '_published') + '_noise5_jpeg90'
+    corruption = {'alignment': alignment, 'noise': [5, 5], 'jpeg': [90, 90]}
+    for scale in (2, 4):
+        for name in BEYOND_GAUSSIANS:
+            found = on_disk(images, tmp_path / f'x{scale}/{name}{suffix}', scale)
+            assert_same_sets(found, on_the_fly(images, scale, field_of(name, scale), **corruption))
+
+
+@pytest.mark.parametrize('period', [None, 40])
+def test_a_set_of_measured_kernels_is_whole_wherever_it_is_moved_to(
+    make_testset: Callable[..., int], images: Path, tmp_path: Path, period: int | None
+) -> None:
+    bank = tmp_path / 'bank'
+    bank.mkdir()
+    np.save(bank / 'many.npy', np.random.default_rng(0).random((5, 7, 9)))
+    (bank / 'licence.txt').write_text('ours', encoding='utf-8')
+    field = {'type': 'bank', 'folder': str(bank), **({} if period is None else {'period': period})}
+    assert make_testset(images, tmp_path / 'sets', '--sets', '--field', f'measured={json.dumps(field)}') == 0
+    assert [path.name for path in (tmp_path / 'sets/x4').iterdir()] == ['measured']
+    expected = list(on_the_fly(images, 4, field))
+    bank.rename(tmp_path / 'away')
+    (tmp_path / 'sets/x4/measured').rename(tmp_path / 'moved')
+    assert sorted(path.name for path in (tmp_path / 'moved/bank').iterdir()) == ['many.npy']
+    for sample, known in zip(on_disk(images, tmp_path / 'moved', 4), expected, strict=True):
+        assert torch.equal(sample['lq'], known['lq']) and torch.equal(sample['kernel'], known['kernel'])
+
+
+def test_kernels_that_are_not_those_of_the_image_are_refused(
+    make_testset: Callable[..., int], images: Path, tmp_path: Path
+) -> None:
+    assert make_testset(images, tmp_path, '--sets', 'motion', '--seed', 3) == 0
+    folder = tmp_path / 'x4/motion_seed3'
+    assert on_disk(images, folder, 4)[1]['kernel'].shape == (441, 1, 1)
+    content = json.loads((folder / 'kernels.json').read_text(encoding='utf-8'))
+    content['images']['woman']['seed'] += 1
+    (folder / 'kernels.json').write_text(json.dumps(content), encoding='utf-8')
+    with pytest.raises(BadSampleError, match=r"json, 'woman': found kernels of sharpness .*, expected .*make the set"):
+        on_disk(images, folder, 4)[1]
 
 
 @pytest.mark.parametrize('kind', ['invariant', 'type5'])
@@ -198,6 +247,9 @@ def test_a_damaged_image_is_named_and_no_set_is_left(
         (['--noise', 1, 2, 3], '--noise: found 3 numbers, expected one, or the smallest and largest'),
         (['--jpeg', 101], 'degradation.jpeg: found [101, 101]'),
         (['--kernel-size', 20], 'degradation.kernel_size: found 20, expected an odd number'),
+        (['--sets'], '--sets: found none, expected some of invariant, type1'),
+        (['--field', 'a/b={type: fixed, variances: [1, 1]}'], "--field: found the name 'a/b', expected one that a"),
+        (['--field', 'a={type: bank, folder: nowhere}'], 'degradation.field.folder: nowhere is not a folder of ker'),
     ],
 )
 def test_a_wrong_number_is_one_clear_line(
@@ -224,6 +276,17 @@ def test_missing_images_are_one_clear_line(
     error = capsys.readouterr().err
     assert error.startswith(f'error: {tmp_path / name} ')
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize('output', ['file', 'file/deeper'])
+def test_an_output_that_cannot_be_a_folder_is_one_clear_line(
+    make_testset: Callable[..., int], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str
+) -> None:
+    (tmp_path / 'file').write_text('mine', encoding='utf-8')
+    assert make_testset(images, tmp_path / output, '--sets', 'type1') == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f'error: output {tmp_path / output}/x4 cannot be made (Not a directory); choose another folder'
+    ]
 
 
 def test_help_shows_an_example_and_the_option_file_that_reads_the_sets(

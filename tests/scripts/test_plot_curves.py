@@ -6,10 +6,12 @@ from pathlib import Path
 
 import cv2
 import pytest
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from manet_basicsr.evaluation import build_methods, evaluate, plan_conditions, write_tables
-from manet_basicsr.plots import read_curves, smoothed
+from manet_basicsr.plots import plot, read_curves, smoothed
 from manet_basicsr.train import train_pipeline
 from tests import shortened
 
@@ -91,10 +93,13 @@ def test_smoothing_averages_the_past_and_begins_at_the_first_value() -> None:
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ([], 'there is nothing to draw'),
-        (['--runs', 'FOLDER'], 'holds no tensorboard logs'),
-        (['--results', 'FOLDER/nowhere.csv'], 'nowhere.csv'),
-        (['--results', 'FOLDER/other.csv'], 'is not the results.csv of an evaluation'),
+        ([], 'there is nothing to draw, expected --runs'),
+        (['--runs', 'FOLDER'], 'holds no tensorboard logs, expected tb_logger/NAME'),
+        (['--results', 'FOLDER/no.csv'], '--results: found FOLDER/no.csv, which cannot be read (No such file or direc'),
+        (['--results', 'FOLDER'], '--results: found FOLDER, which cannot be read (Is a directory), expected'),
+        (['--results', 'FOLDER/other.csv'], 'is not the results.csv of an evaluation, expected the results.csv that'),
+        (['--results', 'FOLDER/picture.png'], '--results: found FOLDER/picture.png, which is no table, expected'),
+        (['--results', 'FOLDER/words.csv'], "words.csv, line 3, with psnr 'good', expected a number"),
         (['--smoothing', '1'], '--smoothing: found 1, expected 0 to below 1'),
     ],
 )
@@ -106,9 +111,80 @@ def test_what_cannot_be_drawn_is_one_line(
     message: str,
 ) -> None:
     (tmp_path / 'other.csv').write_text('a,b\n1,2\n')
+    (tmp_path / 'picture.png').write_bytes(b'\x89PNG')
+    write_results(tmp_path / 'words.csv', [('Set5', 'a', '25'), ('Set5', 'b', 'good')])
     words = [word.replace('FOLDER', str(tmp_path)) for word in arguments]
-    assert plot_curves(tmp_path / 'picture.png', *words) == 2
+    assert plot_curves(tmp_path / 'drawn.png', *words) == 2
     error = capsys.readouterr().err
-    assert error.startswith('error: ') and message in error
+    assert error.startswith('error: ') and message.replace('FOLDER', str(tmp_path)) in error
     assert len(error.splitlines()) == 1
-    assert not (tmp_path / 'picture.png').exists()
+    assert not (tmp_path / 'drawn.png').exists()
+
+
+@pytest.mark.parametrize(
+    ('picture', 'message'),
+    [
+        ('a.docx', "a.docx', expected a name that ends in .png, .pdf or .svg"),
+        ('a', "a', expected a name that ends in .png, .pdf or .svg"),
+        ('nowhere/a.png', 'nowhere does not exist'),
+        ('folder.png', 'folder.png, which cannot be written (Is a directory)'),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_one_line(
+    plot_curves: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], picture: str, message: str
+) -> None:
+    (tmp_path / 'folder.png').mkdir()
+    write_results(tmp_path / 'results.csv', [('Set5', 'a', '25')])
+    assert plot_curves(tmp_path / picture, '--results', tmp_path / 'results.csv') == 2
+    error = capsys.readouterr().err
+    assert error.startswith('error: PICTURE: ') and message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_every_dot_lies_in_the_band_of_its_set_at_the_same_height_in_all_panels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of the first method one set is missing, and all of the kernel PSNR.
+    scores = [('type1', 'bicubic', '26', ''), ('type2', 'fixed', '27', '45'), ('type1', 'fixed', '28', 'inf')]
+    scores += [('type3', 'fixed', '25', '50'), ('type3', 'bicubic', '24', ''), ('type3', 'best', '30', '51')]
+    row = {'images': 'Set5', 'scale': '4', 'alignment': 'centered', 'corruption': 'clean', 'lr_psnr': ''}
+    results = [{**row, 'set': s, 'method': m, 'psnr': psnr, 'kernel_psnr': kernel} for s, m, psnr, kernel in scores]
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, 'savefig', lambda figure, path, **_: (figures.append(figure), path.touch()))
+    plot(tmp_path / 'drawn.png', results=results)
+    panels = figures[0].axes
+    assert [panel.get_title() for panel in panels] == ['PSNR_Y (dB)', 'kernel PSNR (dB)']
+    for panel, metric in zip(panels, ('psnr', 'kernel_psnr'), strict=True):
+        assert panel.get_ylim() == (2.5, -0.5)
+        labels = dict(zip(panel.get_yticks(), [label.get_text() for label in panel.get_yticklabels()], strict=True))
+        assert labels == {0: 'type1', 1: 'type2', 2: 'type3'}
+        found = sorted((labels[round(text.xy[1])], text.get_text()) for text in panel.texts)
+        words = {'inf': 'exact'}
+        expected = [(row['set'], words.get(row[metric], f'{row[metric]}.00')) for row in results if row[metric]]
+        assert found == sorted(expected)
+        for place in labels:  # the lines of the methods lie about the label
+            assert all(abs(text.xy[1] - place) < 0.4 for text in panel.texts if round(text.xy[1]) == place)
+    # An exact match stands beyond the numbers of the axis.
+    (exact,) = (text for text in panels[1].texts if text.get_text() == 'exact')
+    assert max(panels[1].get_xticks()) < exact.xy[0] < panels[1].get_xlim()[1]
+
+
+def test_sets_are_named_by_what_differs_and_many_methods_look_different(
+    plot_curves: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_results(tmp_path / 'a.csv', [('Set5', str(number), '25') for number in range(12)])
+    write_results(tmp_path / 'b.csv', [('BSD100', '0', '24')])
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, 'savefig', lambda figure, path, **_: (figures.append(figure), path.touch()))
+    assert plot_curves(tmp_path / 'drawn.png', '--results', tmp_path / 'a.csv', tmp_path / 'b.csv') == 0
+    panel = figures[0].axes[0]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ['Set5 type1', 'BSD100 type1']
+    lines = [line for line in panel.lines if line.get_marker() != 'None']
+    assert len({(line.get_marker(), to_rgba(line.get_color())) for line in lines}) == 12
+
+
+def write_results(path: Path, scores: list[tuple[str, str, str]]) -> None:
+    """A table of one set, with the PSNR of each of some images' methods."""
+    lines = ['images,scale,alignment,corruption,set,method,psnr,lr_psnr,kernel_psnr']
+    lines += [f'{images},4,centered,clean,type1,{method},{psnr},,' for images, method, psnr in scores]
+    path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
