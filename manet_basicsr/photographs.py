@@ -13,6 +13,9 @@ from manet_basicsr.data.images import IMAGE_SUFFIXES, BadSampleError, decoding_f
 from manet_basicsr.files import atomic_path
 
 _ORIENTATION = 0x0112  # EXIF
+_BITS_PER_SAMPLE = 0x0102  # TIFF
+_TIFF = (b'II', b'MM')
+_TIFF_WITH_ALPHA = ('RGBA', 'RGBa', 'LA')  # Pillow's names
 #: How OpenCV is told the quality of a format that loses something.
 _QUALITY = {
     '.jpg': cv2.IMWRITE_JPEG_QUALITY,
@@ -44,6 +47,10 @@ def read_photograph(path: str | Path) -> Photograph:
         FileNotFoundError: There is no such file.
     """
     content = Path(path).read_bytes()
+    orientation, profile, mode = _metadata(content)
+    if content[:2] in _TIFF and mode in _TIFF_WITH_ALPHA:
+        # OpenCV multiplies their colours with alpha, and drops that of grey.
+        return Photograph(_decode_with_pillow(content, path), profile)
     image = None
     if content:
         try:
@@ -54,11 +61,10 @@ def read_photograph(path: str | Path) -> Photograph:
         raise BadSampleError(f'{path}: damaged, or no PNG, JPEG, WebP, TIFF or BMP image ({len(content)} bytes)')
     if image.dtype not in (np.uint8, np.uint16):
         raise BadSampleError(f'{path}: found {image.dtype} pixels, expected 8 or 16 bit')
-    orientation, profile, has_alpha = _metadata(content)
     # OpenCV itself turns JPEG and TIFF; the others not while it keeps their alpha.
-    if content[:2] not in (b'\xff\xd8', b'II', b'MM'):
+    if content[:2] not in (b'\xff\xd8', *_TIFF):
         image = _turned(image, orientation)
-    if image.ndim == 2 and has_alpha:
+    if image.ndim == 2 and mode == 'LA':
         raise BadSampleError(f'{path}: grey with alpha cannot be read from this format; save it as PNG')
     if image.ndim == 3:
         order = [2, 1, 0, 3][: image.shape[2]]
@@ -66,15 +72,29 @@ def read_photograph(path: str | Path) -> Photograph:
     return Photograph(np.ascontiguousarray(image), profile)
 
 
-def _metadata(content: bytes) -> tuple[int, bytes | None, bool]:
-    """Give orientation, colour profile and whether grey has alpha; what Pillow cannot read has none of them."""
+def _decode_with_pillow(content: bytes, path: str | Path) -> np.ndarray:
+    """Decode an 8-bit image with alpha to (H, W, 4), turned upright."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return np.array(ImageOps.exif_transpose(image).convert('RGBA'))
+    except Exception as error:  # as in _metadata
+        raise BadSampleError(f'{path}: {error}') from error
+
+
+def _metadata(content: bytes) -> tuple[int, bytes | None, str]:
+    """Give orientation, colour profile and Pillow's mode; what Pillow cannot read has none of them."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return int(image.getexif().get(_ORIENTATION, 1)), image.info.get('icc_profile'), image.mode == 'LA'
+            # Pillow calls TIFF of 16 bit RGBA, too, and would make 8 bit of it.
+            deep = max(getattr(image, 'tag_v2', {}).get(_BITS_PER_SAMPLE, (8,))) > 8
+            mode = f'{image.mode};16' if deep else image.mode
+            return int(image.getexif().get(_ORIENTATION, 1)), image.info.get('icc_profile'), mode
     except Exception:  # pillow reports damage, and sizes that it finds suspicious, as any of ten exception types
-        return 1, None, False
+        return 1, None, ''
 
 
 def _turned(image: np.ndarray, orientation: int) -> np.ndarray:

@@ -25,7 +25,9 @@ from manet_basicsr.weights import SHIPPED, shipped_weights
 TILE = 256
 """Side of the tiles in LR pixels, where memory allows it."""
 
-_SMALLEST_TILE = 16
+SMALLEST_TILE = 16
+"""Least side of a tile in LR pixels."""
+
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 
 
@@ -77,6 +79,7 @@ def restore(
 
     Raises:
         FileNotFoundError: There is no such file of weights, or none ship for ``scale``.
+        TypeError: The image is neither an array nor a tensor.
         ValueError: The image has another shape, type or range, the file is not of a blind network, or ``max_memory``
             is too little.
     """
@@ -187,8 +190,12 @@ class _Runner:
         return sr.float().clamp(0, 1).cpu()
 
 
-def image_to_batch(image: np.ndarray | Tensor) -> tuple[Tensor, np.ndarray | None]:
-    """Turn an image into a batch (B, 3, h, w) in [0, 1] on the CPU, and its alpha, if it has one, as it is."""
+def image_to_batch(image: Any) -> tuple[Tensor, np.ndarray | None]:
+    """Turn an array or a tensor into a batch (B, 3, h, w) in [0, 1] on the CPU, and its alpha, if any, as it is."""
+    if not isinstance(image, (np.ndarray, Tensor)):
+        is_path = isinstance(image, (str, os.PathLike))
+        hint = 'manet_basicsr.photographs.read_photograph(path).pixels' if is_path else 'np.asarray'
+        raise TypeError(f'found a {type(image).__name__}, expected an array or a tensor; {hint} makes one')
     if isinstance(image, Tensor):
         if image.ndim not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape or not image.is_floating_point():
             raise ValueError(
@@ -284,8 +291,8 @@ def _fitting_tile(
     field_dtype: torch.dtype | None,
 ) -> int:
     """Give the largest tile, up to ``tile``, with which memory should stay below ``max_memory``."""
-    if tile < _SMALLEST_TILE:
-        raise ValueError(f'tile must be at least {_SMALLEST_TILE} LR pixels, found {tile}')
+    if tile < SMALLEST_TILE:
+        raise ValueError(f'tile must be at least {SMALLEST_TILE} LR pixels, found {tile}')
     tile = min(tile, max(lq.shape[-2:]))
     if max_memory is None:
         return tile
@@ -297,10 +304,10 @@ def _fitting_tile(
         estimator: Any = network.kernel_estimation
         field = 0 if field_dtype is None else int(estimator.kernel_size) ** 2 * field_dtype.itemsize
         taken = _resident_memory() + batch * height * width * (2 * channels * 4 + outcome + field)
-    for side in range(tile, _SMALLEST_TILE - 1, -_SMALLEST_TILE // 2):
+    for side in range(tile, SMALLEST_TILE - 1, -SMALLEST_TILE // 2):
         if taken + batch * memory_of_tile(network, side) <= max_memory:
             return side
-    least = taken + batch * memory_of_tile(network, _SMALLEST_TILE)
+    least = taken + batch * memory_of_tile(network, SMALLEST_TILE)
     raise ValueError(
         f'a {width}x{height} image needs about {least / 2**30:.1f} GiB even in the smallest tiles, more than the '
         f'{max_memory / 2**30:.1f} GiB of --max-memory (in Python: max_memory)'

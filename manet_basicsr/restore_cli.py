@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from manet_basicsr.figures import FIGURE_SUFFIXES, write_comparison
 from manet_basicsr.files import remove_leftovers
 from manet_basicsr.networks import alignment_of, pick_device
 from manet_basicsr.photographs import Photograph, read_photograph, write_photograph
-from manet_basicsr.restoration import TILE, load_blind_network, restore
+from manet_basicsr.restoration import SMALLEST_TILE, TILE, load_blind_network, restore
 
 _EXAMPLES = """examples:
   manet-restore photo.jpg -o restored --weights blind_x4.pth
@@ -84,16 +84,19 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def list_inputs(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
+def list_inputs(inputs: Sequence[str], output: Path) -> tuple[list[Path], list[str]]:
     """Find the image files that a command was given.
 
     Args:
         inputs: Files, folders and globs (``**`` for any folders).
+        output: The folder of the results. What a folder or a glob finds there and is named as the result of another
+            input is left out; a file that is named itself is not.
 
     Returns:
         The files in order, none twice, and a message for each input that gives none.
     """
     files: dict[Path, None] = {}
+    named = {Path(given).expanduser() for given in inputs}
     problems = []
     for given in inputs:
         path = Path(given).expanduser()
@@ -109,7 +112,14 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
         if not found:
             problems.append(complaint)
         files.update(dict.fromkeys(found))
-    return list(files), problems
+    stems = {file.stem for file in files}
+    return [file for file in files if file in named or not _is_result(file, stems, output)], problems
+
+
+def _is_result(file: Path, stems: Collection[str], output: Path) -> bool:
+    """Tell whether a file is what an earlier run made of an image with one of the stems."""
+    made = re.fullmatch(r'(.+)_x\d+(_figure)?', file.stem)
+    return made is not None and made[1] in stems and file.resolve().parent == output.resolve()
 
 
 def _is_image(file: Path) -> bool:
@@ -208,6 +218,8 @@ def _check(options: argparse.Namespace) -> None:
     """Refuse options that cannot work, before anything is loaded or made."""
     if not 1 <= options.quality <= 100:
         raise ValueError(f'--quality: found {options.quality}, expected 1 to 100')
+    if options.tile < SMALLEST_TILE:
+        raise ValueError(f'--tile: found {options.tile}, expected at least {SMALLEST_TILE}')
     if options.output.exists() and not options.output.is_dir():
         raise ValueError(f'-o {options.output}: is a file, expected a folder')
     for given in options.inputs:
@@ -221,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     try:
         _check(options)
-        files, failures = list_inputs(options.inputs)
+        files, failures = list_inputs(options.inputs, options.output)
         network = load_blind_network(options.weights, options.scale).to(pick_device(options.device))
         options.output.mkdir(parents=True, exist_ok=True)
         remove_leftovers(options.output)

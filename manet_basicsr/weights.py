@@ -28,6 +28,7 @@ SHIPPED = 'weights://'
 """What the address of weights that ship with the package begins with, as in ``weights://blind_x4``."""
 
 _FORMS: dict[Form, str] = {'basicsr': 'a BasicSR file (state dicts under names)', 'released': 'a bare state dict'}
+_SAVED_BY_TORCH = (b'PK', b'\x80\x02')  # a zip archive, or as torch saved before 1.6
 _ESTIMATOR_KEY = 'm_head.weight'
 _GENERATOR_KEY = 'conv_first.weight'
 
@@ -62,6 +63,8 @@ def resolve_weights(address: str | os.PathLike[str]) -> Path:
 def load_any_state_dict(address: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read the state dict of a file of any form; of a BasicSR file the averaged weights, where it has them.
 
+    A file that holds one state dict under another name (``state_dict``, ``model``) serves too.
+
     Args:
         address: As in :func:`resolve_weights`.
 
@@ -70,7 +73,10 @@ def load_any_state_dict(address: str | os.PathLike[str]) -> dict[str, Tensor]:
         ValueError: The file cannot be read or holds no weights.
     """
     content = _read(address)
-    return _select(content, address, None if is_state_dict(content) else 'params_ema')
+    names = [name for name, value in content.items() if is_state_dict(value)]
+    if is_state_dict(content) or len(names) != 1:
+        return _select(content, address, None if is_state_dict(content) else 'params_ema')
+    return _select(content, address, names[0])
 
 
 def load_state_dict_file(path: str | os.PathLike[str], param_key: str | None = 'params') -> dict[str, Tensor]:
@@ -239,10 +245,16 @@ def _load_tensors(file: Path) -> Any:
 
 def _read(path: str | os.PathLike[str]) -> dict[Any, Any]:
     file = resolve_weights(path)
+    with file.open('rb') as opened:
+        begins = opened.read(2)
+    if not _is_safetensors(file) and begins not in _SAVED_BY_TORCH:
+        raise ValueError(f'{path} cannot be read as weights: torch saved no such file; expected .pth or .safetensors')
     try:
         content = _load_tensors(file)
     except Exception as error:  # torch reports damage as any of ten exception types
-        reason = textwrap.shorten(str(error), 200, placeholder=' ...') or type(error).__name__
+        # torch's advice to load the file as a program is not ours.
+        refused = str(error).partition('WeightsUnpickler error: ')[2].partition('Check the documentation')[0]
+        reason = textwrap.shorten(refused or str(error), 200, placeholder=' ...') or type(error).__name__
         raise ValueError(f'{path} cannot be read as weights (nothing but tensors is read): {reason}') from error
     if not isinstance(content, dict):
         raise ValueError(f'{path} holds a {type(content).__name__}, expected a dict of weights')

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import manet_basicsr
@@ -140,6 +141,13 @@ def test_without_shipped_weights_the_remedy_is_told(photo: np.ndarray, monkeypat
 def test_an_estimator_alone_does_not_restore(photo: np.ndarray) -> None:
     with pytest.raises(ValueError, match='found a MANet, expected a BlindSRNet'):
         restore(photo, MANet(num_feat=8))
+
+
+def test_what_is_no_image_is_told_how_to_become_one(network: BlindSRNet, photo: np.ndarray) -> None:
+    with pytest.raises(TypeError, match=r'found a str, expected an array or a tensor; .*read_photograph\(path\)'):
+        restore('photo.jpg', network)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r'found a Image, expected an array or a tensor; np.asarray makes one'):
+        restore(Image.fromarray(photo), network)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -125,13 +125,26 @@ def test_files_folders_and_globs_are_found_once_each(images: Path) -> None:
     (images / 'deep').mkdir()
     shutil.copy(images / 'a.jpg', images / 'deep/z.jpg')
     (images / '.hidden.png').write_text('')
-    files, problems = list_inputs([str(images / 'c.PNG'), str(images), f'{images}/**/*.jpg', f'{images}/deep'])
+    given = [str(images / 'c.PNG'), str(images), f'{images}/**/*.jpg', f'{images}/deep']
+    files, problems = list_inputs(given, Path('out'))
     assert [file.name for file in files] == ['c.PNG', 'a.jpg', 'b.png', 'z.jpg']
     assert problems == []
     (images / 'empty').mkdir()
-    assert list_inputs([f'{images}/empty'])[1] == [
+    assert list_inputs([f'{images}/empty'], Path('out'))[1] == [
         f'{images}/empty: no images in this folder (.png, .jpg, .jpeg, .bmp, .tif, .tiff, .webp)'
     ]
+
+
+@pytest.mark.parametrize('output', ['photographs', 'photographs/out'])
+def test_a_glob_does_not_find_the_results_of_an_earlier_run(
+    images: Path, network: str, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ['photographs/**/*.jpg', 'photographs/**/*.png', '-o', output, '--weights', network]
+    assert main(command) == main(command) == 0
+    assert capsys.readouterr().out.count('-> ') == 2
+    assert {path.name for path in images.rglob('*_x2*')} == {'a_x2.png', 'b_x2.png'}
+    assert main([f'{output}/a_x2.png', '-o', 'out', '--weights', network]) == 0, 'named, it is an image as any other'
+    assert Path('out/a_x2_x2.png').is_file()
 
 
 @pytest.mark.parametrize(
@@ -140,6 +153,7 @@ def test_files_folders_and_globs_are_found_once_each(images: Path) -> None:
         (['--weights', 'absent.pth'], 'absent.pth: no such file of weights'),
         (['--weights', 'weights://big'], 'weights://big does not ship with the package'),
         (['--quality', '0'], '--quality: found 0, expected 1 to 100'),
+        (['--tile', '8'], '--tile: found 8, expected at least 16'),
         (['--device', 'gpu'], "device 'gpu' is not one of cpu, cuda"),
         (['-o', 'photographs'], '-o photographs is also an input; give another folder'),
         ([], 'no weights ship with this version yet; for x4, train a blind network'),

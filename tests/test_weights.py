@@ -67,6 +67,21 @@ def test_home_is_expanded(tmp_path: Path, estimator: dict[str, Tensor], monkeypa
     assert load_state_dict_file('~/net.pth', None).keys() == estimator.keys()
 
 
+@pytest.mark.parametrize('name', ['params', 'params_ema', 'state_dict', 'model'])
+def test_one_state_dict_under_any_name_is_found(tmp_path: Path, estimator: dict[str, Tensor], name: str) -> None:
+    path = saved(tmp_path / 'net.pth', {name: estimator, 'epoch': 3})
+    torch.testing.assert_close(load_any_state_dict(path), estimator)
+
+
+def test_files_without_weights_say_so(tmp_path: Path) -> None:
+    for content, words in (({'epoch': 3}, 'holds epoch, expected'), ([1, 2], 'holds a list, expected a dict')):
+        with pytest.raises(ValueError, match=words):
+            load_any_state_dict(saved(tmp_path / 'net.pth', content))
+    (tmp_path / 'photo.jpg').write_bytes(b'\xff\xd8\xff\xe0 no weights')
+    with pytest.raises(ValueError, match=r'photo.jpg cannot be read as weights: torch saved no such file'):
+        load_any_state_dict(tmp_path / 'photo.jpg')
+
+
 def test_a_bare_file_read_by_key_names_the_remedy(tmp_path: Path, estimator: dict[str, Tensor]) -> None:
     path = saved(tmp_path / 'bare.pth', estimator)
     with pytest.raises(ValueError, match=r"bare.pth is a bare state dict, expected one under 'params'; param_key: ~"):
