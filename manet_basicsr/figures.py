@@ -54,7 +54,7 @@ def write_comparison(path: str | Path, image: np.ndarray, restored: np.ndarray, 
         ValueError: matplotlib is not installed, or the suffix is another.
     """
     height, width = image.shape[:2]
-    titles = (f'LR, {width}$\times${height}', f'restored, $\times${restored.shape[1] // width}', 'estimated kernels')
+    titles = (f'LR, {width}x{height}', f'restored, x{restored.shape[1] // width}', 'estimated kernels')
     write_panels(path, list(zip(titles, (image, restored, field[0]), strict=True)), columns=3, dpi=300)
 
 
@@ -71,7 +71,8 @@ def write_panels(
     Args:
         path: The file, ``.png`` or ``.pdf``; it appears whole or not at all.
         panels: Title and content of each: an image, as :func:`write_comparison` takes them, or a kernel field
-            ``(k*k, h, w)``, of which the kernels are drawn. All of about the same shape.
+            ``(k*k, h, w)``, of which some kernels are drawn, as bright as the square roots of their taps. All of
+            about the same shape.
         columns: Panels side by side.
         width: Of the figure, in inches.
         dpi: Dots per inch of a PNG.
@@ -82,6 +83,7 @@ def write_panels(
     if Path(path).suffix not in FIGURE_SUFFIXES:
         raise ValueError(f'{path}: a figure ends in one of {", ".join(FIGURE_SUFFIXES)}')
     try:
+        from matplotlib.colors import PowerNorm
         from matplotlib.figure import Figure  # not pyplot: no screen, and no figures that stay in memory
     except ImportError as error:
         raise ValueError('figures need the package matplotlib: pip install matplotlib') from error
@@ -92,7 +94,9 @@ def write_panels(
     for number, (title, content) in enumerate(panels, start=1):
         axis = figure.add_subplot(rows, columns, number)
         if isinstance(content, Tensor):
-            axis.imshow(kernel_grid(content), cmap='magma', interpolation='nearest', vmin=0)
+            # A wide kernel's taps are a hundredth of a narrow one's: the square root shows both.
+            norm = PowerNorm(0.5, vmin=0)
+            axis.imshow(kernel_grid(content), cmap='magma', interpolation='nearest', norm=norm)
         else:
             # The pixels of an image that is enlarged stay visible.
             enlarged = content.shape[1] < width * dpi / columns

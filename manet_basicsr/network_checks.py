@@ -8,6 +8,7 @@ ones of BasicSR are built: others may do anything at construction.
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -154,8 +155,10 @@ def _weight_problems(network: nn.Module, file: object, param_key: object, where:
         return  # said already
     try:
         resolve_weights(file)
-    except FileNotFoundError:
-        return  # said already
+    except FileNotFoundError as error:
+        if os.path.exists(os.path.expanduser(file)):  # a folder; what is missing is said already
+            yield f'{where}: {error}'
+        return
     if not isinstance(param_key, (str, type(None))):
         yield f'{where}: found param_key {param_key!r}, expected text or ~'
         return

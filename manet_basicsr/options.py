@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import yaml
 
-from manet_basicsr.weights import SHIPPED, resolve_weights
+from manet_basicsr.weights import SHIPPED, resolve_weights, weights_address
 
 Options = dict[str, Any]
 
@@ -202,7 +202,8 @@ def _set_up_paths(options: Options, root_path: str, is_train: bool) -> None:
     for key, value in paths.items():
         if value is not None and ('resume_state' in key or 'pretrain_network' in key or key.endswith('s_root')):
             # Shipped weights become a plain path, for BasicSR's own models to find them, too.
-            paths[key] = str(resolve_weights(value)) if value.startswith(SHIPPED) else os.path.expanduser(value)
+            shipped = 'pretrain_network' in key and value.startswith(SHIPPED)
+            paths[key] = str(resolve_weights(value)) if shipped else os.path.expanduser(value)
     kind = 'experiments' if is_train else 'results'
     root = paths.get(f'{kind}_root') or os.path.join(root_path, kind, options['name'])
     paths[f'{kind}_root'] = paths['log'] = root
@@ -290,5 +291,5 @@ def _without_derived(options: Options) -> Options:
     """Leave out what :func:`resolve` adds beside the user's keys."""
     derived = ('dist', 'rank', 'world_size', 'auto_resume', 'is_train', 'root_path')
     folders = ('experiments_root', 'results_root', 'log', 'visualization', 'models', 'training_states')
-    paths = {key: value for key, value in options['path'].items() if key not in folders}
+    paths = {key: weights_address(value) for key, value in options['path'].items() if key not in folders}
     return {**{key: value for key, value in options.items() if key not in derived}, 'path': paths}

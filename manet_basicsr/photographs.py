@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
+from manet_basicsr.data.image_headers import check_declared_size
 from manet_basicsr.data.images import IMAGE_SUFFIXES, BadSampleError, decoding_flags
 from manet_basicsr.files import atomic_path
 
@@ -47,6 +51,10 @@ def read_photograph(path: str | Path) -> Photograph:
         FileNotFoundError: There is no such file.
     """
     content = Path(path).read_bytes()
+    try:
+        check_declared_size(content)
+    except ValueError as error:
+        raise BadSampleError(f'{path}: {error}') from error
     orientation, profile, mode = _metadata(content)
     if content[:2] in _TIFF and mode in _TIFF_WITH_ALPHA:
         # OpenCV multiplies their colours with alpha, and drops that of grey.
@@ -64,20 +72,34 @@ def read_photograph(path: str | Path) -> Photograph:
     # OpenCV itself turns JPEG and TIFF; the others not while it keeps their alpha.
     if content[:2] not in (b'\xff\xd8', *_TIFF):
         image = _turned(image, orientation)
-    if image.ndim == 2 and mode == 'LA':
-        raise BadSampleError(f'{path}: grey with alpha cannot be read from this format; save it as PNG')
+    if content[:2] in _TIFF and mode == '' and image.ndim == 2 and image.dtype == np.uint8:
+        # Such as 16-bit grey with alpha, of which OpenCV would make 8-bit grey.
+        raise BadSampleError(f'{path}: a kind of TIFF that cannot be read without loss; save it as PNG')
     if image.ndim == 3:
         order = [2, 1, 0, 3][: image.shape[2]]
         image = image[..., 0] if image.shape[2] == 1 else image[..., order]
     return Photograph(np.ascontiguousarray(image), profile)
 
 
-def _decode_with_pillow(content: bytes, path: str | Path) -> np.ndarray:
-    """Decode an 8-bit image with alpha to (H, W, 4), turned upright."""
-    from PIL import Image, ImageOps
+@contextmanager
+def _opened(content: bytes) -> Iterator[Any]:
+    """Open an image with Pillow, whose bound on sizes is below ours (``check_declared_size``)."""
+    from PIL import Image
 
+    bound, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(io.BytesIO(content)) as image:
+            yield image
+    finally:
+        Image.MAX_IMAGE_PIXELS = bound
+
+
+def _decode_with_pillow(content: bytes, path: str | Path) -> np.ndarray:
+    """Decode an 8-bit image with alpha to (H, W, 4), turned upright."""
+    from PIL import ImageOps
+
+    try:
+        with _opened(content) as image:
             return np.array(ImageOps.exif_transpose(image).convert('RGBA'))
     except Exception as error:  # as in _metadata
         raise BadSampleError(f'{path}: {error}') from error
@@ -85,15 +107,13 @@ def _decode_with_pillow(content: bytes, path: str | Path) -> np.ndarray:
 
 def _metadata(content: bytes) -> tuple[int, bytes | None, str]:
     """Give orientation, colour profile and Pillow's mode; what Pillow cannot read has none of them."""
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with _opened(content) as image:
             # Pillow calls TIFF of 16 bit RGBA, too, and would make 8 bit of it.
             deep = max(getattr(image, 'tag_v2', {}).get(_BITS_PER_SAMPLE, (8,))) > 8
             mode = f'{image.mode};16' if deep else image.mode
             return int(image.getexif().get(_ORIENTATION, 1)), image.info.get('icc_profile'), mode
-    except Exception:  # pillow reports damage, and sizes that it finds suspicious, as any of ten exception types
+    except Exception:  # pillow reports damage as any of ten exception types
         return 1, None, ''
 
 

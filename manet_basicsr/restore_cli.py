@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,16 +84,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def list_inputs(inputs: Sequence[str], output: Path) -> tuple[list[Path], list[str]]:
+def list_inputs(inputs: Sequence[str], output: Path, scale: int) -> tuple[list[Path], list[Path], list[str]]:
     """Find the image files that a command was given.
 
     Args:
         inputs: Files, folders and globs (``**`` for any folders).
         output: The folder of the results. What a folder or a glob finds there and is named as the result of another
-            input is left out; a file that is named itself is not.
+            image is left out; a file that is named itself is not.
+        scale: Of the results.
 
     Returns:
-        The files in order, none twice, and a message for each input that gives none.
+        The files in order, none twice; those left out; and a message for each input that gives none.
     """
     files: dict[Path, None] = {}
     named = {Path(given).expanduser() for given in inputs}
@@ -112,14 +113,12 @@ def list_inputs(inputs: Sequence[str], output: Path) -> tuple[list[Path], list[s
         if not found:
             problems.append(complaint)
         files.update(dict.fromkeys(found))
-    stems = {file.stem for file in files}
-    return [file for file in files if file in named or not _is_result(file, stems, output)], problems
-
-
-def _is_result(file: Path, stems: Collection[str], output: Path) -> bool:
-    """Tell whether a file is what an earlier run made of an image with one of the stems."""
-    made = re.fullmatch(r'(.+)_x\d+(_figure)?', file.stem)
-    return made is not None and made[1] in stems and file.resolve().parent == output.resolve()
+    beside = output.iterdir() if output.is_dir() else ()
+    stems = {file.stem for file in (*files, *(file for file in beside if _is_image(file)))}
+    results = {f'{stem}_x{scale}{kind}' for stem in stems for kind in ('', '_figure')}
+    searched = [file for file in files if file not in named and file.stem in results]
+    left_out = dict.fromkeys(file for file in searched if file.resolve().parent == output.resolve())
+    return [file for file in files if file not in left_out], list(left_out), problems
 
 
 def _is_image(file: Path) -> bool:
@@ -188,12 +187,13 @@ def _say_why(file: Path, error: Exception) -> str:
     return words if words.startswith(str(file)) else f'{file}: {words}'
 
 
-def _restore_all(files: list[Path], network: BlindSRNet, options: argparse.Namespace) -> list[str]:
+def _restore_all(
+    files: list[Path], left_out: list[Path], network: BlindSRNet, scale: int, options: argparse.Namespace
+) -> list[str]:
     """Restore files one after the other; give a message for each that failed."""
-    scale = int(getattr(network.generator, 'scale', options.scale))
     failures = []
     made_of: dict[Path, Path] = {}
-    inputs = {file.resolve() for file in files}
+    inputs = {file.resolve() for file in (*files, *left_out)}
     for number, file in enumerate(files, start=1):
         outputs = _outputs(file, scale, options)
         first = made_of.setdefault(outputs.image, file)
@@ -233,8 +233,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     try:
         _check(options)
-        files, failures = list_inputs(options.inputs, options.output)
         network = load_blind_network(options.weights, options.scale).to(pick_device(options.device))
+        scale = int(getattr(network.generator, 'scale', options.scale))
+        files, left_out, failures = list_inputs(options.inputs, options.output, scale)
         options.output.mkdir(parents=True, exist_ok=True)
         remove_leftovers(options.output)
     except (OSError, ValueError) as error:
@@ -242,8 +243,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if alignment_of(network) == 'published':
         print('these weights are of the published alignment: the images come out displaced by s - 1 px (README)')
+    if left_out:
+        found = f'{left_out[0]}' + (f' and {len(left_out) - 1} more' if left_out[1:] else '')
+        print(f'left out as results of other images: {found}; name them to restore them, too')
     try:
-        failures += _restore_all(files, network, options)
+        failures += _restore_all(files, left_out, network, scale, options)
     except KeyboardInterrupt:
         print('interrupted; the same command goes on where it stopped', file=sys.stderr)
         return 130

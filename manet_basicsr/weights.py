@@ -28,15 +28,14 @@ SHIPPED = 'weights://'
 """What the address of weights that ship with the package begins with, as in ``weights://blind_x4``."""
 
 _FORMS: dict[Form, str] = {'basicsr': 'a BasicSR file (state dicts under names)', 'released': 'a bare state dict'}
-_SAVED_BY_TORCH = (b'PK', b'\x80\x02')  # a zip archive, or as torch saved before 1.6
+_SAVED_BY_TORCH = (b'PK', b'\x80')  # a zip archive, or a pickle as torch saved before 1.6
 _ESTIMATOR_KEY = 'm_head.weight'
 _GENERATOR_KEY = 'conv_first.weight'
 
 
 def shipped_weights() -> list[str]:
     """List the names of the weights that ship with the package: those of the files in its folder ``weights_data``."""
-    folder = Path(str(resources.files('manet_basicsr'))) / 'weights_data'
-    return sorted(file.stem for file in folder.glob('*.pth'))
+    return sorted(file.stem for file in _shipped_folder().glob('*.pth'))
 
 
 def resolve_weights(address: str | os.PathLike[str]) -> Path:
@@ -57,7 +56,17 @@ def resolve_weights(address: str | os.PathLike[str]) -> Path:
     if name not in names:
         ships = f'{", ".join(SHIPPED + known for known in names)} do' if names else 'this version ships no weights'
         raise FileNotFoundError(f'{address} does not ship with the package ({ships}); give a file of weights')
-    return Path(str(resources.files('manet_basicsr'))) / 'weights_data' / f'{name}.pth'
+    return _shipped_folder() / f'{name}.pth'
+
+
+def weights_address(value: Any) -> Any:
+    """Give the address of weights that ship for the path of their file, anything else as it is."""
+    is_shipped = isinstance(value, str) and Path(value).parent == _shipped_folder() and value.endswith('.pth')
+    return f'{SHIPPED}{Path(value).stem}' if is_shipped else value
+
+
+def _shipped_folder() -> Path:
+    return Path(str(resources.files('manet_basicsr'))) / 'weights_data'
 
 
 def load_any_state_dict(address: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -245,9 +254,12 @@ def _load_tensors(file: Path) -> Any:
 
 def _read(path: str | os.PathLike[str]) -> dict[Any, Any]:
     file = resolve_weights(path)
-    with file.open('rb') as opened:
-        begins = opened.read(2)
-    if not _is_safetensors(file) and begins not in _SAVED_BY_TORCH:
+    try:
+        with file.open('rb') as opened:
+            begins = opened.read(2)
+    except OSError as error:
+        raise ValueError(f'{path} cannot be read as weights: {error.strerror}') from error
+    if not _is_safetensors(file) and not begins.startswith(_SAVED_BY_TORCH):
         raise ValueError(f'{path} cannot be read as weights: torch saved no such file; expected .pth or .safetensors')
     try:
         content = _load_tensors(file)

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from manet_basicsr.files import atomic_path
+from manet_basicsr.networks import load_network
 from manet_basicsr.weights import load_any_state_dict
 
 FOLDER = Path(__file__).resolve().parents[1] / 'manet_basicsr/weights_data'
@@ -30,16 +31,24 @@ def ship(source: str, name: str, folder: Path = FOLDER) -> Path:
 
     Returns:
         The file written.
+
+    Raises:
+        ValueError: The file is of no network of this package, or half precision does not hold it.
     """
+    load_network(source)  # refuses what is no network of this package
     state_dict = {
         # The basis of the kernel code is a constant, not a trained weight: 26 kB more keep it exact.
         key: value if key.endswith('pca_matrix') or not value.is_floating_point() else value.half()
         for key, value in load_any_state_dict(source).items()
     }
+    for key, value in state_dict.items():
+        if not value.isfinite().all():
+            raise ValueError(f'{source}: {key} has values that half precision does not hold')
     target, sums = folder / f'{name}.pth', folder / 'SHA256SUMS'
     with atomic_path(target) as partial:
         torch.save({'params': state_dict}, partial)
     lines = dict(line.split()[::-1] for line in sums.read_text().splitlines()) if sums.exists() else {}
+    lines = {file: checksum for file, checksum in lines.items() if (folder / file).exists()}
     lines[target.name] = hashlib.sha256(target.read_bytes()).hexdigest()
     with atomic_path(sums) as partial:
         partial.write_text(''.join(f'{lines[file]}  {file}\n' for file in sorted(lines)))

@@ -39,6 +39,14 @@ def test_a_comparison_is_written(tmp_path: Path, photos: Path, suffix: str) -> N
         assert (picture == 255).all(2).mean() < 0.3  # three panels full of something
 
 
+def test_titles_say_the_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr('matplotlib.axes.Axes.set_title', lambda self, text, **settings: titles.append(text))
+    lr, restored = np.zeros((8, 10, 3), np.uint8), np.zeros((32, 40, 3), np.uint8)
+    write_comparison(tmp_path / 'a.png', lr, restored, torch.full((1, 9, 8, 10), 1 / 9))
+    assert titles == ['LR, 10x8', 'restored, x4', 'estimated kernels']
+
+
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r'a figure ends in one of \.png, \.pdf'):
         write_comparison(tmp_path / 'a.svg', *[np.zeros((2, 2, 3), np.uint8)] * 2, torch.ones(1))

@@ -97,7 +97,7 @@ def test_training_files_have_the_papers_schedules(scale: int) -> None:
 
 
 @pytest.mark.parametrize(('job', 'file'), CPU_FILES, ids=[file.stem for _, file in CPU_FILES])
-def test_files_of_the_shipped_weights_differ_from_the_papers_in_effort_alone(job: str, file: Path) -> None:
+def test_files_of_the_shipped_weights_differ_from_the_papers_in_effort_and_losses(job: str, file: Path) -> None:
     def flat(section: Any, where: str = '') -> dict[str, Any]:
         if not isinstance(section, dict):
             return {where: section}
@@ -105,13 +105,20 @@ def test_files_of_the_shipped_weights_differ_from_the_papers_in_effort_alone(job
 
     scale = int(file.stem.split('_x')[1][0])
     paper, ours = (flat(load_options(path)) for path in (shortened.option_file('train', job, scale), file))
-    changed = {name.split('.')[-1] for name in paper.keys() | ours.keys() if paper.get(name) != ours.get(name)}
-    machine = {'name', 'num_gpu', 'dataroot_gt', 'num_worker_per_gpu', 'pin_memory', 'amp'}
-    start = {'pretrained', 'pretrain_network_g', 'high_pass_head'}
-    rhythm = {'val_freq', 'print_freq', 'save_checkpoint_freq', 'keep_checkpoints'}
-    effort = {'num_block', 'gt_size', 'batch_size_per_gpu', 'total_iter', 'warmup_iter', 'lr', 'reduction'}
-    schedule = {'type', 'milestones', 'gamma', 'periods', 'restart_weights', 'eta_min'}
-    assert changed <= machine | start | rhythm | effort | schedule
+    changed = {name for name in paper.keys() | ours.keys() if paper.get(name) != ours.get(name)}
+    train = '.datasets.train.'
+    machine = {'.name', '.num_gpu', f'{train}num_worker_per_gpu', f'{train}pin_memory', '.train.amp'}
+    data = {f'{train}name', f'{train}dataroot_gt'}
+    start = {'.path.pretrain_network_g', '.network_g.high_pass_head'}
+    start |= {f'.network_g.{part}.pretrained' for part in ('estimator', 'generator')}
+    logger = ('print_freq', 'save_checkpoint_freq', 'keep_checkpoints')
+    rhythm = {'.val.val_freq'} | {f'.logger.{key}' for key in logger}
+    effort = {'.network_g.num_block', '.network_g.generator.num_block', '.train.total_iter', '.train.warmup_iter'}
+    effort |= {f'{train}gt_size', f'{train}batch_size_per_gpu', '.train.optim_g.lr'}
+    schedule = {key for key in changed if key.startswith('.train.scheduler.')}
+    losses = {f'.train.kernel_opt.{key}' for key in ('type', 'reduction')} | {'.train.lr_image_opt'}
+    losses |= {f'.train.lr_image_opt.{key}' for key in ('type', 'loss_weight')}
+    assert changed <= machine | data | start | rhythm | effort | schedule | losses
 
 
 @pytest.mark.parametrize('job', shortened.JOBS)

@@ -97,6 +97,24 @@ def test_deep_tiff_with_alpha_keeps_its_depth(tmp_path: Path, photo: np.ndarray,
     assert np.array_equal(read_photograph(tmp_path / 'a.tif').pixels, pixels)
 
 
+def test_tiff_that_would_lose_depth_or_alpha_is_refused(tmp_path: Path, photo: np.ndarray, alpha: np.ndarray) -> None:
+    tifffile = pytest.importorskip('tifffile', reason='scikit-image brings it')
+    grey = np.dstack([photo[..., 0], alpha]).astype(np.uint16) * 257
+    tifffile.imwrite(tmp_path / 'a.tif', grey, photometric='minisblack', extrasamples=['unassalpha'])
+    with pytest.raises(BadSampleError, match='a.tif: a kind of TIFF that cannot be read without loss; save it as PNG'):
+        read_photograph(tmp_path / 'a.tif')
+
+
+def test_sizes_that_pillow_suspects_are_read(
+    tmp_path: Path, photo: np.ndarray, alpha: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.dstack([photo, alpha])
+    Image.fromarray(pixels).save(tmp_path / 'a.tif')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    assert np.array_equal(read_photograph(tmp_path / 'a.tif').pixels, pixels)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
 def test_quality_is_for_the_formats_that_lose_something(tmp_path: Path, photo: np.ndarray) -> None:
     sizes = []
     for quality in (40, 95):

@@ -126,11 +126,11 @@ def test_files_folders_and_globs_are_found_once_each(images: Path) -> None:
     shutil.copy(images / 'a.jpg', images / 'deep/z.jpg')
     (images / '.hidden.png').write_text('')
     given = [str(images / 'c.PNG'), str(images), f'{images}/**/*.jpg', f'{images}/deep']
-    files, problems = list_inputs(given, Path('out'))
+    files, left_out, problems = list_inputs(given, Path('out'), 2)
     assert [file.name for file in files] == ['c.PNG', 'a.jpg', 'b.png', 'z.jpg']
-    assert problems == []
+    assert problems == left_out == []
     (images / 'empty').mkdir()
-    assert list_inputs([f'{images}/empty'], Path('out'))[1] == [
+    assert list_inputs([f'{images}/empty'], Path('out'), 2)[2] == [
         f'{images}/empty: no images in this folder (.png, .jpg, .jpeg, .bmp, .tif, .tiff, .webp)'
     ]
 
@@ -141,10 +141,24 @@ def test_a_glob_does_not_find_the_results_of_an_earlier_run(
 ) -> None:
     command = ['photographs/**/*.jpg', 'photographs/**/*.png', '-o', output, '--weights', network]
     assert main(command) == main(command) == 0
-    assert capsys.readouterr().out.count('-> ') == 2
+    said = capsys.readouterr().out
+    assert said.count('-> ') == 2 and 'left out as results of other images' in said
     assert {path.name for path in images.rglob('*_x2*')} == {'a_x2.png', 'b_x2.png'}
     assert main([f'{output}/a_x2.png', '-o', 'out', '--weights', network]) == 0, 'named, it is an image as any other'
     assert Path('out/a_x2_x2.png').is_file()
+
+
+def test_images_named_like_results_are_not_overwritten(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = cv2.imread(str(images / 'a.jpg'))
+    for name in ('a_x2.png', 'a_x1000.png'):
+        cv2.imwrite(str(images / name), photo)
+    before = (images / 'a_x2.png').read_bytes()
+    assert main(['photographs/a*', '-o', './photographs', '--weights', network, '--overwrite']) == 1
+    assert 'would be written over' in capsys.readouterr().err
+    assert (images / 'a_x2.png').read_bytes() == before
+    assert (images / 'a_x1000_x2.png').is_file(), 'the scale is another: no result'
 
 
 @pytest.mark.parametrize(

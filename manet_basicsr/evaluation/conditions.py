@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
-from manet_basicsr.degradation.sets import PAPER_SETS, fields_of
+from manet_basicsr.degradation.sets import PAPER_SETS, SETS, fields_of
 from manet_basicsr.options import read_yaml
 
 _CORRUPTION = re.compile(r'^(?:noise(?P<noise>\d+(?:\.\d+)?)|jpeg(?P<jpeg>\d+))$')
@@ -95,7 +95,7 @@ def parse_fields(entries: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Read further sets as ``--field`` gives them, ``NAME={type: ..., ...}``.
 
     Raises:
-        ValueError: An entry is no such text.
+        ValueError: An entry is no such text, or two sets have one name.
     """
     fields = {}
     for entry in entries:
@@ -106,6 +106,8 @@ def parse_fields(entries: Sequence[str]) -> dict[str, dict[str, Any]]:
             raise ValueError(f"--field: found '{entry}', which is no YAML ({error})") from error
         if not separator or not name or not isinstance(field, dict):
             raise ValueError(f"--field: found '{entry}', expected NAME={{type: ..., ...}}")
+        if name in fields or name in SETS:
+            raise ValueError(f"--field: the name '{name}' is taken by another set; give another one")
         fields[name] = field
     return fields
 

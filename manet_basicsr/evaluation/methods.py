@@ -140,9 +140,9 @@ class OptionFile:
         return str(self.options.get('name'))
 
     def _fill_in(self) -> None:
-        """Set the weights that follow from the name, and forget those that a whole file replaces."""
+        """Set the weights that follow from a training's name, and forget those that a whole file replaces."""
         paths = self.options['path'] = dict(self.options.get('path') or {})
-        if 'train' in self.options and paths.get('pretrain_network_g') is None:
+        if 'train' in self.options:  # what it starts from is not what it makes
             latest = os.path.join('experiments', self.name, 'models', 'net_g_latest.pth')
             paths['pretrain_network_g'] = latest
             ema = (self.options['train'] or {}).get('ema_decay')
@@ -216,7 +216,7 @@ def _checksum(path: str) -> str:
         file = resolve_weights(path) if path.startswith(SHIPPED) else Path(path).expanduser()
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
-        raise OptionError([f'{path}: cannot read weights ({error.strerror})']) from error
+        raise OptionError([f'{path}: cannot read weights ({error.strerror or error})']) from error
 
 
 class Network(Method):

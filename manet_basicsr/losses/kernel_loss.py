@@ -68,7 +68,8 @@ class KernelKLLoss(nn.Module):
     """Kullback-Leibler divergence of estimated kernels from the true ones, on the LR grid.
 
     ``loss_weight * mean sum_taps target log(target / field)`` over all images and positions, in nats. A kernel is a
-    distribution over its taps, and the estimator ends in a softmax: its logits then get the gradient field - target,
+    distribution over its taps, and the estimator ends in a softmax: its logits then get the gradient field - target
+    (for taps above 1e-9, which is added before the logarithm),
     where the L1 loss multiplies that of each tap with the tap itself, about 0.002. A training leaves the mean kernel
     sooner. Where several kernels explain an image, this loss asks for their mean, the L1 loss for their median.
 
@@ -85,15 +86,17 @@ class KernelKLLoss(nn.Module):
 
         Args:
             field: (B, k*k, h, w), not negative, of sum 1 over the taps.
-            target: Broadcastable to that, such as (B, k*k, 1, 1), likewise.
+            target: Broadcastable to that, with all taps, such as (B, k*k, 1, 1), likewise.
 
         Returns:
             A scalar; half-precision fields are compared and summed in float32.
 
         Raises:
-            ValueError: If ``target`` cannot be broadcast to the shape of ``field``.
+            ValueError: If ``target`` cannot be broadcast to the shape of ``field``, or has another number of taps.
         """
         _check_broadcast(field, target)
+        if target.dim() < 3 or target.shape[-3] != field.shape[-3]:
+            raise ValueError(f'target has shape {tuple(target.shape)}, expected all {field.shape[-3]} taps of a kernel')
         dtype = torch.promote_types(field.dtype, torch.float32)
         true = target.to(dtype)
         own = torch.xlogy(true, true).sum(-3).mean()

@@ -220,7 +220,8 @@ def test_a_file_of_training_stands_for_the_weights_of_its_experiment(
 ) -> None:
     tested = small_file('BlindSR_stage3', tmp_path)
     options = shortened.forced(
-        shortened.option_file('train', 'BlindSR_stage3', 4), shortened.small_network('BlindSR_stage3')
+        shortened.option_file('train', 'BlindSR_stage3', 4),
+        [*shortened.small_network('BlindSR_stage3'), f'path:pretrain_network_g={tested}'],  # where it starts: no matter
     )
     (tmp_path / 'train.yml').write_text(yaml.safe_dump(options), encoding='utf-8')
     monkeypatch.chdir(tmp_path)

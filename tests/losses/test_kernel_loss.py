@@ -121,3 +121,5 @@ def test_divergence_stays_finite_where_the_field_is_zero() -> None:
 def test_divergence_says_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match=r'expected one that broadcasts to \(1, 9, 2, 2\)'):
         KernelKLLoss()(torch.rand(1, 9, 2, 2), torch.rand(1, 25, 2, 2))
+    with pytest.raises(ValueError, match='expected all 9 taps of a kernel'):
+        KernelKLLoss()(torch.rand(1, 9, 2, 2), torch.rand(1, 1, 2, 2))

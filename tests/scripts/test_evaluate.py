@@ -79,6 +79,8 @@ def test_images_that_fail_are_listed_at_the_end_and_the_exit_code_says_so(
         (['--methods', 'bicubi'], "error: method 'bicubi' is not one of"),
         (['--methods', 'oracle'], 'error: oracle: needs --generator'),
         (['--corruptions', 'blur'], "error: corruption: found 'blur'"),
+        (['--field', 'x={type: fixed}', 'x={type: smooth}'], "error: --field: the name 'x' is taken by another set"),
+        (['--field', 'type1={type: fixed}'], "error: --field: the name 'type1' is taken by another set"),
         (['--field', 'x=3'], "error: --field: found 'x=3', expected NAME={type: ..., ...}"),
         (['--scales', '0'], 'error: scale: found 0'),
         (['--images', 'nowhere'], 'error: nowhere does not exist'),

@@ -37,8 +37,21 @@ def test_weights_become_half_precision_and_get_a_checksum(tmp_path: Path, script
     assert all(torch.equal(value, averaged[key].half()) for key, value in saved.items())
     load_pretrained(MANet(num_feat=16), first)
     assert (tmp_path / 'SHA256SUMS').read_text() == checksum_lines(first, second)
+    second.unlink()
     replaced = script['ship'](str(tmp_path / 'stage2.pth'), 'first', tmp_path)
-    assert (tmp_path / 'SHA256SUMS').read_text() == checksum_lines(replaced, second)
+    assert (tmp_path / 'SHA256SUMS').read_text() == checksum_lines(replaced)
+
+
+def test_what_would_not_serve_is_not_shipped(tmp_path: Path, script: dict[str, Any]) -> None:
+    large = {key: value + 1e6 for key, value in MANet(num_feat=16).state_dict().items()}
+    for name, content, words in (
+        ('large', large, 'half precision does not hold'),
+        ('other', {'iteration': torch.ones(1)}, 'no weights of stage 1, 2 or 3'),
+    ):
+        torch.save({'params': content}, tmp_path / f'{name}.pt')
+        with pytest.raises(ValueError, match=words):
+            script['ship'](str(tmp_path / f'{name}.pt'), name, tmp_path)
+    assert not list(tmp_path.glob('*.pth')) and not (tmp_path / 'SHA256SUMS').exists()
 
 
 def test_what_is_wrong_is_one_line(script: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
