@@ -6,10 +6,13 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 READY := .venv/ready-$(VERSION)
 
-.PHONY: demo test test-all coverage lint bench clean
+.PHONY: demo demo-train test test-all coverage lint bench clean
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py
+
+demo-train: $(READY)
+	$(BIN)/python scripts/demo_train.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -m 'not slow'
@@ -29,7 +32,7 @@ bench: $(READY)
 	$(BIN)/python scripts/benchmark.py
 
 clean:
-	rm -rf .venv bench build demo *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv bench build demo demo-train *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find manet_basicsr scripts tests -name __pycache__ -type d -exec rm -rf {} +
 
 # torch comes first and alone decides between CPU and CUDA. basicsr is built against it without build isolation, which

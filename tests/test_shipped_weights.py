@@ -1,0 +1,120 @@
+"""The weights that ship: whole, small, where option files look for them, and as good as the model card says."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from basicsr.models import build_model
+
+from manet_basicsr.archs import BlindSRNet, MANet
+from manet_basicsr.checks import find_problems
+from manet_basicsr.networks import load_network
+from manet_basicsr.options import load_options
+from manet_basicsr.test import test_pipeline
+from manet_basicsr.weights import load_state_dict_file, resolve_weights, shipped_weights
+from tests import shortened
+
+FOLDER = shortened.ROOT / 'manet_basicsr/weights_data'
+CARD = shortened.ROOT / 'docs/MODEL_CARD.md'
+
+
+def test_files_are_those_of_the_checksums_and_small() -> None:
+    lines = [line.split() for line in (FOLDER / 'SHA256SUMS').read_text().splitlines()]
+    assert [name for _, name in lines] == sorted(path.name for path in FOLDER.glob('*.pth'))
+    for checksum, name in lines:
+        assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == checksum
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 40e6
+
+
+def test_names_give_scale_and_kind() -> None:
+    assert {'blind_x4', 'manet_x4'} <= set(shipped_weights())
+    for name in shipped_weights():
+        kind, scale = re.fullmatch(r'(blind|manet)_x([234])', name).groups()  # type: ignore[union-attr]
+        network = load_network(f'weights://{name}')
+        assert isinstance(network, BlindSRNet if kind == 'blind' else MANet)
+        assert kind == 'manet' or network.generator.scale == int(scale)
+        assert all(value.isfinite().all() for value in network.state_dict().values())
+
+
+def test_the_blind_network_has_the_estimator_that_ships_alone() -> None:
+    blind, alone = (load_state_dict_file(f'weights://{name}_x4') for name in ('blind', 'manet'))
+    assert all(torch.equal(blind[f'kernel_estimation.{key}'], value) for key, value in alone.items())
+
+
+@pytest.mark.parametrize('name', shipped_weights())
+def test_the_test_file_takes_them_and_the_training_file_makes_their_network(name: str) -> None:
+    kind, scale = name.split('_x')
+    job = {'manet': 'MANet_stage1', 'blind': 'BlindSR_stage3'}[kind]
+    options = load_options(shortened.option_file('test', job, int(scale)))
+    assert options['path']['pretrain_network_g'] == f'weights://{name}'
+    trained = load_options(shortened.ROOT / f'options/train/train_{job}_x{scale}_cpu.yml')['network_g']
+    parts = [trained.get(part, {}) for part in ('estimator', 'generator')]
+    for part in parts:
+        part.pop('pretrained', None), part.pop('param_key', None)
+    assert trained == options['network_g']
+
+
+def card_rows(heading: str) -> dict[str, list[float]]:
+    """Read the rows of the model card's table below a heading: the first cell, and the numbers after it."""
+    section = CARD.read_text().partition(f'## {heading}\n')[2].partition('\n## ')[0]
+    rows = re.findall(r'^\| (\w+) \|(.*)\|$', section, re.MULTILINE)
+    return {name: [float(cell) for cell in cells.split('|')] for name, cells in rows if re.search(r'\d', cells)}
+
+
+@pytest.mark.parametrize('photograph', ['chelsea', 'coffee'])
+def test_scores_are_those_of_the_model_card(photograph: str) -> None:
+    stated = card_rows('Two photographs')[photograph]
+    score = runpy.run_path(str(shortened.ROOT / 'scripts/model_card.py'))['score']
+    measured = score(getattr(skimage.data, photograph)())
+    np.testing.assert_allclose(list(measured), stated, atol=0.05)
+
+
+def test_weights_are_found_wherever_the_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve_weights('weights://blind_x4').is_absolute()
+
+
+@pytest.mark.parametrize(('name', 'metric', 'least'), [('MANet_stage1', 'lr_psnr', 36), ('BlindSR_stage3', 'psnr', 20)])
+def test_test_files_need_nothing_but_images(
+    name: str, metric: str, least: float, photos: Path, tmp_path: Path
+) -> None:
+    entries = [f'datasets:test_{number}:dataroot_gt={photos}' for number in range(6)]
+    results = test_pipeline(shortened.resolved(shortened.option_file('test', name, 4), entries, tmp_path))
+    assert len(results) == 6
+    assert all(scores[metric] > least for scores in results.values())
+
+
+@pytest.mark.parametrize('model', ['RestorationModel', 'SRModel'])
+@pytest.mark.parametrize('strict', [True, False])
+def test_the_address_serves_stock_models_and_loose_loading(
+    model: str, strict: bool, photos: Path, tmp_path: Path
+) -> None:
+    file = shortened.option_file('test', 'BlindSR_stage3', 4)
+    entries = [f'datasets:test_{number}:dataroot_gt={photos}' for number in range(6)]
+    entries += [f'model_type={model}', f'path:strict_load_g={str(strict).lower()}']
+    opt = shortened.resolved(file, entries, tmp_path)
+    loaded = build_model(opt).net_g.state_dict()
+    assert torch.equal(loaded['conv_first.bias'], load_state_dict_file('weights://blind_x4')['conv_first.bias'].float())
+
+
+def test_addresses_in_options_are_checked(photos: Path) -> None:
+    file = shortened.option_file('train', 'BlindSR_stage3', 4)
+    entries = [
+        f'datasets:train:dataroot_gt={photos}',
+        f'datasets:val:dataroot_gt={photos}',
+        'network_g:estimator:pretrained=weights://blind_x4',
+        'network_g:generator:pretrained=weights://big',
+        'path:pretrain_network_g=weights://manet_x5',
+    ]
+    problems = list(find_problems(shortened.forced(file, entries), is_train=True))
+    assert any(line.startswith('network_g.generator.pretrained: weights://big does not ship') for line in problems)
+    assert any(line.startswith('path.pretrain_network_g: weights://manet_x5 does not') for line in problems)
+    fitting = [*entries[:2], 'network_g:estimator:pretrained=weights://manet_x4', 'network_g:generator:pretrained=~']
+    assert not list(find_problems(shortened.forced(file, fitting), is_train=True))
