@@ -25,10 +25,10 @@ from manet_basicsr.restoration import TILE, image_to_batch, load_blind_network, 
 from manet_basicsr.tiling import estimate_field_tiled
 
 _EXAMPLES = """examples:
-  manet-explore photo.jpg --weights blind_x4.pth                    # estimates, restores, makes photo_kernels.html
+  manet-explore photo.jpg                                           # estimates, restores, makes photo_kernels.html
   manet-explore photo.png --field photo_x4_kernels.npz              # kernels that manet-restore --kernels saved
   manet-explore lr.png --weights blind_x4.pth --true true.npz       # beside the true kernels
-  manet-explore sharp.png --degrade 4 --weights blind_x4.pth        # blurs the photograph itself, so the truth is known
+  manet-explore sharp.png --degrade 4 --weights weights://blind_x4  # blurs the photograph itself, so the truth is known
 
 The file needs no server and no network: open it in a browser, copy it, mail it. Exit codes: 0 done; 1 the image or the
 field is damaged; 2 nothing was done, the message says why; 130 interrupted."""
@@ -45,7 +45,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('image', type=Path, metavar='IMAGE', help='a photograph; with --degrade a sharp one')
     parser.add_argument('-o', '--output', type=Path, metavar='FILE.html', help='default: IMAGE_kernels.html, here')
-    parser.add_argument('--weights', metavar='FILE', help='of stage 3 or, without a restored image, of stage 1')
+    parser.add_argument(
+        '--weights', metavar='FILE',
+        help='of stage 3 or, without a restored image, of stage 1, or weights://NAME; default: what ships, but none '
+        'with --true or --degrade, which then show the true kernels alone',
+    )  # fmt: skip
     parser.add_argument('--field', type=Path, metavar='FILE.npz', help='estimated kernels, saved; instead of --weights')
     truth = parser.add_mutually_exclusive_group()
     truth.add_argument('--true', type=Path, metavar='FILE.npz', help='the true kernels, saved likewise')
@@ -143,7 +147,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     target = options.output or Path(f'{options.image.stem}_kernels.html')
     try:
-        if target.exists() and not options.overwrite:
+        if target.suffix.lower() not in ('.html', '.htm'):
+            raise ValueError(f'-o {target}: expected the name of a file that ends in .html')
+        if target.is_file() and not options.overwrite:
             raise FileExistsError(f'{target} is there already; --overwrite replaces it')
         if not target.parent.is_dir() or target.is_dir():
             raise ValueError(f'-o {target}: expected a file in a folder that exists')

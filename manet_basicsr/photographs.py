@@ -132,7 +132,7 @@ def write_photograph(path: str | Path, photograph: Photograph, quality: int = 95
     """Write an image file in the format of its suffix; it appears whole or not at all.
 
     Alpha and 16 bit are kept where the format has them: PNG and TIFF have both, WebP alpha. The colour profile is kept
-    in PNG, JPEG and WebP.
+    in PNG, JPEG, WebP and 8-bit TIFF.
 
     Args:
         path: The file, ending in one of ``.png``, ``.tif``, ``.tiff``, ``.jpg``, ``.jpeg``, ``.webp``, ``.bmp``.
@@ -156,13 +156,25 @@ def write_photograph(path: str | Path, photograph: Photograph, quality: int = 95
     profile = photograph.profile
     if profile is not None and profile[16:20] != (b'GRAY' if pixels.ndim == 2 else b'RGB '):
         profile = None  # that of the file's own colour space, such as CMYK, which the pixels have left
-    content = _encode(suffix, np.ascontiguousarray(pixels), profile, settings, path)
+    if suffix in ('.tif', '.tiff') and pixels.dtype == np.uint8:
+        content = _encode_tiff(photograph.pixels, profile)
+    else:
+        content = _encode(suffix, np.ascontiguousarray(pixels), profile, settings, path)
     with atomic_path(path, sync=False) as partial:
         partial.write_bytes(content)
 
 
 def _as_8_bit(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.dtype == np.uint8 else np.rint(pixels / 257).astype(np.uint8)
+
+
+def _encode_tiff(pixels: np.ndarray, profile: bytes | None) -> bytes:
+    """Encode 8 bit with Pillow: OpenCV does not say that a fourth channel is alpha, and keeps no profile."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, 'tiff', compression='tiff_lzw', icc_profile=profile)
+    return content.getvalue()
 
 
 def _encode(suffix: str, pixels: np.ndarray, profile: bytes | None, settings: list[int], path: str | Path) -> bytes:

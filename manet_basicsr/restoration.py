@@ -235,8 +235,9 @@ def _like(image: np.ndarray | Tensor, sr: Tensor, alpha: np.ndarray | None) -> A
         restored = sr.to(image.device, image.dtype)
         return restored if image.ndim == 4 else restored[0]
     pixels = sr[0].permute(1, 2, 0).contiguous().numpy()
-    if image.ndim == 2:
+    if image.ndim == 2 or (image[..., :1] == image[..., 1:3]).all():  # grey stays grey, however it is stored
         pixels = pixels @ _LUMA
+        pixels = pixels if image.ndim == 2 else np.repeat(pixels[..., None], 3, axis=2)
     if image.dtype.kind != 'f':
         pixels *= np.iinfo(image.dtype).max
         np.rint(pixels, out=pixels)

@@ -24,12 +24,13 @@ from manet_basicsr.photographs import Photograph, read_photograph, write_photogr
 from manet_basicsr.restoration import SMALLEST_TILE, TILE, load_blind_network, restore
 
 _EXAMPLES = """examples:
-  manet-restore photo.jpg -o restored --weights blind_x4.pth
+  manet-restore photo.jpg -o restored                    # with the x4 weights that ship, weights://blind_x4
   manet-restore holiday/ 'scans/**/*.tif' -o restored --weights blind_x2.pth --max-memory 4G --kernels
 
 photo.jpg becomes restored/photo_x4.png; --kernels adds photo_x4_kernels.npz (manet_basicsr.load_field reads it),
 --figure photo_x4_figure.png and .pdf. Images that are there already are left alone, so an interrupted run can be
-started again. Exit codes: 0 done; 1 some images failed, listed at the end; 2 nothing was done; 130 interrupted."""
+started again. Exit codes: 0 done; 1 some images failed or were not found, listed at the end; 2 wrong options, nothing
+was done; 130 interrupted."""
 _FORMATS = ('png', 'tif', 'jpg', 'webp')
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 
@@ -63,10 +64,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('-o', '--output', required=True, type=Path, metavar='FOLDER', help='made if it is not there')
     parser.add_argument(
-        '--weights', metavar='FILE', help='of a blind network (stage 3), .pth or .safetensors; default: what ships'
-    )
+        '--weights', metavar='FILE',
+        help='of a blind network (stage 3), .pth or .safetensors, or weights://NAME; default: what ships',
+    )  # fmt: skip
     parser.add_argument(
-        '--scale', type=int, default=4, metavar='S', help='of the shipped weights (default 4); FILE knows its own'
+        '--scale', type=int, metavar='S', help='of the shipped weights (default 4); FILE knows its own'
     )
     parser.add_argument('--kernels', action='store_true', help='also save the kernel behind each pixel')
     parser.add_argument('--figure', action='store_true', help='also draw image, restoration and kernels, PNG and PDF')
@@ -233,10 +235,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     try:
         _check(options)
-        network = load_blind_network(options.weights, options.scale).to(pick_device(options.device))
-        scale = int(getattr(network.generator, 'scale', options.scale))
+        network = load_blind_network(options.weights, options.scale or 4).to(pick_device(options.device))
+        scale = int(getattr(network.generator, 'scale', options.scale or 4))
+        if options.scale not in (None, scale):
+            raise ValueError(f'--scale: found {options.scale}, but {options.weights} is for x{scale}')
         files, left_out, failures = list_inputs(options.inputs, options.output, scale)
         options.output.mkdir(parents=True, exist_ok=True)
+        if not os.access(options.output, os.W_OK):
+            raise ValueError(f'-o {options.output}: no permission to write there')
         remove_leftovers(options.output)
     except (OSError, ValueError) as error:
         print(f'manet-restore: error: {error}', file=sys.stderr)

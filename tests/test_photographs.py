@@ -90,6 +90,16 @@ def test_alpha_in_tiff_does_not_touch_the_colours(tmp_path: Path, photo: np.ndar
         assert np.array_equal(read_photograph(tmp_path / 'turned.tif').pixels, np.rot90(expected, -1))
 
 
+def test_tiff_says_that_it_has_alpha_and_keeps_the_profile(
+    tmp_path: Path, photo: np.ndarray, alpha: np.ndarray
+) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    write_photograph(tmp_path / 'a.tif', Photograph(np.dstack([photo, alpha]), profile))
+    with Image.open(tmp_path / 'a.tif') as image:
+        assert image.tag_v2[338] == (2,)  # ExtraSamples: alpha that the colours are not multiplied with
+    assert read_photograph(tmp_path / 'a.tif').profile == profile
+
+
 def test_deep_tiff_with_alpha_keeps_its_depth(tmp_path: Path, photo: np.ndarray, alpha: np.ndarray) -> None:
     tifffile = pytest.importorskip('tifffile', reason='scikit-image brings it')
     pixels = np.dstack([photo, alpha]).astype(np.uint16) * 250 + np.uint16(7)

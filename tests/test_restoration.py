@@ -143,6 +143,14 @@ def test_an_estimator_alone_does_not_restore(photo: np.ndarray) -> None:
         restore(photo, MANet(num_feat=8))
 
 
+def test_grey_stays_grey_however_it_is_stored(network: BlindSRNet, photo: np.ndarray) -> None:
+    grey = np.ascontiguousarray(photo[..., 0])
+    expected = restore(grey, network).image
+    for alpha in ([], [np.full_like(grey, 200)]):
+        found = restore(np.dstack([grey, grey, grey, *alpha]), network).image
+        assert all(np.array_equal(found[..., channel], expected) for channel in range(3))
+
+
 def test_what_is_no_image_is_told_how_to_become_one(network: BlindSRNet, photo: np.ndarray) -> None:
     with pytest.raises(TypeError, match=r'found a str, expected an array or a tensor; .*read_photograph\(path\)'):
         restore('photo.jpg', network)  # type: ignore[arg-type]
