@@ -15,26 +15,33 @@ from manet_basicsr.interruption import ignore_signals
 from manet_basicsr.models.finite import NonFiniteError
 from manet_basicsr.options import OptionError, add_arguments, force, load_options, resolve
 
-_EXAMPLES = """examples:
-  basicsr train -opt options/train/train_MANet_stage1_x4.yml --auto_resume
-  basicsr train -opt options/train/train_MANet_stage1_x4.yml --force_yml train:total_iter=300 logger:print_freq=10
-  basicsr test -opt options/test/test_MANet_stage1_x4.yml
-  basicsr check -opt options/train/train_MANet_stage1_x4.yml
-
-Experiments and results land below the current folder."""
+_TRAIN, _TEST = 'options/train/train_MANet_stage1_x4.yml', 'options/test/test_MANet_stage1_x4.yml'
+# Of each command: what it does, and examples.
+_COMMANDS = {
+    'train': (
+        'train a network',
+        f"""  basicsr train -opt {_TRAIN} --auto_resume
+  basicsr train -opt {_TRAIN} --force_yml train:total_iter=300 logger:print_freq=10""",
+    ),
+    'test': ('test a network', f'  basicsr test -opt {_TEST}'),
+    'check': ('only check an option file: every problem in it, a line each', f'  basicsr check -opt {_TRAIN}'),
+}
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='basicsr', epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__
-    )
+    def epilog(*examples: str) -> str:
+        return '\n'.join(['examples:', *examples, '\nExperiments and results land below the current folder.'])
+
+    style = argparse.RawDescriptionHelpFormatter
+    every = epilog(*(examples for _, examples in _COMMANDS.values()))
+    parser = argparse.ArgumentParser(prog='basicsr', epilog=every, formatter_class=style, description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
-    for name, words in (
-        ('train', 'train a network'),
-        ('test', 'test a network'),
-        ('check', 'only check an option file: every problem in it, a line each'),
-    ):
-        add_arguments(commands.add_parser(name, help=words, description=words))
+    for name, (words, examples) in _COMMANDS.items():
+        add_arguments(
+            commands.add_parser(
+                name, help=words, description=words, epilog=epilog(examples), formatter_class=style
+            )
+        )
     return parser
 
 

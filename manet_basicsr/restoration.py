@@ -324,7 +324,7 @@ def _fitting_tile(
 def _return_freed_memory() -> None:
     """Let glibc give the memory of freed tensors back to the system, now and, for those above 1 MiB, always.
 
-    Left alone it keeps blocks of up to 32 MiB for later: measured, twice as much as the tiles take.
+    Left alone it keeps blocks of up to 32 MiB for later, more than the tiles themselves take.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, 'mallopt') and hasattr(library, 'malloc_trim'):

@@ -64,7 +64,10 @@ def install(requirement: str, constraints: str | None) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(description='Install basicsr 1.4.2 into the running Python, 3.13 and newer too.')
+    parser = argparse.ArgumentParser(
+        description='Install basicsr 1.4.2 into the running Python, 3.13 and newer too.',
+        epilog='Example: python scripts/install_basicsr.py --constraint constraints.txt',
+    )
     parser.add_argument('--constraint', metavar='FILE', help="pip's constraints file")
     options = parser.parse_args(arguments)
     if sys.version_info < (3, 13):

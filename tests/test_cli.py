@@ -209,7 +209,10 @@ def test_wrong_usage_ends_with_2(arguments: str, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize(
     ('arguments', 'words'),
-    [(['--help'], 'basicsr train -opt'), (['train', '--help'], '--auto_resume'), (['test', '--help'], '--force_yml')],
+    [
+        (['--help'], 'basicsr train -opt'),
+        *[([name, '--help'], f'basicsr {name} -opt options/') for name in ('train', 'test', 'check')],
+    ],
 )
 def test_help_ends_with_0(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:

@@ -66,7 +66,7 @@ class MANet(nn.Module):
         conv: What the blocks are made of: ``maconv``, or for comparison ``conv`` (one convolution over all channels, so
             ``split`` is of no account) or ``groupconv`` (groups that do not know of each other).
         high_pass_head: Begin a training with head filters of mean zero, five times their usual size. They answer to
-            detail, where blur shows, instead of brightness, and the training leaves the mean kernel sooner.
+            detail, where blur shows, instead of brightness. docs/MODEL_CARD.md has what that brings a short training.
 
     Raises:
         ValueError: If ``kernel_size`` or ``num_block`` is below 1, ``split`` below 2, ``num_feat`` below ``split``,

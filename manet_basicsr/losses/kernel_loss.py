@@ -69,9 +69,9 @@ class KernelKLLoss(nn.Module):
 
     ``loss_weight * mean sum_taps target log(target / field)`` over all images and positions, in nats. A kernel is a
     distribution over its taps, and the estimator ends in a softmax: its logits then get the gradient field - target
-    (for taps above 1e-9, which is added before the logarithm),
-    where the L1 loss multiplies that of each tap with the tap itself, about 0.002. A training leaves the mean kernel
-    sooner. Where several kernels explain an image, this loss asks for their mean, the L1 loss for their median.
+    (for taps above 1e-9, which is added before the logarithm), where the L1 loss multiplies that of each tap with the
+    tap itself, about 0.002. Where several kernels explain an image, this loss asks for their mean, the L1 loss for
+    their median. docs/MODEL_CARD.md compares the two in a short training.
 
     Args:
         loss_weight: Factor of the result.
