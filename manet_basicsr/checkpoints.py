@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from basicsr.utils import set_random_seed
 
-from manet_basicsr.files import atomic_path
 from manet_basicsr.sampling import mix_seed
+from manet_basicsr.utils.files import atomic_path
 
 
 def save_atomically(content: dict[str, Any], path: str | Path) -> None:

@@ -87,7 +87,7 @@ def share_lmdb_handles() -> None:
     """
     from basicsr.utils import file_client
 
-    from manet_basicsr.lmdb_handles import LmdbBackend
+    from manet_basicsr.utils.lmdb_handles import LmdbBackend
 
     file_client.BaseStorageBackend.register(LmdbBackend)
     file_client.LmdbBackend = LmdbBackend
@@ -126,7 +126,7 @@ def refuse_broken_images() -> None:
     """
     from basicsr.utils import file_client, img_util
 
-    from manet_basicsr.errors import BadSampleError
+    from manet_basicsr.utils.errors import BadSampleError
 
     original = img_util.imfrombytes
     original_get = file_client.FileClient.get

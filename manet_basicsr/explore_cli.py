@@ -18,11 +18,11 @@ from manet_basicsr.degradation import blur_downsample, protocol_field, quantize
 from manet_basicsr.explorer import Layer, make_page
 from manet_basicsr.explorer.page import describe_error
 from manet_basicsr.field_files import load_field
-from manet_basicsr.files import atomic_path
 from manet_basicsr.networks import alignment_of, load_network, pick_device
 from manet_basicsr.photographs import read_photograph
 from manet_basicsr.restoration import TILE, image_to_batch, load_blind_network, restore
 from manet_basicsr.tiling import estimate_field_tiled
+from manet_basicsr.utils.files import atomic_path
 
 _EXAMPLES = """examples:
   manet-explore photo.jpg                                           # estimates, restores, makes photo_kernels.html

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from manet_basicsr.degradation.kernels import ALIGNMENTS
-from manet_basicsr.files import atomic_path
+from manet_basicsr.utils.files import atomic_path
 
 
 @dataclass(frozen=True)

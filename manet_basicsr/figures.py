@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from manet_basicsr.files import atomic_path
+from manet_basicsr.utils.files import atomic_path
 
 FIGURE_SUFFIXES = ('.png', '.pdf')
 _LONGEST = 1600  # px of an image in a figure

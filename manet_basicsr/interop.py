@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from manet_basicsr.files import atomic_path
+from manet_basicsr.utils.files import atomic_path
 
 OPSET = 18
 _SIZES = ((1, 16, 16), (2, 9, 30))  # batch, height, width at which an export is checked

@@ -280,7 +280,7 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[Options, argpa
 
 def write_resolved(options: Options, path: str | Path) -> None:
     """Write options as they are used, after ``--force_yml`` and all defaults; the file is an option file again."""
-    from manet_basicsr.files import atomic_path
+    from manet_basicsr.utils.files import atomic_path
 
     with atomic_path(path) as temporary:
         text = yaml.safe_dump(_without_derived(options), sort_keys=False, allow_unicode=True)

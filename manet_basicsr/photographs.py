@@ -14,7 +14,7 @@ import numpy as np
 
 from manet_basicsr.data.image_headers import check_declared_size
 from manet_basicsr.data.images import IMAGE_SUFFIXES, BadSampleError, decoding_flags
-from manet_basicsr.files import atomic_path
+from manet_basicsr.utils.files import atomic_path
 
 _ORIENTATION = 0x0112  # EXIF
 _BITS_PER_SAMPLE = 0x0102  # TIFF

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manet_basicsr.files import atomic_path
+from manet_basicsr.utils.files import atomic_path
 
 #: Metrics of results.csv that are compared, with the name of their axis.
 COMPARED = {'lr_psnr': 'LR PSNR_Y (dB)', 'psnr': 'PSNR_Y (dB)', 'kernel_psnr': 'kernel PSNR (dB)'}

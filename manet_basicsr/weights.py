@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from manet_basicsr.files import atomic_path
+from manet_basicsr.utils.files import atomic_path
 
 Form = Literal['basicsr', 'released']
 

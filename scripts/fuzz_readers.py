@@ -41,10 +41,10 @@ from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.data.manifest import Manifest, ManifestEntry, read_manifest, write_manifest
 from manet_basicsr.data.raw_pixels import encode_raw
 from manet_basicsr.degradation import load_pca_basis
-from manet_basicsr.errors import BadSampleError
 from manet_basicsr.field_files import load_field, save_field
-from manet_basicsr.lmdb_handles import close_environment
 from manet_basicsr.options import OptionError, load_options
+from manet_basicsr.utils.errors import BadSampleError
+from manet_basicsr.utils.lmdb_handles import close_environment
 from manet_basicsr.weights import load_state_dict_file
 
 ROOT = Path(__file__).resolve().parents[1]

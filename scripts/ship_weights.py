@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from manet_basicsr.files import atomic_path
 from manet_basicsr.networks import load_network
+from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.weights import load_any_state_dict
 
 FOLDER = Path(__file__).resolve().parents[1] / 'manet_basicsr/weights_data'

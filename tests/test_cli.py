@@ -15,7 +15,7 @@ from basicsr.archs import build_network
 from manet_basicsr import cli, test
 from manet_basicsr.checkpoints import save_atomically
 from manet_basicsr.cli import main
-from manet_basicsr.errors import BadSampleError
+from manet_basicsr.utils.errors import BadSampleError
 from tests import shortened
 
 TRAINING = shortened.option_file('train', 'MANet_stage1', 4)

@@ -31,7 +31,7 @@ from basicsr.utils.options import ordered_yaml
 
 import manet_basicsr
 from manet_basicsr import compat
-from manet_basicsr.lmdb_handles import open_environment
+from manet_basicsr.utils.lmdb_handles import open_environment
 
 SIDES = {'tiny': 4, 'large': 320}
 

@@ -228,7 +228,7 @@ def test_replaced_samples_are_the_same_for_any_number_of_workers(images: Path, t
 def test_a_set_of_nothing_but_bad_samples_is_an_error_that_names_the_last(images: Path, tmp_path: Path) -> None:
     for path in images.iterdir():
         path.write_bytes(b'no image')
-    from manet_basicsr.errors import BadSampleError
+    from manet_basicsr.utils.errors import BadSampleError
 
     with pytest.raises(BadSampleError, match=rf'4 samples in a row are bad, the last one: {images}/'):
         run(tmp_path / 'run', images, 'datasets:train:on_bad_sample=skip', 'val=~')
@@ -244,7 +244,7 @@ def test_damaged_image_of_a_stock_dataset_is_one_line_that_names_it_and_1(
     workers: int,
 ) -> None:
     from manet_basicsr.data.lmdb_writer import write_lmdb
-    from manet_basicsr.lmdb_handles import close_environment
+    from manet_basicsr.utils.lmdb_handles import close_environment
 
     roots = {}
     for kind in ('gt', 'lq'):

@@ -13,8 +13,8 @@ import torch
 
 from manet_basicsr.data.image_headers import check_declared_size
 from manet_basicsr.data.raw_pixels import raw_view
-from manet_basicsr.errors import BadSampleError
-from manet_basicsr.lmdb_handles import open_environment
+from manet_basicsr.utils.errors import BadSampleError
+from manet_basicsr.utils.lmdb_handles import open_environment
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 

@@ -29,7 +29,7 @@ from manet_basicsr.data.preparation import (
     refuse_same_names,
 )
 from manet_basicsr.data.raw_pixels import encode_raw
-from manet_basicsr.files import atomic_folder, remove_leftovers
+from manet_basicsr.utils.files import atomic_folder, remove_leftovers
 
 _KEY = re.compile(r'[!-\-/-~]+')  # printable ASCII without space and dot
 _LONGEST_KEY = 511  # bytes, LMDB's limit

@@ -32,7 +32,7 @@ import torch
 
 from manet_basicsr.degradation.fields import block_field, build_field
 from manet_basicsr.degradation.kernels import check_kernel_grid
-from manet_basicsr.files import atomic_path
+from manet_basicsr.utils.files import atomic_path
 
 FORMAT = 'manet_basicsr kernels 1'
 DRAWN_FORMAT = 'manet_basicsr kernels 2'

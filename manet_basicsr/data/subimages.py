@@ -22,7 +22,7 @@ from manet_basicsr.data.preparation import (
     read_image,
     refuse_same_names,
 )
-from manet_basicsr.files import atomic_path, remove_leftovers
+from manet_basicsr.utils.files import atomic_path, remove_leftovers
 
 # '0001x4' is the LR image of '0001': both give '0001_s001', so that pairs keep one name.
 _SCALE_SUFFIX = re.compile(r'(?<=\d)x[2348]$')

@@ -23,8 +23,8 @@ from manet_basicsr.data.preparation import ConflictError, encode_png, refuse_sam
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
 from manet_basicsr.degradation.bank import BANK_SUFFIXES
 from manet_basicsr.degradation.sets import PAPER_SETS, fields_of
-from manet_basicsr.files import atomic_folder, atomic_path, remove_leftovers
 from manet_basicsr.sampling import SampleIndex, mix_seed, sample_generator
+from manet_basicsr.utils.files import atomic_folder, atomic_path, remove_leftovers
 
 MANIFEST_NAME = 'kernels.json'
 BANK_NAME = 'bank'

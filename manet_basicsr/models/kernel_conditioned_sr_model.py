@@ -5,8 +5,8 @@ from __future__ import annotations
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
-from manet_basicsr.errors import BadSampleError
 from manet_basicsr.models.restoration_model import Batch, RestorationModel
+from manet_basicsr.utils.errors import BadSampleError
 
 
 @MODEL_REGISTRY.register()

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from manet_basicsr.degradation import blur_downsample
 from manet_basicsr.field_files import save_field
-from manet_basicsr.files import atomic_path
 from manet_basicsr.models.restoration_model import Batch, RestorationModel
 from manet_basicsr.pictures import kernels_over_image, write_image
+from manet_basicsr.utils.files import atomic_path
 
 
 @MODEL_REGISTRY.register()

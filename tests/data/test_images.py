@@ -28,7 +28,7 @@ from manet_basicsr.data.images import (
 )
 from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.data.raw_pixels import encode_raw
-from manet_basicsr.lmdb_handles import close_environment
+from manet_basicsr.utils.lmdb_handles import close_environment
 
 
 @pytest.fixture(scope='module')

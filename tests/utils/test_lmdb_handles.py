@@ -11,7 +11,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from manet_basicsr.lmdb_handles import close_environment, open_environment
+from manet_basicsr.utils.lmdb_handles import close_environment, open_environment
 
 
 def write_database(folder: Path, entries: dict[str, bytes]) -> Path:
@@ -51,7 +51,7 @@ def test_forked_child_opens_its_own_handle_and_leaves_the_parents(database: Path
 
 
 def test_child_forked_while_a_thread_opens_a_database_can_open_it(database: Path) -> None:
-    from manet_basicsr import lmdb_handles
+    from manet_basicsr.utils import lmdb_handles
 
     held, release = threading.Event(), threading.Event()
 

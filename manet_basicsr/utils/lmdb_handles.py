@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import lmdb
 
-from manet_basicsr.errors import BadSampleError, MissingKeyError
+from manet_basicsr.utils.errors import BadSampleError, MissingKeyError
 
 
 class _Handle(NamedTuple):

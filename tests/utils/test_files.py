@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from manet_basicsr import files
-from manet_basicsr.files import atomic_folder, atomic_path, remove_leftovers
+from manet_basicsr.utils import files
+from manet_basicsr.utils.files import atomic_folder, atomic_path, remove_leftovers
 
 # The module has no dependencies: loaded by itself it starts at once, while the package imports BasicSR.
 HANGING_WRITER = """
