@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from manet_basicsr.archs import SFTRRDBNet
-from manet_basicsr.interop import export_onnx
 from manet_basicsr.networks import load_network
+from manet_basicsr.weights.export import export_onnx
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 import manet_basicsr
-from manet_basicsr import weights
 from manet_basicsr.archs import BlindSRNet, MANet
 from manet_basicsr.restoration import image_to_batch, load_blind_network, memory_of_tile, restore
+from manet_basicsr.weights import files as weights
 from tests.small_networks import blind_network, blind_weights
 
 

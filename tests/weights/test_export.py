@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from manet_basicsr import archs, interop
+from manet_basicsr import archs
 from manet_basicsr.archs import BlindSRNet
-from manet_basicsr.interop import export_onnx
+from manet_basicsr.weights import export
+from manet_basicsr.weights.export import export_onnx
 from tests.shortened import ROOT
 from tests.small_networks import ESTIMATOR, GENERATOR, blind_network, blind_weights
 
@@ -71,7 +72,7 @@ def test_an_export_that_does_not_agree_is_not_written(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = (exported / 'blind.onnx').read_bytes()
-    monkeypatch.setattr(interop, '_export', lambda network, channels, output: content)
+    monkeypatch.setattr(export, '_export', lambda network, channels, output: content)
     for other in (blind_network(2), BlindSRNet(ESTIMATOR, GENERATOR)):  # of another scale, of other weights
         with pytest.raises(ValueError, match=r'net.onnx: the exported model differs by .*; not written'):
             export_onnx(other, tmp_path / 'net.onnx')

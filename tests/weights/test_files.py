@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from manet_basicsr import weights
 from manet_basicsr.archs import MANet
 from manet_basicsr.weights import (
     convert_file,
@@ -22,6 +21,7 @@ from manet_basicsr.weights import (
     resolve_weights,
     shipped_weights,
 )
+from manet_basicsr.weights import files as weights
 
 
 @pytest.fixture

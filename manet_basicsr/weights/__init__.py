@@ -1,0 +1,33 @@
+"""Files of weights: their addresses, reading, and conversion; ``export`` writes other programs' formats."""
+
+from __future__ import annotations
+
+from manet_basicsr.weights.files import (
+    ESTIMATOR_PREFIX,
+    SHIPPED,
+    convert_file,
+    convert_state_dict,
+    detect_stage,
+    is_state_dict,
+    load_any_state_dict,
+    load_pretrained,
+    load_state_dict_file,
+    resolve_weights,
+    shipped_weights,
+    weights_address,
+)
+
+__all__ = [
+    'ESTIMATOR_PREFIX',
+    'SHIPPED',
+    'convert_file',
+    'convert_state_dict',
+    'detect_stage',
+    'is_state_dict',
+    'load_any_state_dict',
+    'load_pretrained',
+    'load_state_dict_file',
+    'resolve_weights',
+    'shipped_weights',
+    'weights_address',
+]
