@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from manet_basicsr.archs import BlindSRNet
-from manet_basicsr.networks import load_network, pick_device
+from manet_basicsr.archs.loading import load_network, pick_device
 from manet_basicsr.tiling import OVERLAP, estimate_field_tiled, restore_tiled
 from manet_basicsr.weights import SHIPPED, shipped_weights
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from manet_basicsr.archs import SFTRRDBNet
-from manet_basicsr.networks import load_network
+from manet_basicsr.archs.loading import load_network
 from manet_basicsr.weights.export import export_onnx
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from manet_basicsr.networks import load_network
+from manet_basicsr.archs.loading import load_network
 from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.weights import load_any_state_dict
 

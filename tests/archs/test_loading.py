@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from manet_basicsr.archs import BlindSRNet, MANet, SFTRRDBNet
-from manet_basicsr.networks import alignment_of, load_network, pick_device
+from manet_basicsr.archs.loading import alignment_of, load_network, pick_device
 from manet_basicsr.weights import convert_file
 
 SMALL = {'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}
