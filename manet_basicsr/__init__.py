@@ -5,7 +5,7 @@ from manet_basicsr import compat
 compat.apply()
 
 from manet_basicsr import archs, data, losses, metrics, models  # noqa: E402  (after the repairs)
-from manet_basicsr.field_files import load_field  # noqa: E402
+from manet_basicsr.data.field_files import load_field  # noqa: E402
 from manet_basicsr.restoration import Restored, restore  # noqa: E402
 
 __version__ = '0.1.0'

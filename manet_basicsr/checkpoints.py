@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from basicsr.utils import set_random_seed
 
-from manet_basicsr.sampling import mix_seed
+from manet_basicsr.data.sampling import mix_seed
 from manet_basicsr.utils.files import atomic_path
 
 

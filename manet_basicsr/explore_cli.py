@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from manet_basicsr.archs import BlindSRNet, MANet
 from manet_basicsr.archs.loading import alignment_of, load_network, pick_device
+from manet_basicsr.data.field_files import load_field
 from manet_basicsr.degradation import blur_downsample, protocol_field, quantize
 from manet_basicsr.explorer import Layer, make_page
 from manet_basicsr.explorer.page import describe_error
-from manet_basicsr.field_files import load_field
 from manet_basicsr.photographs import read_photograph
 from manet_basicsr.restoration import TILE, image_to_batch, load_blind_network, restore
 from manet_basicsr.tiling import estimate_field_tiled

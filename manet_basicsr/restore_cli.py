@@ -16,8 +16,8 @@ import torch
 
 from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.archs.loading import alignment_of, pick_device
+from manet_basicsr.data.field_files import save_field
 from manet_basicsr.data.images import IMAGE_SUFFIXES, BadSampleError
-from manet_basicsr.field_files import save_field
 from manet_basicsr.figures import FIGURE_SUFFIXES, write_comparison
 from manet_basicsr.photographs import Photograph, read_photograph, write_photograph
 from manet_basicsr.restoration import SMALLEST_TILE, TILE, load_blind_network, restore

@@ -42,10 +42,10 @@ from manet_basicsr.checkpoints import (
     restore_training_state,
     saved_iterations,
 )
+from manet_basicsr.data.sampling import IterationSampler, SeededDataset
 from manet_basicsr.interruption import StopAgreement, collected_signals, end_workers, ignore_signals
 from manet_basicsr.models.finite import NonFiniteError, describe
 from manet_basicsr.options import OptionError, Options, problems_of, write_resolved
-from manet_basicsr.sampling import IterationSampler, SeededDataset
 from manet_basicsr.utils.files import atomic_path, remove_leftovers
 
 # How often to look, at least, whether the numbers are still finite: each look waits for the device.

@@ -24,9 +24,9 @@ from basicsr.metrics.psnr_ssim import calculate_psnr, calculate_ssim
 from basicsr.utils import tensor2img
 from torch import Tensor
 
+from manet_basicsr.data.field_files import save_field
 from manet_basicsr.degradation import blur_downsample, protocol_field, quantize
 from manet_basicsr.evaluation.methods import bicubic_upsample
-from manet_basicsr.field_files import save_field
 from manet_basicsr.figures import write_panels
 from manet_basicsr.metrics import calculate_kernel_psnr, calculate_lr_psnr
 from manet_basicsr.photographs import read_photograph

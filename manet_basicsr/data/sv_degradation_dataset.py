@@ -14,10 +14,10 @@ from torch.utils.data import Dataset
 
 from manet_basicsr.data.images import BadSampleError, image_to_tensor, open_images
 from manet_basicsr.data.manifest import read_manifest
+from manet_basicsr.data.sampling import SampleIndex, sample_generator
 from manet_basicsr.degradation.fields import FixedField, invariant_protocol_parameters
 from manet_basicsr.degradation.kernels import check_kernel_grid, unknown_name
 from manet_basicsr.degradation.pipeline import Degradation
-from manet_basicsr.sampling import SampleIndex, sample_generator
 
 PHASES = ('train', 'val', 'test')
 #: Where images are degraded: by the loader's workers, or a batch at a time on the model's device.

@@ -20,10 +20,10 @@ import numpy as np
 
 from manet_basicsr.data.manifest import DrawnEntry, Manifest, ManifestEntry, sharpness_of, write_manifest
 from manet_basicsr.data.preparation import ConflictError, encode_png, refuse_same_names
+from manet_basicsr.data.sampling import SampleIndex, mix_seed, sample_generator
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
 from manet_basicsr.degradation.bank import BANK_SUFFIXES
 from manet_basicsr.degradation.sets import PAPER_SETS, fields_of
-from manet_basicsr.sampling import SampleIndex, mix_seed, sample_generator
 from manet_basicsr.utils.files import atomic_folder, atomic_path, remove_leftovers
 
 MANIFEST_NAME = 'kernels.json'

@@ -19,8 +19,8 @@ from manet_basicsr.data import SVDegradationDataset
 from manet_basicsr.data.images import BadSampleError
 from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.data.manifest import Manifest, ManifestEntry, write_manifest
+from manet_basicsr.data.sampling import IterationSampler, SampleIndex, SeededDataset
 from manet_basicsr.degradation import blur_downsample, invariant_protocol_parameters, protocol_parameters, quantize
-from manet_basicsr.sampling import IterationSampler, SampleIndex, SeededDataset
 
 Sample = dict[str, Any]
 RANDOM = {'type': 'invariant', 'variance': [0.7, 10]}

@@ -13,10 +13,10 @@ from torch.utils.data import default_collate
 
 from manet_basicsr.data import SVDegradationDataset
 from manet_basicsr.data.images import BadSampleError
+from manet_basicsr.data.sampling import SampleIndex
 from manet_basicsr.degradation import blur_downsample
 from manet_basicsr.degradation.pipeline import Degradation
 from manet_basicsr.options import OptionError
-from manet_basicsr.sampling import SampleIndex
 from manet_basicsr.train import train_pipeline
 from tests import shortened
 

@@ -12,7 +12,7 @@ import torch
 from basicsr.data import build_dataloader, build_dataset
 from torch.utils.data import DataLoader, Dataset
 
-from manet_basicsr.sampling import IterationSampler, SampleIndex, SeededDataset, mix_seed, sample_generator
+from manet_basicsr.data.sampling import IterationSampler, SampleIndex, SeededDataset, mix_seed, sample_generator
 
 
 def drawn(sampler: IterationSampler) -> list[tuple[int, int]]:

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manet_basicsr import load_field
+from manet_basicsr.data.field_files import save_field
 from manet_basicsr.degradation import protocol_field
-from manet_basicsr.field_files import save_field
 
 
 @pytest.fixture
