@@ -22,8 +22,8 @@ import skimage.data
 from manet_basicsr import load_field
 from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
-from manet_basicsr.pictures import kernels_beside_image, write_image
 from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.visualization.pictures import kernels_beside_image, write_image
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN_FILE = ROOT / 'options/train/train_MANet_stage1_x4.yml'

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
 from manet_basicsr.evaluation.methods import bicubic_upsample
-from manet_basicsr.figures import write_panels
 from manet_basicsr.metrics import calculate_lr_psnr
-from manet_basicsr.pictures import write_image
+from manet_basicsr.visualization.figures import write_panels
+from manet_basicsr.visualization.pictures import write_image
 
 SCALE = 4
 VARIANT: dict[str, Any] = {'type': 'protocol', 'kind': 4}

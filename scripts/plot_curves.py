@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import manet_basicsr  # noqa: F401  (repairs the stack before anything imports basicsr)
-from manet_basicsr.plots import plot, read_curves, read_results
+from manet_basicsr.visualization.curves import plot, read_curves, read_results
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from manet_basicsr.data.field_files import save_field
 from manet_basicsr.degradation import blur_downsample
 from manet_basicsr.models.restoration_model import Batch, RestorationModel
-from manet_basicsr.pictures import kernels_over_image, write_image
 from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.visualization.pictures import kernels_over_image, write_image
 
 
 @MODEL_REGISTRY.register()

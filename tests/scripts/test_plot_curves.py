@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from manet_basicsr.evaluation import build_methods, evaluate, plan_conditions, write_tables
-from manet_basicsr.plots import plot, read_curves, smoothed
 from manet_basicsr.train import train_pipeline
+from manet_basicsr.visualization.curves import plot, read_curves, smoothed
 from tests import shortened
 
 SCRIPT = Path(__file__).parents[2] / 'scripts/plot_curves.py'

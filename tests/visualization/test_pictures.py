@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from manet_basicsr.degradation import protocol_field
-from manet_basicsr.pictures import kernel_tile, kernels_beside_image, kernels_over_image, write_image
+from manet_basicsr.visualization.pictures import kernel_tile, kernels_beside_image, kernels_over_image, write_image
 
 
 def dark(height: int, width: int) -> np.ndarray:

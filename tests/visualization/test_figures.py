@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from manet_basicsr.degradation import protocol_field
-from manet_basicsr.figures import kernel_grid, write_comparison
+from manet_basicsr.visualization.figures import kernel_grid, write_comparison
 
 pytest.importorskip('matplotlib', reason='the extra plot is not installed')
 

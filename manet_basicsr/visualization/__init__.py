@@ -1,0 +1,1 @@
+"""Pictures of kernels, figures of results and curves of runs."""
