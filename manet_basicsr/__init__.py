@@ -6,7 +6,7 @@ compat.apply()
 
 from manet_basicsr import archs, data, losses, metrics, models  # noqa: E402  (after the repairs)
 from manet_basicsr.data.field_files import load_field  # noqa: E402
-from manet_basicsr.restoration import Restored, restore  # noqa: E402
+from manet_basicsr.restoration.restoring import Restored, restore  # noqa: E402
 
 __version__ = '0.1.0'
 

@@ -12,7 +12,7 @@ import torch
 
 from manet_basicsr.interruption import ignore_signals
 from manet_basicsr.models.finite import NonFiniteError
-from manet_basicsr.options import OptionError, add_arguments, force, load_options, resolve
+from manet_basicsr.options.reading import OptionError, add_arguments, force, load_options, resolve
 from manet_basicsr.utils.errors import BadSampleError
 
 _TRAIN, _TEST = 'options/train/train_MANet_stage1_x4.yml', 'options/test/test_MANet_stage1_x4.yml'
@@ -60,7 +60,7 @@ def import_plugins() -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    from manet_basicsr.checks import find_problems
+    from manet_basicsr.options.checks import find_problems
 
     options = load_options(args.opt)
     force(options, args.force_yml or [])

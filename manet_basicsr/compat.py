@@ -252,7 +252,7 @@ def read_options_safely() -> None:
     """
     from basicsr.utils import options as basicsr_options
 
-    from manet_basicsr.options import _OptionLoader, parse_options
+    from manet_basicsr.options.reading import _OptionLoader, parse_options
 
     original = basicsr_options.ordered_yaml
 

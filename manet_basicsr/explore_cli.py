@@ -19,9 +19,9 @@ from manet_basicsr.data.field_files import load_field
 from manet_basicsr.degradation import blur_downsample, protocol_field, quantize
 from manet_basicsr.explorer import Layer, make_page
 from manet_basicsr.explorer.page import describe_error
-from manet_basicsr.photographs import read_photograph
-from manet_basicsr.restoration import TILE, image_to_batch, load_blind_network, restore
-from manet_basicsr.tiling import estimate_field_tiled
+from manet_basicsr.restoration.photographs import read_photograph
+from manet_basicsr.restoration.restoring import TILE, image_to_batch, load_blind_network, restore
+from manet_basicsr.restoration.tiling import estimate_field_tiled
 from manet_basicsr.utils.files import atomic_path
 
 _EXAMPLES = """examples:

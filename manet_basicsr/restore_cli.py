@@ -18,8 +18,8 @@ from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.archs.loading import alignment_of, pick_device
 from manet_basicsr.data.field_files import save_field
 from manet_basicsr.data.images import IMAGE_SUFFIXES, BadSampleError
-from manet_basicsr.photographs import Photograph, read_photograph, write_photograph
-from manet_basicsr.restoration import SMALLEST_TILE, TILE, load_blind_network, restore
+from manet_basicsr.restoration.photographs import Photograph, read_photograph, write_photograph
+from manet_basicsr.restoration.restoring import SMALLEST_TILE, TILE, load_blind_network, restore
 from manet_basicsr.utils.files import remove_leftovers
 from manet_basicsr.visualization.figures import FIGURE_SUFFIXES, write_comparison
 

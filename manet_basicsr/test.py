@@ -11,14 +11,14 @@ from basicsr.models import build_model
 from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_dirs
 from basicsr.utils.options import dict2str
 
-from manet_basicsr.options import Options, problems_of
+from manet_basicsr.options.reading import Options, problems_of
 
 
 def test_pipeline(opt: Options) -> dict[str, dict[str, float]]:
     """Test as resolved options say.
 
     Args:
-        opt: What :func:`manet_basicsr.options.resolve` gave.
+        opt: What :func:`manet_basicsr.options.reading.resolve` gave.
 
     Returns:
         The mean of each metric for each set.

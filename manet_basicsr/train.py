@@ -45,7 +45,7 @@ from manet_basicsr.checkpoints import (
 from manet_basicsr.data.sampling import IterationSampler, SeededDataset
 from manet_basicsr.interruption import StopAgreement, collected_signals, end_workers, ignore_signals
 from manet_basicsr.models.finite import NonFiniteError, describe
-from manet_basicsr.options import OptionError, Options, problems_of, write_resolved
+from manet_basicsr.options.reading import OptionError, Options, problems_of, write_resolved
 from manet_basicsr.utils.files import atomic_path, remove_leftovers
 
 # How often to look, at least, whether the numbers are still finite: each look waits for the device.
@@ -210,7 +210,7 @@ def train_pipeline(opt: Options, option_file: str) -> None:
     """Train as resolved options say, from the beginning or from a training state.
 
     Args:
-        opt: What :func:`manet_basicsr.options.resolve` gave.
+        opt: What :func:`manet_basicsr.options.reading.resolve` gave.
         option_file: The file it came from, copied to the experiment.
 
     Raises:

@@ -53,8 +53,8 @@ from manet_basicsr.degradation import (
     training_variance_range,
 )
 from manet_basicsr.metrics import calculate_lr_psnr
-from manet_basicsr.options import load_options
-from manet_basicsr.tiling import restore_tiled
+from manet_basicsr.options.reading import load_options
+from manet_basicsr.restoration.tiling import restore_tiled
 
 ROOT = Path(__file__).resolve().parents[1]
 SCALE = 4

@@ -34,7 +34,6 @@ import skimage.data
 import torch
 
 from manet_basicsr.checkpoints import load_state, save_atomically
-from manet_basicsr.checks import find_problems
 from manet_basicsr.data.field_files import load_field, save_field
 from manet_basicsr.data.image_headers import MAX_PIXELS
 from manet_basicsr.data.images import ImageLmdb, decode_image
@@ -42,7 +41,8 @@ from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.data.manifest import Manifest, ManifestEntry, read_manifest, write_manifest
 from manet_basicsr.data.raw_pixels import encode_raw
 from manet_basicsr.degradation import load_pca_basis
-from manet_basicsr.options import OptionError, load_options
+from manet_basicsr.options.checks import find_problems
+from manet_basicsr.options.reading import OptionError, load_options
 from manet_basicsr.utils.errors import BadSampleError
 from manet_basicsr.utils.lmdb_handles import close_environment
 from manet_basicsr.weights import load_state_dict_file

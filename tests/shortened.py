@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from manet_basicsr.options import force, load_options, resolve
+from manet_basicsr.options.reading import force, load_options, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 JOBS = ('MANet_stage1', 'SFTRRDB_stage2', 'BlindSR_stage3')

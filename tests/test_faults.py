@@ -22,7 +22,7 @@ from manet_basicsr.checkpoints import prune_checkpoints, saved_iterations
 from manet_basicsr.cli import main
 from manet_basicsr.models.finite import FiniteWatch, NonFiniteError
 from manet_basicsr.models.kernel_l1_model import KernelL1Model
-from manet_basicsr.options import OptionError
+from manet_basicsr.options.reading import OptionError
 from manet_basicsr.train import train_pipeline
 from tests import shortened
 

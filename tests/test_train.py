@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from manet_basicsr.checks import find_problems
-from manet_basicsr.options import OptionError, load_options
+from manet_basicsr.options.checks import find_problems
+from manet_basicsr.options.reading import OptionError, load_options
 from manet_basicsr.train import train_pipeline
 from tests import shortened
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
 from manet_basicsr.degradation.sets import PAPER_SETS, SETS, fields_of
-from manet_basicsr.options import read_yaml
+from manet_basicsr.options.reading import read_yaml
 
 _CORRUPTION = re.compile(r'^(?:noise(?P<noise>\d+(?:\.\d+)?)|jpeg(?P<jpeg>\d+))$')
 

@@ -23,7 +23,7 @@ from manet_basicsr.degradation.fields import FixedField
 from manet_basicsr.degradation.kernels import training_variance_range, unknown_name
 from manet_basicsr.evaluation.conditions import Condition
 from manet_basicsr.evaluation.measure import Cost, measured
-from manet_basicsr.options import OptionError, Options, load_options, problems_of, resolve
+from manet_basicsr.options.reading import OptionError, Options, load_options, problems_of, resolve
 from manet_basicsr.weights import SHIPPED, resolve_weights
 
 #: Methods that need no option file, or only a generator's.

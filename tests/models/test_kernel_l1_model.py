@@ -11,7 +11,7 @@ from basicsr.models import build_model
 from torch import Tensor
 
 from manet_basicsr.degradation import anisotropic_gaussian_kernels, blur_downsample, quantize
-from manet_basicsr.options import OptionError
+from manet_basicsr.options.reading import OptionError
 from tests import shortened
 
 FILE = shortened.option_file('train', 'MANet_stage1', 4)

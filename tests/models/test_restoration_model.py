@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from manet_basicsr import load_field
 from manet_basicsr.metrics.kernel_metric import make_lr_images
 from manet_basicsr.models.restoration_model import EXACT_MATCH_DB
-from manet_basicsr.options import OptionError
+from manet_basicsr.options.reading import OptionError
 from tests import shortened
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from manet_basicsr.data.field_files import load_field
-from manet_basicsr.photographs import read_photograph
+from manet_basicsr.restoration.photographs import read_photograph
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,8 +15,8 @@ from basicsr.models import build_model
 
 from manet_basicsr.archs import BlindSRNet, MANet
 from manet_basicsr.archs.loading import load_network
-from manet_basicsr.checks import find_problems
-from manet_basicsr.options import load_options
+from manet_basicsr.options.checks import find_problems
+from manet_basicsr.options.reading import load_options
 from manet_basicsr.test import test_pipeline
 from manet_basicsr.weights import load_state_dict_file, resolve_weights, shipped_weights
 from tests import shortened

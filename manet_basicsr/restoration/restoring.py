@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.archs.loading import load_network, pick_device
-from manet_basicsr.tiling import OVERLAP, estimate_field_tiled, restore_tiled
+from manet_basicsr.restoration.tiling import OVERLAP, estimate_field_tiled, restore_tiled
 from manet_basicsr.weights import SHIPPED, shipped_weights
 
 TILE = 256
@@ -149,7 +149,7 @@ class _Estimator(nn.Module):
 
 
 class _Runner:
-    """A blind network as :mod:`manet_basicsr.tiling` calls one, with tiles and results on the CPU.
+    """A blind network as :mod:`manet_basicsr.restoration.tiling` calls one, with tiles and results on the CPU.
 
     Args:
         network: The network, on its device.
@@ -197,7 +197,7 @@ def image_to_batch(image: Any) -> tuple[Tensor, np.ndarray | None]:
     """Turn an array or a tensor into a batch (B, 3, h, w) in [0, 1] on the CPU, and its alpha, if any, as it is."""
     if not isinstance(image, (np.ndarray, Tensor)):
         is_path = isinstance(image, (str, os.PathLike))
-        hint = 'manet_basicsr.photographs.read_photograph(path).pixels' if is_path else 'np.asarray'
+        hint = 'manet_basicsr.restoration.photographs.read_photograph(path).pixels' if is_path else 'np.asarray'
         raise TypeError(f'found a {type(image).__name__}, expected an array or a tensor; {hint} makes one')
     if isinstance(image, Tensor):
         if image.ndim not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape or not image.is_floating_point():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from basicsr.archs import build_network
 
-from manet_basicsr.options import load_options
+from manet_basicsr.options.reading import load_options
 from manet_basicsr.test import test_pipeline
 from manet_basicsr.train import train_pipeline
 from tests import shortened

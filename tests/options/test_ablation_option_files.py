@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from manet_basicsr.cli import main
-from manet_basicsr.options import load_options
+from manet_basicsr.options.reading import load_options
 from manet_basicsr.train import train_pipeline
 from tests import shortened
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from manet_basicsr.data.images import BadSampleError
-from manet_basicsr.photographs import Photograph, read_photograph, write_photograph
+from manet_basicsr.restoration.photographs import Photograph, read_photograph, write_photograph
 
 
 @pytest.fixture(scope='module')

@@ -11,7 +11,7 @@ from basicsr.models import build_model
 from torch import Tensor, nn
 
 from manet_basicsr.archs import BlindSRNet, MANet, SFTRRDBNet
-from manet_basicsr.tiling import estimate_field_tiled, restore_tiled
+from manet_basicsr.restoration.tiling import estimate_field_tiled, restore_tiled
 from tests import shortened
 
 # float32 sums of another order; the fields below reach 1.
@@ -52,7 +52,7 @@ def test_the_halo_is_as_small_as_it_can_be(num_block: int) -> None:
     lq = torch.rand(1, 3, 64, 16, dtype=torch.float64)
     with torch.no_grad():
         whole = net(lq)
-    from manet_basicsr.tiling import _PaddedView
+    from manet_basicsr.restoration.tiling import _PaddedView
 
     def error(halo: int) -> float:
         view = _PaddedView(net, lq, halo)

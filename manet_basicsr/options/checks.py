@@ -15,8 +15,8 @@ from typing import Any, TypeGuard
 
 import torch
 
-from manet_basicsr.network_checks import network_problems
-from manet_basicsr.options import Options, nearest
+from manet_basicsr.options.network_checks import network_problems
+from manet_basicsr.options.reading import Options, nearest
 from manet_basicsr.weights import SHIPPED, resolve_weights
 
 _TOP_KEYS = frozenset(

@@ -15,11 +15,11 @@ from basicsr.archs import build_network
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manet_basicsr.checks import find_problems
-from manet_basicsr.options import Options, load_options
+from manet_basicsr.options.checks import find_problems
+from manet_basicsr.options.reading import Options, load_options
 
-ROOT = Path(__file__).resolve().parents[1]
-# Those of options/ablation name kernels on disk; tests/test_ablation_option_files.py has them.
+ROOT = Path(__file__).resolve().parents[2]
+# Those of options/ablation name kernels on disk; tests/options/test_ablation_option_files.py has them.
 FILES = sorted(file for file in (ROOT / 'options').rglob('*.yml') if file.parent.name != 'ablation')
 
 

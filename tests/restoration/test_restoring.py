@@ -16,7 +16,7 @@ from torch import Tensor
 
 import manet_basicsr
 from manet_basicsr.archs import BlindSRNet, MANet
-from manet_basicsr.restoration import image_to_batch, load_blind_network, memory_of_tile, restore
+from manet_basicsr.restoration.restoring import image_to_batch, load_blind_network, memory_of_tile, restore
 from manet_basicsr.weights import files as weights
 from tests.small_networks import blind_network, blind_weights
 
@@ -185,7 +185,7 @@ def test_too_little_memory_is_told_with_what_is_needed(network: BlindSRNet, phot
 MEASURE = """
 import resource, sys
 import numpy as np, torch
-from manet_basicsr.restoration import load_blind_network, restore
+from manet_basicsr.restoration.restoring import load_blind_network, restore
 torch.set_num_threads(1)
 network = load_blind_network()
 image = np.random.default_rng(0).integers(0, 256, (300, 260, 3), dtype=np.uint8)
@@ -201,7 +201,7 @@ def test_memory_stays_below_the_limit() -> None:
     """Tiles of several shapes, after which glibc would keep more than the limit allows (measured: 334 MB)."""
     room = 200_000_000
     assert memory_of_tile(load_blind_network(), 256) > room  # so the limit makes tiles smaller
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     command = [sys.executable, '-c', MEASURE, str(room)]
     left = subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout
     assert int(left) >= 0

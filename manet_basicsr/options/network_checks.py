@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from manet_basicsr.options import Options
+from manet_basicsr.options.reading import Options
 
 _PLAIN = frozenset('RRDBNet EDSR MSRResNet RCAN SRVGGNetCompact RIDNet'.split())
 # No network has more of anything; building one that long would take for ever.

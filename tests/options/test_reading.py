@@ -15,7 +15,7 @@ from basicsr.utils import set_random_seed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manet_basicsr.options import (
+from manet_basicsr.options.reading import (
     OptionError,
     add_arguments,
     force,

@@ -235,7 +235,7 @@ def resolve(args: argparse.Namespace, root_path: str, *, is_train: bool) -> Opti
     """
     from basicsr.utils import set_random_seed
 
-    from manet_basicsr.checks import find_problems
+    from manet_basicsr.options.checks import find_problems
 
     options = load_options(args.opt)
     force(options, args.force_yml or [])

@@ -1,0 +1,1 @@
+"""Option files: reading, changing, checking and resolving them."""

@@ -1,0 +1,1 @@
+"""Restoring images with trained networks, in tiles where they are large."""
