@@ -10,9 +10,9 @@ from importlib.metadata import entry_points
 
 import torch
 
-from manet_basicsr.interruption import ignore_signals
 from manet_basicsr.models.finite import NonFiniteError
 from manet_basicsr.options.reading import OptionError, add_arguments, force, load_options, resolve
+from manet_basicsr.training.interruption import ignore_signals
 from manet_basicsr.utils.errors import BadSampleError
 
 _TRAIN, _TEST = 'options/train/train_MANet_stage1_x4.yml', 'options/test/test_MANet_stage1_x4.yml'

@@ -223,7 +223,7 @@ def write_checkpoints_whole() -> None:
     from basicsr.models.base_model import BaseModel
     from basicsr.utils.dist_util import master_only
 
-    from manet_basicsr.checkpoints import network_state, save_atomically, training_state
+    from manet_basicsr.training.checkpoints import network_state, save_atomically, training_state
 
     def save_network(
         self: Any, net: Any, net_label: str, current_iter: int, param_key: str | list[str] = 'params'

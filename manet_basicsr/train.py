@@ -35,17 +35,17 @@ from basicsr.utils import (
 from basicsr.utils.dist_util import master_only
 from basicsr.utils.options import dict2str
 
-from manet_basicsr.checkpoints import (
+from manet_basicsr.data.sampling import IterationSampler, SeededDataset
+from manet_basicsr.models.finite import NonFiniteError, describe
+from manet_basicsr.options.reading import OptionError, Options, problems_of, write_resolved
+from manet_basicsr.training.checkpoints import (
     load_state,
     newest_whole_state,
     prune_checkpoints,
     restore_training_state,
     saved_iterations,
 )
-from manet_basicsr.data.sampling import IterationSampler, SeededDataset
-from manet_basicsr.interruption import StopAgreement, collected_signals, end_workers, ignore_signals
-from manet_basicsr.models.finite import NonFiniteError, describe
-from manet_basicsr.options.reading import OptionError, Options, problems_of, write_resolved
+from manet_basicsr.training.interruption import StopAgreement, collected_signals, end_workers, ignore_signals
 from manet_basicsr.utils.files import atomic_path, remove_leftovers
 
 # How often to look, at least, whether the numbers are still finite: each look waits for the device.

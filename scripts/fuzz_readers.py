@@ -33,7 +33,6 @@ import numpy as np
 import skimage.data
 import torch
 
-from manet_basicsr.checkpoints import load_state, save_atomically
 from manet_basicsr.data.field_files import load_field, save_field
 from manet_basicsr.data.image_headers import MAX_PIXELS
 from manet_basicsr.data.images import ImageLmdb, decode_image
@@ -43,6 +42,7 @@ from manet_basicsr.data.raw_pixels import encode_raw
 from manet_basicsr.degradation import load_pca_basis
 from manet_basicsr.options.checks import find_problems
 from manet_basicsr.options.reading import OptionError, load_options
+from manet_basicsr.training.checkpoints import load_state, save_atomically
 from manet_basicsr.utils.errors import BadSampleError
 from manet_basicsr.utils.lmdb_handles import close_environment
 from manet_basicsr.weights import load_state_dict_file

@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 from manet_basicsr.data import SVDegradationDataset
 from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.data.sampling import IterationSampler, SeededDataset
-from manet_basicsr.interruption import ignore_signals
+from manet_basicsr.training.interruption import ignore_signals
 
 BATCH_SIZE = 2
 # In a process: what Python and the allocator may take later than in the first tenth, and the files of batches that are

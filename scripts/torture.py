@@ -31,8 +31,8 @@ import skimage.data
 import torch
 
 from manet_basicsr import cli
-from manet_basicsr.checkpoints import newest_whole_state
 from manet_basicsr.data.lmdb_writer import write_lmdb
+from manet_basicsr.training.checkpoints import newest_whole_state
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTION_FILE = ROOT / 'options/train/train_MANet_stage1_x4.yml'

@@ -13,8 +13,8 @@ import pytest
 from basicsr.archs import build_network
 
 from manet_basicsr import cli, test
-from manet_basicsr.checkpoints import save_atomically
 from manet_basicsr.cli import main
+from manet_basicsr.training.checkpoints import save_atomically
 from manet_basicsr.utils.errors import BadSampleError
 from tests import shortened
 

@@ -18,12 +18,12 @@ from basicsr.data import build_dataloader, build_dataset
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor
 
-from manet_basicsr.checkpoints import prune_checkpoints, saved_iterations
 from manet_basicsr.cli import main
 from manet_basicsr.models.finite import FiniteWatch, NonFiniteError
 from manet_basicsr.models.kernel_l1_model import KernelL1Model
 from manet_basicsr.options.reading import OptionError
 from manet_basicsr.train import train_pipeline
+from manet_basicsr.training.checkpoints import prune_checkpoints, saved_iterations
 from tests import shortened
 
 FILE = shortened.option_file('train', 'MANet_stage1', 4)

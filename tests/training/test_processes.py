@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from manet_basicsr.checkpoints import saved_iterations
 from manet_basicsr.train import train_pipeline
+from manet_basicsr.training.checkpoints import saved_iterations
 from tests import shortened
 
 FILE = shortened.option_file('train', 'MANet_stage1', 4)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from basicsr.models.base_model import BaseModel
 
-from manet_basicsr.checkpoints import (
+from manet_basicsr.training.checkpoints import (
     load_state,
     newest_whole_state,
     restore_training_state,

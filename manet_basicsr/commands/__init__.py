@@ -1,0 +1,1 @@
+"""The commands: only here are flags named."""
