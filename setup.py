@@ -78,9 +78,9 @@ setup(
     },
     entry_points={
         'console_scripts': [
-            'basicsr = manet_basicsr.cli:main',
-            'manet-explore = manet_basicsr.explore_cli:main',
-            'manet-restore = manet_basicsr.restore_cli:main',
+            'basicsr = manet_basicsr.commands.basicsr:main',
+            'manet-explore = manet_basicsr.commands.explore:main',
+            'manet-restore = manet_basicsr.commands.restore:main',
         ]
     },
 )

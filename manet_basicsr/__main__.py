@@ -2,7 +2,7 @@
 
 import sys
 
-from manet_basicsr.cli import main
+from manet_basicsr.commands.basicsr import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -55,10 +55,10 @@ def degrade(folder: Path, photograph: str, kind: int) -> dict[str, Tensor]:
     return {'gt': hr[0], 'lq': lq[0], 'kernel': field[0]}
 
 
-def run(module: str, *arguments: str, folder: Path) -> None:
+def run(command: str, *arguments: str, folder: Path) -> None:
     """Run a command of the package in a folder, showing it and what it prints."""
-    print(f'\n$ manet-{module.removesuffix("_cli")} {shlex.join(arguments)}', flush=True)
-    code = subprocess.run([sys.executable, '-m', f'manet_basicsr.{module}', *arguments], cwd=folder).returncode
+    print(f'\n$ manet-{command} {shlex.join(arguments)}', flush=True)
+    code = subprocess.run([sys.executable, '-m', f'manet_basicsr.commands.{command}', *arguments], cwd=folder).returncode
     if code:
         sys.exit(code)
 
@@ -106,10 +106,10 @@ def main(argv: list[str] | None = None) -> int:
     start = time.monotonic()
     folder = args.folder.resolve()
     sample = degrade(folder, args.photograph, args.kind)
-    run('restore_cli', 'lr.png', '-o', '.', '--kernels', '--overwrite', folder=folder)
+    run('restore', 'lr.png', '-o', '.', '--kernels', '--overwrite', folder=folder)
     picture = report(folder, sample)
     field = f'lr_x{SCALE}_kernels.npz'
-    run('explore_cli', 'lr.png', '--field', field, '--true', 'true_kernels.npz', '--overwrite', folder=folder)
+    run('explore', 'lr.png', '--field', field, '--true', 'true_kernels.npz', '--overwrite', folder=folder)
     print(f'\nDone in {time.monotonic() - start:.0f} s. In {folder}:')
     for path, words in (
         (picture, 'the LR image, bicubic, restored and true; true and estimated kernels: look at this'),

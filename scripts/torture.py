@@ -30,7 +30,7 @@ import cv2
 import skimage.data
 import torch
 
-from manet_basicsr import cli
+from manet_basicsr.commands import basicsr as cli
 from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.training.checkpoints import newest_whole_state
 

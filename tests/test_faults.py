@@ -18,7 +18,7 @@ from basicsr.data import build_dataloader, build_dataset
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor
 
-from manet_basicsr.cli import main
+from manet_basicsr.commands.basicsr import main
 from manet_basicsr.models.finite import FiniteWatch, NonFiniteError
 from manet_basicsr.models.kernel_l1_model import KernelL1Model
 from manet_basicsr.options.reading import OptionError

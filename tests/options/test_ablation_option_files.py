@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from manet_basicsr.cli import main
+from manet_basicsr.commands.basicsr import main
 from manet_basicsr.options.reading import load_options
 from manet_basicsr.train import train_pipeline
 from tests import shortened

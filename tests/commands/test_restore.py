@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from manet_basicsr import load_field, restore
-from manet_basicsr.restore_cli import build_parser, list_inputs, main, memory_size
+from manet_basicsr.commands.restore import build_parser, list_inputs, main, memory_size
 from manet_basicsr.weights import files as weights
 from tests.small_networks import blind_weights
 
