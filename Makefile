@@ -9,10 +9,10 @@ READY := .venv/ready-$(VERSION)
 .PHONY: demo demo-train test test-all coverage lint bench clean
 
 demo: $(READY)
-	$(BIN)/python scripts/demo.py
+	$(BIN)/python examples/demo.py
 
 demo-train: $(READY)
-	$(BIN)/python scripts/demo_train.py
+	$(BIN)/python examples/demo_train.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -m 'not slow'
@@ -29,18 +29,18 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/python scripts/benchmark.py
+	$(BIN)/python tools/benchmark.py
 
 clean:
 	rm -rf .venv bench build demo demo-train *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
-	find manet_basicsr scripts tests -name __pycache__ -type d -exec rm -rf {} +
+	find manet_basicsr scripts tools examples tests -name __pycache__ -type d -exec rm -rf {} +
 
 # torch comes first and alone decides between CPU and CUDA. basicsr is built against it without build isolation, which
 # would fetch a second one. The package is installed editable, so that only these files call for another installation.
-$(READY): setup.py constraints.txt scripts/install_basicsr.py
+$(READY): setup.py constraints.txt tools/install_basicsr.py
 	test -x $(BIN)/python$(VERSION) -a -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 	$(PIP_INSTALL) cython numpy setuptools torch wheel
 	$(PIP_INSTALL) --no-deps torchvision
-	$(BIN)/python scripts/install_basicsr.py --constraint constraints.txt
+	$(BIN)/python tools/install_basicsr.py --constraint constraints.txt
 	$(PIP_INSTALL) --no-build-isolation --editable '.[test]'
 	touch $@

@@ -71,8 +71,8 @@ def states(root: Path) -> list[int]:
 
 
 def test_a_run_killed_at_random_and_while_writing_ends_as_the_uninterrupted_one(tmp_path: Path) -> None:
-    """The long form is `python scripts/torture.py FOLDER --kills 100`."""
-    script = [sys.executable, str(shortened.ROOT / 'scripts/torture.py'), str(tmp_path / 'torture')]
+    """The long form is `python tools/torture.py FOLDER --kills 100`."""
+    script = [sys.executable, str(shortened.ROOT / 'tools/torture.py'), str(tmp_path / 'torture')]
     script += ['--kills', '4', '--iterations', '45', '--num-feat', '16', '--seed', '3']
     done = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -399,16 +399,16 @@ def test_mixed_precision_stays_finite_over_300_iterations(amp: str, photos_lmdb:
 
 
 def test_many_workers_on_one_lmdb_neither_grow_nor_change_the_samples() -> None:
-    """The long form is `python scripts/soak.py`: 1, 4 and 16 workers, 10,000 batches."""
-    script = [sys.executable, str(shortened.ROOT / 'scripts/soak.py'), '--workers', '1', '4', '--batches', '300']
+    """The long form is `python tools/soak.py`: 1, 4 and 16 workers, 10,000 batches."""
+    script = [sys.executable, str(shortened.ROOT / 'tools/soak.py'), '--workers', '1', '4', '--batches', '300']
     done = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count('300 batches') == 2
 
 
 def test_damaged_files_are_named_by_every_reader(tmp_path: Path) -> None:
-    """The long form is `python scripts/fuzz_readers.py --seconds 300`."""
-    script = [sys.executable, str(shortened.ROOT / 'scripts/fuzz_readers.py'), '--seconds', '5', '--seed', '9']
+    """The long form is `python tools/fuzz_readers.py --seconds 300`."""
+    script = [sys.executable, str(shortened.ROOT / 'tools/fuzz_readers.py'), '--seconds', '5', '--seed', '9']
     script += ['--keep', str(tmp_path / 'faults')]
     done = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]

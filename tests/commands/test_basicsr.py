@@ -14,7 +14,6 @@ from basicsr.archs import build_network
 
 from manet_basicsr import test
 from manet_basicsr.commands import basicsr as cli
-from manet_basicsr.commands import test
 from manet_basicsr.commands.basicsr import main
 from manet_basicsr.training.checkpoints import save_atomically
 from manet_basicsr.utils.errors import BadSampleError

@@ -71,7 +71,7 @@ def card_rows(heading: str) -> dict[str, list[float]]:
 @pytest.mark.parametrize('photograph', ['chelsea', 'coffee'])
 def test_scores_are_those_of_the_model_card(photograph: str) -> None:
     stated = card_rows('Two photographs')[photograph]
-    score = runpy.run_path(str(shortened.ROOT / 'scripts/model_card.py'))['score']
+    score = runpy.run_path(str(shortened.ROOT / 'tools/model_card.py'))['score']
     measured = score(getattr(skimage.data, photograph)())
     np.testing.assert_allclose(list(measured), stated, atol=0.05)
 

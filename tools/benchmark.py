@@ -1,7 +1,7 @@
 """Measure the package against the plain formulation of the same work: time, peak memory, and the ratios.
 
     make bench
-    python scripts/benchmark.py --only a,b
+    python tools/benchmark.py --only a,b
 
 Prints a Markdown table and writes it beside a JSON file. Peak memory is how far the memory of a child process that does
 nothing else grows, inputs and weights included; time is the median by torch.utils.benchmark. The plain formulation is
@@ -686,7 +686,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(items) - set(ITEMS):
         parser.error(f'--only: {", ".join(sorted(unknown))}: expected some of {", ".join(ITEMS)}')
     report = run(setting, items, with_memory=not options.no_memory)
-    words = ' '.join(['python scripts/benchmark.py', *(sys.argv[1:] if arguments is None else arguments)])
+    words = ' '.join(['python tools/benchmark.py', *(sys.argv[1:] if arguments is None else arguments)])
     text = text_of(report, f'OMP_NUM_THREADS={torch.get_num_threads()} {words}')
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')

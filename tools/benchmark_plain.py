@@ -1,4 +1,4 @@
-"""The plain formulation of what scripts/benchmark.py measures: each step as the paper writes it, on the HR grid.
+"""The plain formulation of what tools/benchmark.py measures: each step as the paper writes it, on the HR grid.
 
 Kernels are drawn one by one with scipy, blurring is done at stride 1 by unfolding the image and subsampled afterwards,
 and kernels are compared as HR-sized tensors. Everything is in the type of what is given, so float64 in makes it the

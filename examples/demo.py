@@ -58,8 +58,8 @@ def degrade(folder: Path, photograph: str, kind: int) -> dict[str, Tensor]:
 def run(command: str, *arguments: str, folder: Path) -> None:
     """Run a command of the package in a folder, showing it and what it prints."""
     print(f'\n$ manet-{command} {shlex.join(arguments)}', flush=True)
-    code = subprocess.run([sys.executable, '-m', f'manet_basicsr.commands.{command}', *arguments], cwd=folder).returncode
-    if code:
+    module = [sys.executable, '-m', f'manet_basicsr.commands.{command}']
+    if code := subprocess.run([*module, *arguments], cwd=folder).returncode:
         sys.exit(code)
 
 

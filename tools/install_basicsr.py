@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         description='Install basicsr 1.4.2 into the running Python, 3.13 and newer too.',
-        epilog='Example: python scripts/install_basicsr.py --constraint constraints.txt',
+        epilog='Example: python tools/install_basicsr.py --constraint constraints.txt',
     )
     parser.add_argument('--constraint', metavar='FILE', help="pip's constraints file")
     options = parser.parse_args(arguments)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_demo_restores_a_photograph_and_shows_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    main = runpy.run_path(str(ROOT / 'scripts/demo.py'))['main']
+    main = runpy.run_path(str(ROOT / 'examples/demo.py'))['main']
     assert main(['--folder', str(tmp_path)]) == 0
     words = capfd.readouterr().out
     assert '$ manet-restore lr.png -o . --kernels' in words

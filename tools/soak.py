@@ -1,6 +1,6 @@
 """Read one LMDB for a long time with many workers, and measure that neither memory nor open files grow.
 
-    python scripts/soak.py --workers 1 4 16 --batches 10000
+    python tools/soak.py --workers 1 4 16 --batches 10000
 
 Training and validation read the same LMDB: between batches the main process reads a validation image now and then.
 Memory is anonymous resident memory (RssAnon) of the main process and its workers; pages of the database belong to the

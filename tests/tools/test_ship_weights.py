@@ -13,7 +13,7 @@ import torch
 from manet_basicsr.archs import MANet, SFTRRDBNet
 from manet_basicsr.weights import load_pretrained, load_state_dict_file
 
-SCRIPT = Path(__file__).resolve().parents[2] / 'scripts/ship_weights.py'
+SCRIPT = Path(__file__).resolve().parents[2] / 'tools/ship_weights.py'
 
 
 @pytest.fixture(scope='module')

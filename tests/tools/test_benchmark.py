@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
+SCRIPTS = Path(__file__).resolve().parents[2] / 'tools'
 
 # Ours in float32 against plain in float64, as (absolute, relative): sums of 441 products; a loss behind an 8-bit
 # rounding, in which a level may fall to the other side, and in bfloat16 with its 3 digits; convolutions; decibels.

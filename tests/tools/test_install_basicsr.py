@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / 'scripts/install_basicsr.py'
+SCRIPT = Path(__file__).parents[2] / 'tools/install_basicsr.py'
 
 # The function of basicsr 1.4.2's setup.py that Python 3.13 broke, between neighbours that must stay as they are.
 SETUP = """version_file = {version_file!r}

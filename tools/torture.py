@@ -1,6 +1,6 @@
 """Kill a training again and again, also while it writes, and show that nothing is lost.
 
-    python scripts/torture.py FOLDER --kills 100
+    python tools/torture.py FOLDER --kills 100
 
 Trains the stage-1 file, shortened, once without interruption, and once with SIGKILL (now and then SIGTERM) at random
 moments, every second one waiting for a checkpoint to be half-written; each time it goes on with --auto_resume. After

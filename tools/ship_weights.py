@@ -1,6 +1,6 @@
 """Put trained weights into the package, in half precision, under a name that option files address as weights://NAME.
 
-Example: python scripts/ship_weights.py experiments/train_MANet_stage1_x4_cpu/models/net_g_latest.pth manet_x4
+Example: python tools/ship_weights.py experiments/train_MANet_stage1_x4_cpu/models/net_g_latest.pth manet_x4
 """
 
 from __future__ import annotations

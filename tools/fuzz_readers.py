@@ -1,6 +1,6 @@
 """Feed damaged files to everything that reads one, and see that each is named or read, and nothing else happens.
 
-    python scripts/fuzz_readers.py --seconds 120
+    python tools/fuzz_readers.py --seconds 120
 
 Starts from real files, made here: images of every format, LMDB values and meta information, option files, kernel
 fields, manifests, weights, training states and PCA bases. Each is damaged at random (bits, bytes, cuts, insertions,
