@@ -508,7 +508,7 @@ def test_plugin_is_importable_before_basicsr_in_a_fresh_interpreter() -> None:
         "assert 'MANet' in ARCH_REGISTRY\n"
         "assert torch.multiprocessing.get_start_method(allow_none=True) in (None, 'fork', 'forkserver')\n"
         "provided = sys.modules['torchvision.transforms.functional_tensor']\n"
-        "assert provided.rgb_to_grayscale\n"
+        'assert provided.rgb_to_grayscale\n'
     )
     done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

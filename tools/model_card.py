@@ -1,7 +1,7 @@
 """Measure and draw what docs/MODEL_CARD.md says of the shipped x4 weights on photographs that scikit-image ships.
 
-    python tools/model_card.py                        # prints the scores of two photographs
-    python tools/model_card.py --figure failures.png  # draws where the weights fail
+python tools/model_card.py                        # prints the scores of two photographs
+python tools/model_card.py --figure failures.png  # draws where the weights fail
 """
 
 from __future__ import annotations

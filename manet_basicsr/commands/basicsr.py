@@ -38,9 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest='command', required=True)
     for name, (words, examples) in _COMMANDS.items():
         add_arguments(
-            commands.add_parser(
-                name, help=words, description=words, epilog=epilog(examples), formatter_class=style
-            )
+            commands.add_parser(name, help=words, description=words, epilog=epilog(examples), formatter_class=style)
         )
     return parser
 

@@ -67,9 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         '--weights', metavar='FILE',
         help='of a blind network (stage 3), .pth or .safetensors, or weights://NAME; default: what ships',
     )  # fmt: skip
-    parser.add_argument(
-        '--scale', type=int, metavar='S', help='of the shipped weights (default 4); FILE knows its own'
-    )
+    parser.add_argument('--scale', type=int, metavar='S', help='of the shipped weights (default 4); FILE knows its own')
     parser.add_argument('--kernels', action='store_true', help='also save the kernel behind each pixel')
     parser.add_argument('--figure', action='store_true', help='also draw image, restoration and kernels, PNG and PDF')
     parser.add_argument('--format', choices=_FORMATS, default='png', help='of the restored images, default png')

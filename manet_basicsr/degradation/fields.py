@@ -227,9 +227,7 @@ def block_field(
     return field.index_select(3, block_cols)[:, :, block_rows]
 
 
-def _cell_kernels(
-    parameters: Tensor, scale: int, kernel_size: int, alignment: str, kernels: KernelMaker
-) -> Tensor:
+def _cell_kernels(parameters: Tensor, scale: int, kernel_size: int, alignment: str, kernels: KernelMaker) -> Tensor:
     """Make the kernel of each cell ([B,] rows, cols, P) as a field (B, k*k, rows, cols)."""
     rows, cols, numbers = parameters.shape[-3:]
     cells = parameters.reshape(-1, numbers)

@@ -111,5 +111,3 @@ def write_image(path: str | Path, picture: Picture) -> None:
     if not written:
         raise OSError(f'cannot encode an image of shape {picture.shape} for {path}')
     Path(path).write_bytes(content.tobytes())
-
-

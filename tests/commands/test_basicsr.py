@@ -189,9 +189,7 @@ def test_failure_on_the_way_is_its_last_line_and_1(
         main(['test', '--debug', '-opt', str(TESTING), '--force_yml', *entries])
 
 
-def test_error_of_ours_keeps_its_traceback(
-    images: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_error_of_ours_keeps_its_traceback(images: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(opt: object) -> None:
         raise ZeroDivisionError
 

@@ -273,9 +273,7 @@ def test_validation_draws_another_kernel_and_other_noise_for_each_image(small: P
 
 
 @pytest.mark.parametrize('phase', ['train', 'val'])
-def test_no_global_random_state_is_used(
-    photos: Path, phase: str, global_states: Callable[[], tuple[Any, ...]]
-) -> None:
+def test_no_global_random_state_is_used(photos: Path, phase: str, global_states: Callable[[], tuple[Any, ...]]) -> None:
     before = global_states()
     data = dataset(photos, phase)
     for index in range(3):

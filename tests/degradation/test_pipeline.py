@@ -51,9 +51,7 @@ def test_the_defaults_are_clean_centered_kernels_of_21_taps() -> None:
 def test_the_field_is_the_one_that_its_type_draws(field: dict[str, Any]) -> None:
     degradation = Degradation.from_options({'field': field, 'kernel_size': 15, 'alignment': 'published'})
     made = degradation.make_field(degradation.draw_parameters(96, 120, 4, seeded(3)), 96, 120, 4)
-    drawn = degradation.field.draw(
-        96, 120, scale=4, kernel_size=15, alignment='published', generator=seeded(3)
-    )
+    drawn = degradation.field.draw(96, 120, scale=4, kernel_size=15, alignment='published', generator=seeded(3))
     assert torch.equal(made, drawn)
 
 

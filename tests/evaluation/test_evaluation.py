@@ -60,9 +60,7 @@ def small_file(job: str, folder: Path, scale: int = 4, seed: int = 0, **changes:
     return folder / f'{job}_x{scale}.yml'
 
 
-def run(
-    images: Path, record: Path, words: list[str], generators: list[str] | None = None, **plan: Any
-) -> Evaluation:
+def run(images: Path, record: Path, words: list[str], generators: list[str] | None = None, **plan: Any) -> Evaluation:
     plan = {'sets': ['type4'], **plan}
     return evaluate(plan_conditions([images], **plan), build_methods(words, generators or []), record)
 

@@ -136,6 +136,4 @@ def test_16_bit_images_are_refused_by_name(tmp_path: Path) -> None:
 def test_a_batch_is_not_compressed_on_a_device() -> None:
     degradation = Degradation.from_options({'field': {'type': 'fixed', 'variances': [1, 1]}, 'jpeg': [70, 70]})
     with pytest.raises(ValueError, match='jpeg: found'):
-        degradation.degrade_batch(
-            torch.rand(1, 3, 8, 8), torch.ones(1, 1, 1, 3), torch.zeros(1), 4, torch.Generator()
-        )
+        degradation.degrade_batch(torch.rand(1, 3, 8, 8), torch.ones(1, 1, 1, 3), torch.zeros(1), 4, torch.Generator())

@@ -182,9 +182,7 @@ def test_metrics_without_their_ground_truth_are_skipped_saying_so(
     assert 'psnr skipped for 4 of 4 images without ground truth' in caplog.text
 
 
-def test_the_lr_metrics_of_an_image_blur_it_once(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_lr_metrics_of_an_image_blur_it_once(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
     def counted(*arguments: Any) -> Any:

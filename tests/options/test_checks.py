@@ -283,9 +283,7 @@ def test_options_of_stock_basicsr_pass(tmp_path: Path) -> None:
     }
     assert find_problems(options, is_train=True) == []
     options['network_d']['num_feet'] = 1
-    assert find_problems(options, is_train=True) == [
-        "network_d.num_feet: unknown key; did you mean 'num_feat'?"
-    ]
+    assert find_problems(options, is_train=True) == ["network_d.num_feet: unknown key; did you mean 'num_feat'?"]
 
 
 def save_weights(network: Any, path: Path) -> None:
@@ -302,9 +300,7 @@ def without_weights(network: Options) -> Options:
 
 
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
-def test_shipped_file_passes_where_its_files_exist(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shipped_file_passes_where_its_files_exist(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = load_options(file)
     is_train = 'train' in options
     monkeypatch.chdir(tmp_path)

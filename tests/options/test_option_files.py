@@ -125,7 +125,5 @@ def test_files_of_the_shipped_weights_differ_from_the_papers_in_effort_and_losse
 def test_noise_and_jpeg_are_a_change_of_two_lines(job: str, photos_lmdb: Path, tmp_path: Path) -> None:
     file = shortened.option_file('train', job, 4)
     two_lines = ['datasets:train:degradation:noise=[0, 15]', 'datasets:train:degradation:jpeg=[70, 100]']
-    train_pipeline(
-        shortened.resolved(file, shortened.train_entries(job, photos_lmdb) + two_lines, tmp_path), str(file)
-    )
+    train_pipeline(shortened.resolved(file, shortened.train_entries(job, photos_lmdb) + two_lines, tmp_path), str(file))
     assert (tmp_path / 'experiments' / file.stem / 'models/net_g_latest.pth').is_file()

@@ -82,9 +82,7 @@ def test_weights_are_found_wherever_the_command_runs(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(('name', 'metric', 'least'), [('MANet_stage1', 'lr_psnr', 36), ('BlindSR_stage3', 'psnr', 20)])
-def test_test_files_need_nothing_but_images(
-    name: str, metric: str, least: float, photos: Path, tmp_path: Path
-) -> None:
+def test_test_files_need_nothing_but_images(name: str, metric: str, least: float, photos: Path, tmp_path: Path) -> None:
     entries = [f'datasets:test_{number}:dataroot_gt={photos}' for number in range(6)]
     results = test_pipeline(shortened.resolved(shortened.option_file('test', name, 4), entries, tmp_path))
     assert len(results) == 6
