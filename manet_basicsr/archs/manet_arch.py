@@ -108,14 +108,16 @@ class MANet(nn.Module):
         self.m_tail = nn.Conv2d(num_feat, kernel_size**2, 3, 1, 1)
         self.register_load_state_dict_pre_hook(_strip_released_prefix)
 
-    def forward(self, lq: Tensor) -> Tensor:
+    def forward(self, lq: Tensor, as_logits: bool = False) -> Tensor:
         """Estimate the kernel field of an LR image.
 
         Args:
             lq: (B, num_in_ch, h, w), any size, values in [0, 1].
+            as_logits: Whether to leave out :meth:`field_of_logits`, for a loss that takes logits.
 
         Returns:
             (B, kernel_size^2, h, w), non-negative, each kernel summing to 1; float32, or float64 for a float64 network.
+            Or the logits of that, in the type of the network's computation.
         """
         height, width = lq.shape[-2:]
         padded = F.pad(lq, (0, -width % SIZE_MULTIPLE, 0, -height % SIZE_MULTIPLE), mode='replicate')
@@ -123,6 +125,10 @@ class MANet(nn.Module):
         down = self.m_down1(head)
         up = self.m_up1(down + self.m_body(down))
         logits = self.m_tail(head + up)[..., :height, :width]
+        return logits if as_logits else self.field_of_logits(logits)
+
+    def field_of_logits(self, logits: Tensor) -> Tensor:
+        """Make the kernel field (B, kernel_size^2, h, w) of logits: their softmax, at least in float32."""
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(dim=1)
 
 

@@ -6,6 +6,8 @@ import torch
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor, nn
 
+from manet_basicsr.losses.from_logits import loss_of_logits
+
 _REDUCTIONS = ('none', 'mean', 'sum')
 _LEAST_TAP = 1e-9  # added to taps before their logarithm; the taps of a field sum to 1
 
@@ -16,6 +18,12 @@ def _check_broadcast(field: Tensor, target: Tensor) -> None:
         raise ValueError(
             f'target has shape {tuple(target.shape)}, expected one that broadcasts to {tuple(field.shape)}'
         )
+
+
+def _check_taps(field: Tensor, target: Tensor) -> None:
+    _check_broadcast(field, target)
+    if target.dim() < 3 or target.shape[-3] != field.shape[-3]:
+        raise ValueError(f'target has shape {tuple(target.shape)}, expected all {field.shape[-3]} taps of a kernel')
 
 
 @LOSS_REGISTRY.register()
@@ -62,6 +70,30 @@ class KernelL1Loss(nn.Module):
             difference = difference.sum()
         return self.loss_weight * difference
 
+    def from_logits(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Compute the same of the field ``logits.softmax(1)``, in less memory than the field takes.
+
+        Args:
+            logits: (B, k*k, h, w).
+            target: Broadcastable to that, such as (B, k*k, 1, 1); without a gradient.
+
+        Returns:
+            As :meth:`forward`.
+
+        Raises:
+            ValueError: If ``target`` cannot be broadcast to the shape of ``logits``.
+        """
+        if self.reduction == 'none':
+            return self(logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1), target)
+        _check_broadcast(logits, target)
+        count = logits.numel() if self.reduction == 'mean' else 1
+        return loss_of_logits(_absolute_difference, logits, target, self.loss_weight / count)
+
+
+def _absolute_difference(field: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    difference = field - target
+    return difference.abs().sum(), difference.sign_()
+
 
 @LOSS_REGISTRY.register()
 class KernelKLLoss(nn.Module):
@@ -94,10 +126,31 @@ class KernelKLLoss(nn.Module):
         Raises:
             ValueError: If ``target`` cannot be broadcast to the shape of ``field``, or has another number of taps.
         """
-        _check_broadcast(field, target)
-        if target.dim() < 3 or target.shape[-3] != field.shape[-3]:
-            raise ValueError(f'target has shape {tuple(target.shape)}, expected all {field.shape[-3]} taps of a kernel')
+        _check_taps(field, target)
         dtype = torch.promote_types(field.dtype, torch.float32)
         true = target.to(dtype)
         own = torch.xlogy(true, true).sum(-3).mean()
         return self.loss_weight * (own - (true * (field.to(dtype) + _LEAST_TAP).log()).sum(-3).mean())
+
+    def from_logits(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Compute the same of the field ``logits.softmax(1)``, in less memory than the field takes.
+
+        Args:
+            logits: (B, k*k, h, w).
+            target: As for :meth:`forward`; without a gradient.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            ValueError: As :meth:`forward`.
+        """
+        _check_taps(logits, target)
+        return loss_of_logits(_divergence, logits, target, self.loss_weight * logits.shape[1] / logits.numel())
+
+
+def _divergence(field: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    field = field + _LEAST_TAP
+    own = torch.xlogy(target, target).sum() * (field.numel() / target.numel())  # of each position that it is for
+    value = own - (target * field.log()).sum()
+    return value, target.div(field).neg_()

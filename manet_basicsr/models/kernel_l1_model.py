@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+from typing import Protocol, runtime_checkable
 
 import torch
 from basicsr.utils import tensor2img
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from manet_basicsr.data.field_files import save_field
 from manet_basicsr.degradation import blur_downsample
 from manet_basicsr.models.restoration_model import Batch, RestorationModel
 from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.visualization.pictures import kernels_over_image, write_image
+
+
+@runtime_checkable
+class LogitEstimator(Protocol):
+    """An estimator of fields that gives its logits: ``net(lq, as_logits=True)``."""
+
+    def field_of_logits(self, logits: Tensor) -> Tensor:
+        """Make the kernel field (B, k*k, h, w) of logits of that shape."""
 
 
 @MODEL_REGISTRY.register()
@@ -27,18 +37,36 @@ class KernelL1Model(RestorationModel):
     TRAIN_KEYS = RestorationModel.TRAIN_KEYS - {'pixel_opt', 'perceptual_opt'} | {'kernel_opt', 'lr_image_opt'}
     LOSS_KEYS = ('kernel_opt', 'lr_image_opt')
 
+    def init_training_settings(self) -> None:
+        """Set up what RestorationModel does; the losses take logits where the network gives them."""
+        super().init_training_settings()
+        network = self.get_bare_model(self.net_g)
+        takes_logits = hasattr(self.losses.get('kernel'), 'from_logits')
+        self.logit_network = network if takes_logits and isinstance(network, LogitEstimator) else None
+
+    def predict(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Estimate the field of a batch, or its logits where the kernel loss takes them."""
+        field: Tensor = net(batch['lq']) if self.logit_network is None else net(batch['lq'], as_logits=True)
+        return field
+
     def compute_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Compute the losses of a field (B, k*k, h, w), in float32 whatever the precision of the network."""
+        """Compute the losses of what :meth:`predict` gave, in float32 whatever the precision of the network."""
         losses = {}
         with torch.autocast(output.device.type, enabled=False):
-            field = output.float()
             if 'kernel' in self.losses:
-                losses['l_kernel'] = self.losses['kernel'](field, batch['kernel'])
+                loss = self.losses['kernel']
+                as_logits = self.logit_network is not None
+                losses['l_kernel'] = (loss.from_logits if as_logits else loss)(output, batch['kernel'])
             if 'lr_image' in self.losses:
                 clean = blur_downsample(batch['gt'], batch['kernel'], self.opt['scale'])
-                estimated = blur_downsample(batch['gt'], field, self.opt['scale'])
+                # The field is made again in the backward pass: kept, it would be the largest tensor of the step.
+                estimated = checkpoint(self._lr_images, output, batch['gt'], use_reentrant=False)
                 losses['l_lr_image'] = self.losses['lr_image'](estimated, clean)
         return losses
+
+    def _lr_images(self, output: Tensor, gt: Tensor) -> Tensor:
+        field = output.float() if self.logit_network is None else self.logit_network.field_of_logits(output)
+        return blur_downsample(gt, field, self.opt['scale'])
 
     def evaluate(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Estimate the kernel field of a batch."""

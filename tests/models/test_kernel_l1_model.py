@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from basicsr.models import build_model
-from torch import Tensor
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
 
 from manet_basicsr.degradation import anisotropic_gaussian_kernels, blur_downsample, quantize
 from manet_basicsr.options.reading import OptionError
@@ -59,6 +60,7 @@ def test_lr_image_loss_is_zero_for_the_true_kernels_and_positive_for_others(
     batch: dict[str, Any], photos: Path, tmp_path: Path
 ) -> None:
     model = build(tmp_path, photos, 'train:lr_image_opt={type: L1Loss, loss_weight: 2.0}')
+    model.logit_network = None  # of fields
     field = batch['kernel'].expand(-1, -1, 16, 16)
     exact = model.compute_losses(field, batch)
     # The two paths of the blur, one kernel an image and one a pixel, add up the taps in another order.
@@ -77,3 +79,47 @@ def test_both_losses_are_added_and_logged(batch: dict[str, Any], photos: Path, t
 def test_without_any_loss_it_says_which_keys_are_expected(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match='expected at least one of kernel_opt, lr_image_opt'):
         build(tmp_path, photos, 'train:kernel_opt=~')
+
+
+@pytest.mark.parametrize('entry', ['train:amp=~', 'train:amp=bf16', 'train:compile=true'])
+@pytest.mark.parametrize('loss', ['KernelL1Loss', 'KernelKLLoss'])
+def test_losses_of_logits_train_as_those_of_fields(
+    loss: str, entry: str, batch: dict[str, Any], photos: Path, tmp_path: Path
+) -> None:
+    entries = [f'train:kernel_opt={{type: {loss}}}', 'train:lr_image_opt={type: L1Loss}', entry]
+    gradients = []
+    for plain in (False, True):
+        torch.manual_seed(0)
+        model = build(tmp_path, photos, *entries)
+        assert model.logit_network is not None
+        if plain:
+            model.logit_network = None
+        model.feed_data(batch)
+        model.optimize_parameters(1)
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.net_g.parameters()]))
+    # float32: sums in another order; bfloat16: the gradient of the logits is rounded to 8 bits at another place
+    tolerance = 2e-2 if 'bf16' in entry else 1e-4
+    assert (gradients[0] - gradients[1]).norm() < tolerance * gradients[1].norm()
+
+
+@ARCH_REGISTRY.register()
+class OneConvolutionEstimator(nn.Module):
+    """An estimator that gives fields only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 441, 1)
+
+    def forward(self, lq: Tensor) -> Tensor:
+        return self.conv(lq).softmax(1)
+
+
+def test_an_estimator_without_logits_is_trained_by_its_fields(
+    batch: dict[str, Any], photos: Path, tmp_path: Path
+) -> None:
+    opt = shortened.resolved(FILE, shortened.train_entries('MANet_stage1', photos), tmp_path)
+    model = build_model({**opt, 'network_g': {'type': 'OneConvolutionEstimator'}})
+    model.feed_data(batch)
+    model.optimize_parameters(1)
+    assert model.logit_network is None
+    assert model.get_current_log()['l_kernel'] > 0
