@@ -1,0 +1,83 @@
+"""What ``auto`` chooses, by what the machine has."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from manet_basicsr.models import speed
+
+CPU, CUDA = torch.device('cpu'), torch.device('cuda')
+
+
+@pytest.mark.parametrize('amx', [True, False])
+def test_channels_last_follows_amx(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda: amx, raising=False)
+    chosen = speed.choose_channels_last('auto', CPU)
+    assert chosen.value is amx
+    assert 'AMX' in chosen.reason
+
+
+@pytest.mark.parametrize(('capability', 'expected'), [((9, 0), True), ((7, 0), True), ((6, 1), False)])
+def test_channels_last_follows_tensor_cores(
+    capability: tuple[int, int], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
+    assert speed.choose_channels_last('auto', CUDA).value is expected
+
+
+@pytest.mark.parametrize('setting', [True, False])
+def test_what_is_said_is_done(setting: bool) -> None:
+    assert speed.choose_channels_last(setting, CPU).value is setting
+    assert speed.choose_compile(setting, CPU).value is setting
+    assert speed.choose_compile('reduce-overhead', CUDA).value == 'reduce-overhead'
+
+
+def test_another_word_is_refused() -> None:
+    with pytest.raises(ValueError, match="found 'yes', expected true, false or auto"):
+        speed.choose_channels_last('yes', CPU)
+
+
+def test_compile_needs_a_compiler_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert speed.choose_compile('auto', CUDA).value is True
+    monkeypatch.setattr(shutil, 'which', lambda name: None)
+    assert speed.choose_compile('auto', CPU) == (False, 'there is no C++ compiler')
+    monkeypatch.setattr(shutil, 'which', lambda name: f'/usr/bin/{name}')
+    monkeypatch.delenv('CXX', raising=False)
+    assert speed.choose_compile('auto', CPU) == (True, 'the C++ compiler /usr/bin/g++')
+
+
+def test_only_convolutions_change_their_layout() -> None:
+    network = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Linear(4, 8))
+    network.register_parameter('basis', nn.Parameter(torch.zeros(1, 9, 3, 1, 1)))
+    speed.to_channels_last(network)
+    assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert network.basis.shape == (1, 9, 3, 1, 1)
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason="glibc's allocator")
+def test_freed_memory_is_used_again() -> None:
+    """A second tensor of one size costs page faults only where the first one's memory was given back."""
+    program = """
+import resource, sys, torch
+from manet_basicsr.models.speed import keep_freed_memory
+if sys.argv[1] == 'keep':
+    assert '1,024 MiB' in keep_freed_memory()
+for _ in range(3):
+    torch.ones(2**24)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(2**24)  # 64 MiB, 16,384 pages
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = [
+        int(subprocess.run([sys.executable, '-c', program, word], capture_output=True, text=True, check=True).stdout)
+        for word in ('keep', 'return')
+    ]
+    assert faults[0] < 500
+    assert faults[1] > 10 * faults[0] + 1000
