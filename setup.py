@@ -51,6 +51,7 @@ setup(
         'numpy',
         'opencv-python',
         'pillow',
+        'psutil',
         'pyyaml',
         'scipy',
         'torch>=2.6',
