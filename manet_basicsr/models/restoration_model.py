@@ -25,6 +25,7 @@ from manet_basicsr.degradation.pipeline import Degradation
 from manet_basicsr.metrics.kernel_metric import make_lr_images
 from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.restoration.tiling import estimate_field_tiled, restore_tiled
+from manet_basicsr.training.muon import Muon
 from manet_basicsr.utils.errors import BadSampleError
 from manet_basicsr.weights import load_pretrained
 
@@ -123,6 +124,12 @@ class RestorationModel(SRModel):
             get_root_logger().info(f'{frozen:,d} frozen parameters will not be optimized.')
         self.optimizer_g = self.get_optimizer(options.pop('type'), trained, **options)
         self.optimizers.append(self.optimizer_g)
+
+    def get_optimizer(self, optim_type: str, params: list[Tensor], lr: float, **kwargs: Any) -> torch.optim.Optimizer:
+        """Build an optimizer: BasicSR's ``Adam``, or ``Muon``."""
+        if optim_type == Muon.__name__:
+            return Muon(params, lr, **kwargs)
+        return super().get_optimizer(optim_type, params, lr, **kwargs)
 
     def _build_ema(self) -> None:
         self.net_g_ema = build_network(self.opt['network_g']).to(self.device)

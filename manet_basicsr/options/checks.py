@@ -17,6 +17,7 @@ import torch
 
 from manet_basicsr.options.network_checks import network_problems
 from manet_basicsr.options.reading import Options, nearest
+from manet_basicsr.training.muon import Muon
 from manet_basicsr.weights import SHIPPED, resolve_weights
 
 _TOP_KEYS = frozenset(
@@ -99,7 +100,7 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
     yield from _val_problems(options.get('val') or {})
     if is_train:
         train = options.get('train') or {}
-        yield from _schedule_problems(train)
+        yield from _schedule_problems(train, {'Muon': Muon} if ours else {})
         if ours:
             yield from _train_problems(train, model)
         yield from _count_problems(options)
@@ -309,8 +310,13 @@ def _val_problems(val: Mapping[str, Any]) -> Iterator[str]:
             yield from _choice_problems(metric, {'better': ('higher', 'lower')}, f'val.metrics.{name}.')
 
 
-def _schedule_problems(train: Mapping[str, Any]) -> Iterator[str]:
-    """Check optimizers and scheduler, which BasicSR's own models have too, by building them for a single number."""
+def _schedule_problems(train: Mapping[str, Any], more_optimizers: Mapping[str, Any]) -> Iterator[str]:
+    """Check optimizers and scheduler, which BasicSR's own models have too, by building them for a single number.
+
+    Args:
+        train: The section.
+        more_optimizers: Optimizers by name that the model knows beside BasicSR's.
+    """
     from basicsr.models import lr_scheduler
 
     schedulers = {
@@ -320,8 +326,9 @@ def _schedule_problems(train: Mapping[str, Any]) -> Iterator[str]:
     }
     parameters = [torch.zeros(())]
     sections = {key: section for key, section in train.items() if key.startswith('optim_')}
+    optimizers = {'Adam': torch.optim.Adam, **more_optimizers}
     for key, section in sections.items():
-        yield from _built_problems(section, {'Adam': torch.optim.Adam}, f'train.{key}', {'params': parameters})
+        yield from _built_problems(section, optimizers, f'train.{key}', {'params': parameters})
     if train.get('scheduler') is None:
         yield 'train.scheduler: missing'
         return
