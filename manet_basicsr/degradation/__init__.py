@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from manet_basicsr.degradation.blur import blur_downsample
+from manet_basicsr.degradation.collage import CollageField, MixtureField
 from manet_basicsr.degradation.corruption import add_gaussian_noise, jpeg_compress, quantize
 from manet_basicsr.degradation.fields import (
     FIELD_TYPES,
@@ -33,10 +34,12 @@ __all__ = [
     'ALIGNMENTS',
     'FIELD_TYPES',
     'BankField',
+    'CollageField',
     'DefocusField',
     'Field',
     'FixedField',
     'InvariantField',
+    'MixtureField',
     'MotionField',
     'ProtocolField',
     'SmoothField',
