@@ -126,9 +126,17 @@ def smooth_parameters(
 ) -> Tensor:
     """Draw kernel parameters that change smoothly over the image.
 
-    Kernels are drawn as for training at the points of a grid ``period`` HR px apart, and their covariance matrices are
-    interpolated bilinearly. A mean of covariances has its eigenvalues within theirs, and no jump where the angle passes
-    pi.
+    Kernels are drawn as for training at the points of a grid ``period`` HR px apart and interpolated between them. The
+    kernel of each pixel has the distribution of the drawn ones, :func:`sample_kernel_parameters`, which a mean of
+    covariances would draw together to its middle. So what is interpolated bilinearly are three standard normal numbers,
+    divided by the root of the sum of the squared weights, which are standard normal again::
+
+        (l1 - min) / (max - min) = Phi(n1)
+        (l2 - min) / (l1 - min)  = exp(-(n2^2 + n3^2) / 2)
+        angle                    = atan2(n3, n2) / 2
+
+    The second and the third line are the radius and the direction of one normal vector, thus uniform and independent;
+    where the vector is zero and has no direction, l1 = l2 and the kernel needs none.
 
     Args:
         height: HR height in px.
@@ -148,17 +156,17 @@ def smooth_parameters(
     check_variance_range(variance)
     _check_period(period)
     lr_height, lr_width = _lr_size(height, width, scale)
-    down, across = _linear_weights(lr_height, scale / period), _linear_weights(lr_width, scale / period)
-    variances, angles = sample_kernel_parameters(down.shape[1] * across.shape[1], variance, generator)
-    mean, half_difference = variances.sum(1) / 2, (variances[:, 0] - variances[:, 1]) / 2
-    # The covariance [[mean + p, q], [q, mean - p]]: (p, q) turns by twice the angle, so 0 and pi are the same.
-    anchors = torch.stack([mean, half_difference * (2 * angles).cos(), half_difference * (2 * angles).sin()])
-    mean, p, q = down @ anchors.view(3, down.shape[1], across.shape[1]) @ across.T
-    half_difference = torch.hypot(p, q)
+    down, across = (_linear_weights(side, scale / period).double() for side in (lr_height, lr_width))
+    # In float64, and never 0: the values at the grid points come back to the last digit of float32.
+    uniform = torch.rand(down.shape[1] * across.shape[1], 3, generator=generator).double().clamp(min=2.0**-25)
+    radius, direction = (-2 * uniform[:, 1].log()).sqrt(), 2 * math.pi * uniform[:, 2]
+    normal = torch.stack([torch.special.ndtri(uniform[:, 0]), radius * direction.cos(), radius * direction.sin()])
+    down, across = (weights / torch.linalg.vector_norm(weights, dim=1, keepdim=True) for weights in (down, across))
+    interpolated = down @ normal.view(3, down.shape[1], across.shape[1]) @ across.T
     low, high = variance
-    # Rounding alone can leave the range.
-    first, second = (mean + half_difference).clamp(low, high), (mean - half_difference).clamp(low, high)
-    return torch.stack([first, second, torch.atan2(q, p) / 2 % math.pi], dim=2)
+    first = low + (high - low) * torch.special.ndtr(interpolated[0])
+    second = low + (first - low) * (-(interpolated[1] ** 2 + interpolated[2] ** 2) / 2).exp()
+    return torch.stack([first, second, torch.atan2(interpolated[2], interpolated[1]) / 2 % math.pi], dim=2).float()
 
 
 def _linear_weights(positions: int, step: float) -> Tensor:

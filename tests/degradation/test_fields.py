@@ -23,7 +23,7 @@ from manet_basicsr.degradation import (
     smooth_parameters,
 )
 
-TYPES = 'bank, defocus, fixed, invariant, motion, protocol, smooth'
+TYPES = 'bank, defocus, fixed, invariant, motion, protocol, smooth, collage, mixture'
 EVERY_FIELD = [
     FixedField((6, 1), 0.785),
     InvariantField((0.7, 10)),
