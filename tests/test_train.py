@@ -239,9 +239,13 @@ def test_a_set_with_fewer_images_than_processes_is_validated(photos: Path, tmp_p
     assert '# kernel_psnr' in done.stderr
 
 
-def test_two_processes_train_as_one_does_on_the_whole_batch(photos_lmdb: Path, tmp_path: Path) -> None:
-    alone = run(tmp_path / 'alone', photos_lmdb, 'datasets:train:batch_size_per_gpu=4', total_iter=3, every=3)
-    entries = shortened.train_entries('MANet_stage1', photos_lmdb, total_iter=3, every=3)
+@pytest.mark.parametrize('optimizer', [[], ['train:optim_g={type: Muon, lr: 0.02}']], ids=['Adam', 'Muon'])
+def test_two_processes_train_as_one_does_on_the_whole_batch(
+    optimizer: list[str], photos_lmdb: Path, tmp_path: Path
+) -> None:
+    whole_batch = 'datasets:train:batch_size_per_gpu=4'
+    alone = run(tmp_path / 'alone', photos_lmdb, whole_batch, *optimizer, total_iter=3, every=3)
+    entries = [*shortened.train_entries('MANet_stage1', photos_lmdb, total_iter=3, every=3), *optimizer]
     together = tmp_path / 'together'
     together.mkdir()
     done = on_two_processes(together, *entries)
@@ -249,7 +253,7 @@ def test_two_processes_train_as_one_does_on_the_whole_batch(photos_lmdb: Path, t
     root = together / 'experiments' / FILE.stem
     both = torch.load(root / 'models/net_g_latest.pth', weights_only=True)
     for key, value in alone['params'].items():
-        # Sums over the batch are rounded in another order, and Adam divides by their root.
+        # Sums over the batch are rounded in another order; Adam divides by their root, Muon by singular values.
         torch.testing.assert_close(both['params'][key], value, rtol=0, atol=3e-4)
     logs = list(root.glob('train_*.log'))
     assert len(logs) == 1
