@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -91,19 +92,17 @@ class MixtureField(Field):
     def __post_init__(self) -> None:
         if not isinstance(self.of, list | tuple) or not self.of:
             raise ValueError(f'of must be a list of fields like {{type: invariant, ...}}, found {self.of!r}')
-        kinds = tuple(_build_kind(number, options) for number, options in enumerate(self.of))
-        weights = _numbers('weights', [1] * len(kinds) if self.weights is None else self.weights, len(kinds))
+        number = len(self.kinds)
+        weights = _numbers('weights', [1] * number if self.weights is None else self.weights, number)
         if min(weights) <= 0:
             raise ValueError(f'weights must be positive, found {self.weights!r}')
         object.__setattr__(self, 'of', tuple(dict(options) for options in self.of))
         object.__setattr__(self, 'weights', tuple(weights))
-        object.__setattr__(self, '_kinds', kinds)
 
-    @property
+    @cached_property
     def kinds(self) -> tuple[Field, ...]:
         """The kinds of field, in the order of ``of``."""
-        kinds: tuple[Field, ...] = self.__dict__['_kinds']
-        return kinds
+        return tuple(_build_kind(number, options) for number, options in enumerate(self.of))
 
     def check(self, kernel_size: int, scale: int) -> None:
         for number, kind in enumerate(self.kinds):

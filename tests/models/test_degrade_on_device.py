@@ -25,6 +25,8 @@ FIELDS = [
     '{type: protocol, kind: 5}',
     '{type: smooth, variance: [0.7, 10]}',
     '{type: motion, radius: [2, 5]}',
+    '{type: collage, variance: [0.7, 10]}',
+    '{type: mixture, of: [{type: invariant, variance: [0.7, 10]}, {type: collage, variance: [0.7, 10]}]}',
 ]
 
 
