@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from manet_basicsr.data import SVDegradationDataset
+from manet_basicsr.data.manifest import DrawnEntry, Manifest, read_manifest, sharpness_of, write_manifest
 from manet_basicsr.degradation import CollageField, Field, InvariantField, MixtureField, SmoothField, build_field
 from manet_basicsr.degradation.pipeline import Degradation
 
@@ -153,6 +154,14 @@ def test_a_validation_s_draws_depend_on_the_index_alone(options: dict[str, Any],
     assert torch.equal(first[1]['kernel'], second[1]['kernel'])
     assert first[1]['kernel'].shape == (441, 50, 50)
     assert not torch.equal(first[0]['kernel'], first[1]['kernel'])
+
+
+@pytest.mark.parametrize('options', [COLLAGE, MIXTURE], ids=['collage', 'mixture'])
+def test_a_manifest_draws_the_field_of_a_test_set_again(options: dict[str, Any], tmp_path: Path) -> None:
+    field = build_field(options).draw(96, 128, scale=4, generator=torch.Generator().manual_seed(7))
+    entry = DrawnEntry('sea', 7, sharpness_of(field))
+    write_manifest(Manifest(4, 21, 'centered', {'sea': entry}, options), tmp_path / 'kernels.json')
+    assert torch.equal(read_manifest(tmp_path / 'kernels.json').field('sea', 96, 128), field)
 
 
 @pytest.mark.parametrize(
