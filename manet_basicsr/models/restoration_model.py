@@ -24,8 +24,8 @@ from tqdm import tqdm
 from manet_basicsr.degradation.pipeline import Degradation
 from manet_basicsr.metrics.kernel_metric import make_lr_images
 from manet_basicsr.models.finite import FiniteWatch
+from manet_basicsr.models.muon import Muon
 from manet_basicsr.restoration.tiling import estimate_field_tiled, restore_tiled
-from manet_basicsr.training.muon import Muon
 from manet_basicsr.utils.errors import BadSampleError
 from manet_basicsr.weights import load_pretrained
 

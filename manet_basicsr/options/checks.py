@@ -15,9 +15,9 @@ from typing import Any, TypeGuard
 
 import torch
 
+from manet_basicsr.models.muon import Muon
 from manet_basicsr.options.network_checks import network_problems
 from manet_basicsr.options.reading import Options, nearest
-from manet_basicsr.training.muon import Muon
 from manet_basicsr.weights import SHIPPED, resolve_weights
 
 _TOP_KEYS = frozenset(

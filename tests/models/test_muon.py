@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from manet_basicsr.models.muon import Muon, hidden_weights, orthogonalize
 from manet_basicsr.options.checks import find_problems
 from manet_basicsr.options.reading import load_options
 from manet_basicsr.train import train_pipeline
-from manet_basicsr.training.muon import Muon, hidden_weights, orthogonalize
 from tests import shortened
 
 MUON = 'train:optim_g={type: Muon, lr: 0.02, adam_lr: 5e-4, adam_betas: [0.9, 0.99]}'
