@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from manet_basicsr.archs.maconv_arch import MABlock
-from manet_basicsr.degradation.kernels import unknown_name
+from manet_basicsr.utils.messages import unknown_name
 from manet_basicsr.weights import ESTIMATOR_PREFIX
 
 CONVOLUTIONS = ('maconv', 'conv', 'groupconv')

@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 
-from manet_basicsr.degradation.fields import block_field, build_field
+from manet_basicsr.degradation import block_field, build_field_sampler
 from manet_basicsr.degradation.kernels import check_kernel_grid
 from manet_basicsr.utils.files import atomic_path
 
@@ -87,7 +87,7 @@ class Manifest:
         entry = self.images[name]
         if isinstance(entry, ManifestEntry):
             return block_field(entry.kernels, height, width, self.scale, self.kernel_size, self.alignment)
-        blur = build_field(self.blur or {})
+        blur = build_field_sampler(self.blur or {})
         generator = torch.Generator().manual_seed(entry.seed)
         field = blur.draw(
             height,
@@ -156,7 +156,7 @@ def read_manifest(path: str | Path) -> Manifest:
     try:
         check_kernel_grid(manifest.kernel_size, manifest.scale, manifest.alignment)
         if blur is not None:
-            build_field(blur).check(manifest.kernel_size, manifest.scale)
+            build_field_sampler(blur).check(manifest.kernel_size, manifest.scale)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
     for name, entry in images.items():

@@ -15,9 +15,10 @@ from torch.utils.data import Dataset
 from manet_basicsr.data.images import BadSampleError, image_to_tensor, open_images
 from manet_basicsr.data.manifest import read_manifest
 from manet_basicsr.data.sampling import SampleIndex, sample_generator
-from manet_basicsr.degradation.fields import FixedField, invariant_protocol_parameters
-from manet_basicsr.degradation.kernels import check_kernel_grid, unknown_name
+from manet_basicsr.degradation import FixedSampler, invariant_protocol_parameters
+from manet_basicsr.degradation.kernels import check_kernel_grid
 from manet_basicsr.degradation.pipeline import Degradation
+from manet_basicsr.utils.messages import unknown_name
 
 PHASES = ('train', 'val', 'test')
 #: Where images are degraded: by the loader's workers, or a batch at a time on the model's device.
@@ -30,10 +31,10 @@ _MOST_REPLACED = 100
 _ANY_FIELD = {'type': 'fixed', 'variances': [1, 1], 'angle': 0}
 
 
-def _nine_fields(scale: int) -> list[FixedField]:
+def _nine_fields(scale: int) -> list[FixedSampler]:
     """Give the fixed fields of the invariant protocol, in the order of the suffixes ``_k0`` .. ``_k8``."""
     rows = invariant_protocol_parameters(scale).tolist()
-    return [FixedField(variances=(first, second), angle=angle) for first, second, angle in rows]
+    return [FixedSampler(variances=(first, second), angle=angle) for first, second, angle in rows]
 
 
 def _is_invariant_protocol(degradation: Mapping[str, Any]) -> bool:
@@ -51,7 +52,7 @@ def _build_degradations(options: Mapping[str, Any], scale: int) -> list[Degradat
     first, *others = _nine_fields(scale)
     begin = {'type': 'fixed', 'variances': list(first.variances), 'angle': first.angle}
     degradation = Degradation.from_options({**options, 'field': begin})
-    return [degradation, *(dataclasses.replace(degradation, field=field) for field in others)]
+    return [degradation, *(dataclasses.replace(degradation, sampler=field) for field in others)]
 
 
 @DATASET_REGISTRY.register()
@@ -349,7 +350,7 @@ def _degradation_problems(options: Mapping[str, Any], scale: int) -> Iterator[st
         yield f'degradation.{error}'
         return
     try:
-        degradation.field.check(degradation.kernel_size, scale)
+        degradation.sampler.check(degradation.kernel_size, scale)
     except ValueError as error:
         yield f'degradation.field.{error}'
 

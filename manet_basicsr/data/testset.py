@@ -167,7 +167,7 @@ def _refuse_target(target: Path, overwrite: bool) -> None:
 
 def _write_set(dataset: SVDegradationDataset, folder: Path, corruption: Corruption) -> Iterator[str]:
     """Write the images of a set, yielding the name of each, and its manifest."""
-    is_drawn = not dataset.degradations[0].field.is_gaussian_blocks(dataset.scale)
+    is_drawn = not dataset.degradations[0].sampler.is_gaussian_blocks(dataset.scale)
     entries: dict[str, ManifestEntry | DrawnEntry] = {}
     for index in range(len(dataset)):
         # The dataset's own draws of a test, unless a seed asks for others.

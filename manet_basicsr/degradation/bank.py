@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from manet_basicsr.degradation.kernels import check_kernel_grid, place_kernels
+from manet_basicsr.degradation.sampler import PROTOCOL_BLOCK, FieldSampler, lr_size, register_field
+from manet_basicsr.degradation.values import check_period
 
 BANK_SUFFIXES = ('.npy', '.mat', '.png')
 #: Share of a kernel's weight that may lie outside the taps it is cut to.
@@ -137,3 +141,47 @@ def _centred(taps: NDArray[np.float64], size: int) -> NDArray[np.float64]:
                 result[(place,) if axis == 0 else (slice(None), place)] += share * part
         moved = result
     return moved
+
+
+@register_field('bank')
+@dataclass(frozen=True)
+class BankSampler(FieldSampler):
+    """Kernels drawn from a folder of measured ones, as :func:`manet_basicsr.degradation.bank.read_bank` reads it.
+
+    Args:
+        folder: The folder of npy, mat and png files.
+        period: None for one kernel an image; otherwise the side in HR px of blocks that have a kernel each.
+
+    Raises:
+        ValueError: If the folder is no path or the period no positive whole number.
+    """
+
+    folder: str
+    period: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.folder, str):
+            raise ValueError(f'folder must be a path, found {self.folder!r}')
+        if self.period is not None and (isinstance(self.period, bool) or not isinstance(self.period, int)):
+            raise ValueError(f'period must be a whole number (HR px), found {self.period!r}')
+        if self.period is not None:
+            check_period(self.period)
+
+    def check(self, kernel_size: int, scale: int) -> None:
+        try:
+            bank_kernels(self.folder, kernel_size, scale, 'centered')
+        except FileNotFoundError as error:
+            raise ValueError(f'folder: {error}') from error
+
+    def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
+        lr_size(height, width, scale)
+        size = (1, 1) if self.period is None else (math.ceil(height / self.period), math.ceil(width / self.period))
+        return torch.rand(*size, 1, generator=generator)
+
+    def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
+        kernels = bank_kernels(self.folder, kernel_size, scale, alignment).to(parameters.device)
+        # A share of the bank rather than a number in it: the bank is not read to draw.
+        return kernels[(parameters[:, 0] * len(kernels)).long()]
+
+    def block(self, scale: int) -> int:
+        return PROTOCOL_BLOCK if self.period is None else self.period

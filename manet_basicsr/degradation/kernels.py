@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from manet_basicsr.utils.messages import unknown_name
+
 ALIGNMENTS = ('centered', 'published')
 _LOG_EPSILON = math.log(torch.finfo(torch.float64).eps)
-
-
-def unknown_name(setting: str, name: object, known: Iterable[str]) -> str:
-    """Say in one line that a name is not one of the known ones, and which of them is nearest.
-
-    Args:
-        setting: What the name was given for, as the user writes it.
-        name: The name found.
-        known: The names that are valid, in the order to list them.
-
-    Returns:
-        The message of the error to raise.
-    """
-    names = list(known)
-    nearest = difflib.get_close_matches(str(name), names, n=1)
-    hint = f'; did you mean {nearest[0]!r}?' if nearest else ''
-    return f'{setting} {name!r} is not one of {", ".join(names)}{hint}'
 
 
 def check_kernel_grid(kernel_size: int, scale: int, alignment: str) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from manet_basicsr.degradation.kernels import check_kernel_grid, place_kernels
+from manet_basicsr.degradation.sampler import FieldSampler, lr_size, register_field
+from manet_basicsr.degradation.values import check_number, check_radius, check_radius_range, uniform
+from manet_basicsr.utils.messages import unknown_name
 
 TRAJECTORIES = ('camera', 'object')
 #: Positions at which a path is sampled, equally spaced in time.
@@ -113,3 +117,55 @@ def passing_object_paths(height: int, width: int, scale: int, generator: torch.G
     x = (torch.arange(width // scale) * scale / width - draws[1]) / (0.15 + 0.35 * draws[3])
     inside = y[:, None].square() + x.square() < 1
     return inside[:, :, None, None] * path
+
+
+@register_field('motion')
+@dataclass(frozen=True)
+class MotionSampler(FieldSampler):
+    """Motion blur: a Gaussian dragged along the path of the camera or of an object during the exposure.
+
+    Invariant, every image has one path. Variant, a ``camera`` also rolls about a point of the image, so that the path
+    changes smoothly from pixel to pixel, and an ``object`` passes in front of a still scene.
+
+    Args:
+        radius: Smallest and largest distance in HR px of a path's farthest point from its centre of mass.
+        trajectory: ``camera`` (a shaking hand) or ``object`` (a straight or slightly bent passage).
+        variant: Whether the kernels change over the image.
+        variance: Of the Gaussian, in HR px^2.
+
+    Raises:
+        ValueError: If the range is not ``0 < min <= max``, or a value out of its range.
+    """
+
+    radius: tuple[float, float]
+    trajectory: str = 'camera'
+    variant: bool = False
+    variance: float = 0.7
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'radius', check_radius_range(self.radius))
+        object.__setattr__(self, 'variance', check_number('variance', self.variance))
+        if self.trajectory not in TRAJECTORIES:
+            raise ValueError(unknown_name('trajectory', self.trajectory, TRAJECTORIES))
+        if not isinstance(self.variant, bool):
+            raise ValueError(f'variant must be true or false, found {self.variant!r}')
+        if self.variance <= 0:
+            raise ValueError(f'variance must be positive (HR px^2), found {self.variance:g}')
+
+    def check(self, kernel_size: int, scale: int) -> None:
+        # Two standard deviations of the stroke: what is cut off beyond does not move the centre of mass.
+        check_radius(self.radius[1], (kernel_size - scale) / 2 - 2 * math.sqrt(self.variance), kernel_size, scale)
+
+    def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
+        lr_height, lr_width = lr_size(height, width, scale)
+        radius = uniform(self.radius, (), generator)
+        if not self.variant:
+            return radius * random_paths(1, self.trajectory, generator).view(1, 1, -1)
+        paths = roll_paths if self.trajectory == 'camera' else passing_object_paths
+        return radius * paths(height, width, scale, generator).reshape(lr_height, lr_width, -1)
+
+    def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
+        return motion_kernels(parameters.view(-1, PATH_POINTS, 2), self.variance, kernel_size, scale, alignment)
+
+    def block(self, scale: int) -> int:
+        return scale

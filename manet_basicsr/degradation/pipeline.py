@@ -11,8 +11,9 @@ from torch import Tensor
 
 from manet_basicsr.degradation.blur import blur_downsample
 from manet_basicsr.degradation.corruption import add_gaussian_noise, jpeg_compress, quantize
-from manet_basicsr.degradation.fields import Field, build_field
-from manet_basicsr.degradation.kernels import ALIGNMENTS, unknown_name
+from manet_basicsr.degradation.kernels import ALIGNMENTS
+from manet_basicsr.degradation.sampler import FieldSampler, build_field_sampler
+from manet_basicsr.utils.messages import unknown_name
 
 
 def _range(name: str, value: object, low: float, high: float) -> tuple[float, float]:
@@ -39,7 +40,7 @@ class Degradation:
         ValueError: An argument is out of its range.
     """
 
-    field: Field
+    sampler: FieldSampler
     kernel_size: int = 21
     alignment: str = 'centered'
     noise: tuple[float, float] = (0.0, 0.0)
@@ -66,26 +67,27 @@ class Degradation:
             ValueError: A key is unknown or missing, or a value out of its range; the message begins with
                 ``degradation``.
         """
-        known = [member.name for member in fields(cls)]
+        known = ['field', *(member.name for member in fields(cls) if member.name != 'sampler')]
         for key in options:
             if key not in known:
                 raise ValueError(unknown_name('degradation key', key, known))
         if 'field' not in options:
             example = '{type: invariant, variance: [0.7, 10]}'
             raise ValueError(f'degradation.field: missing, expected a section such as {example}')
-        field = build_field(options['field'])
+        sampler = build_field_sampler(options['field'])
+        others = {key: value for key, value in options.items() if key != 'field'}
         try:
-            return cls(**{**options, 'field': field})
+            return cls(sampler, **others)
         except ValueError as error:
             raise ValueError(f'degradation.{error}') from error
 
     def draw_parameters(self, height: int, width: int, scale: int, generator: torch.Generator) -> Tensor:
         """Draw the parameters ``(rows, cols, P)`` of the kernel field of an image of ``height x width`` HR px."""
-        return self.field.parameters(height, width, scale=scale, generator=generator)
+        return self.sampler.parameters(height, width, scale=scale, generator=generator)
 
     def make_field(self, parameters: Tensor, height: int, width: int, scale: int) -> Tensor:
         """Make the kernel field of which the parameters were drawn, as :func:`block_field` does."""
-        return self.field.make(
+        return self.sampler.make(
             parameters, height, width, scale=scale, kernel_size=self.kernel_size, alignment=self.alignment
         )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from manet_basicsr.degradation.kernels import training_variance_range, unknown_name
+from manet_basicsr.degradation.kernels import training_variance_range
+from manet_basicsr.utils.messages import unknown_name
 
 #: The names of the protocol's sets, and the ``kind`` of their fields in an option file.
 KINDS = {'invariant': 0, **{f'type{kind}': kind for kind in range(1, 7)}}

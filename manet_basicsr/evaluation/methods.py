@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from manet_basicsr.degradation.fields import FixedField
-from manet_basicsr.degradation.kernels import training_variance_range, unknown_name
+from manet_basicsr.degradation import FixedSampler
+from manet_basicsr.degradation.kernels import training_variance_range
 from manet_basicsr.evaluation.conditions import Condition
 from manet_basicsr.evaluation.measure import Cost, measured
 from manet_basicsr.options.reading import OptionError, Options, load_options, problems_of, resolve
+from manet_basicsr.utils.messages import unknown_name
 from manet_basicsr.weights import SHIPPED, resolve_weights
 
 #: Methods that need no option file, or only a generator's.
@@ -302,7 +303,7 @@ class GivenKernels(Method):
 def fixed_field(scale: int, kernel_size: int, alignment: str) -> Tensor:
     """Give the isotropic kernel in the middle of the training range, as a field (1, k*k, 1, 1)."""
     middle = sum(training_variance_range(scale)) / 2
-    field = FixedField((middle, middle))
+    field = FixedSampler((middle, middle))
     return field.draw(scale, scale, scale=scale, kernel_size=kernel_size, alignment=alignment)
 
 

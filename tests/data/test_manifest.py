@@ -19,7 +19,7 @@ from manet_basicsr.data.manifest import (
     sharpness_of,
     write_manifest,
 )
-from manet_basicsr.degradation import build_field, protocol_field, protocol_parameters
+from manet_basicsr.degradation import build_field_sampler, protocol_field, protocol_parameters
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_the_field_of_a_read_manifest_is_the_field_that_was_drawn(tmp_path: Path
 
 def test_fields_too_large_to_be_listed_are_drawn_again(tmp_path: Path) -> None:
     blur = {'type': 'motion', 'radius': [1.5, 6], 'variant': True}
-    drawn = build_field(blur).draw(100, 130, scale=4, generator=torch.Generator().manual_seed(2**62 + 1))
+    drawn = build_field_sampler(blur).draw(100, 130, scale=4, generator=torch.Generator().manual_seed(2**62 + 1))
     written = Manifest(4, 21, 'centered', {'a': DrawnEntry('b', 2**62 + 1, sharpness_of(drawn))}, blur)
     write_manifest(written, tmp_path / 'kernels.json')
     found = read_manifest(tmp_path / 'kernels.json')

@@ -14,13 +14,13 @@ from scipy.io import savemat
 
 from manet_basicsr.data import SVDegradationDataset
 from manet_basicsr.degradation import (
-    BankField,
-    DefocusField,
-    Field,
-    MotionField,
+    BankSampler,
+    DefocusSampler,
+    FieldSampler,
+    MotionSampler,
     anisotropic_gaussian_kernels,
     blur_downsample,
-    build_field,
+    build_field_sampler,
 )
 from manet_basicsr.degradation.bank import bank_kernels, read_bank
 from manet_basicsr.degradation.motion import random_paths
@@ -40,23 +40,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def fields(folder: Path) -> list[Field]:
+def fields(folder: Path) -> list[FieldSampler]:
     return [
-        MotionField((1.5, 6)),
-        MotionField((1.5, 6), trajectory='object'),
-        MotionField((1.5, 6), variant=True),
-        MotionField((1.5, 6), trajectory='object', variant=True),
-        DefocusField((1.7, 6.3)),
-        DefocusField((1.7, 6.3), period=40),
-        BankField(str(folder)),
-        BankField(str(folder), period=40),
+        MotionSampler((1.5, 6)),
+        MotionSampler((1.5, 6), trajectory='object'),
+        MotionSampler((1.5, 6), variant=True),
+        MotionSampler((1.5, 6), trajectory='object', variant=True),
+        DefocusSampler((1.7, 6.3)),
+        DefocusSampler((1.7, 6.3), period=40),
+        BankSampler(str(folder)),
+        BankSampler(str(folder), period=40),
     ]
 
 
 NUMBER = 8
 
 
-def draw(field: Field, alignment: str = 'centered', seed: int = 0, scale: int = 4) -> torch.Tensor:
+def draw(field: FieldSampler, alignment: str = 'centered', seed: int = 0, scale: int = 4) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return field.draw(96, 128, scale=scale, alignment=alignment, generator=generator)
 
@@ -74,7 +74,7 @@ def test_kernels_are_normalised_and_their_centre_of_mass_is_that_of_the_grid(
     folder: Path, number: int, scale: int
 ) -> None:
     kind = fields(folder)[number]
-    if isinstance(kind, MotionField | DefocusField):
+    if isinstance(kind, MotionSampler | DefocusSampler):
         kind = type(kind)(**{**vars(kind), 'radius': (1.1, 5)})
     for alignment, sign in (('centered', 1), ('published', -1)):
         field = draw(kind, alignment, scale=scale)
@@ -118,21 +118,21 @@ def test_paths_begin_to_repeat_nowhere_and_keep_to_their_radius() -> None:
         torch.testing.assert_close(paths.mean(1), torch.zeros(200, 2), atol=1e-5, rtol=0)
         torch.testing.assert_close(paths.norm(dim=2).amax(1), torch.ones(200))
         assert len(paths.flatten(1).unique(dim=0)) == 200
-    kind = MotionField((2, 6), variant=True)
+    kind = MotionSampler((2, 6), variant=True)
     for seed in range(20):
         parameters = kind.parameters(96, 128, scale=4, generator=torch.Generator().manual_seed(seed))
         assert parameters.view(24, 32, -1, 2).norm(dim=3).max() <= 6
 
 
 def test_motion_without_length_is_a_gaussian() -> None:
-    still = MotionField((1e-6, 1e-6), variance=2.0)
+    still = MotionSampler((1e-6, 1e-6), variance=2.0)
     gaussian = anisotropic_gaussian_kernels(torch.tensor([[2.0, 2.0]]), torch.zeros(1))
     torch.testing.assert_close(draw(still)[0, :, 0, 0], gaussian[0], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize('radius', [2.0, 4.5, 6.3])
 def test_a_disk_has_the_variance_of_its_radius_and_is_flat_inside(radius: float) -> None:
-    kernel = draw(DefocusField((radius, radius)))[0, :, 0, 0].view(21, 21)
+    kernel = draw(DefocusSampler((radius, radius)))[0, :, 0, 0].view(21, 21)
     axis = torch.arange(21.0) - 11.5
     variance = (kernel.sum(0) * axis.square()).sum()
     assert variance == pytest.approx(radius**2 / 4, rel=0.1)  # the soft edge adds about 1/12
@@ -147,7 +147,7 @@ def test_a_bank_has_the_kernels_of_every_format_in_the_order_of_their_names(fold
     assert names == ['cell.mat kernels[0]', 'cell.mat kernels[1]', 'comet.png', 'steps.npy[0]', 'steps.npy[1]']
     assert all(taps.sum() == pytest.approx(1) for taps in bank.values())
     np.testing.assert_allclose(bank[str(folder / 'comet.png')], list(bank.values())[1].T, atol=1e-3)
-    drawn = torch.cat([draw(BankField(str(folder)), seed=seed).flatten(1) for seed in range(40)])
+    drawn = torch.cat([draw(BankSampler(str(folder)), seed=seed).flatten(1) for seed in range(40)])
     assert len(drawn.unique(dim=0)) == 5
 
 
@@ -180,7 +180,7 @@ def test_a_measured_kernel_is_convolved_in_the_centered_alignment(tmp_path: Path
 def test_a_file_that_holds_no_kernels_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError) as error:
-        BankField(str(tmp_path)).check(21, 4)
+        BankSampler(str(tmp_path)).check(21, 4)
     assert message in str(error.value)
 
 
@@ -197,7 +197,7 @@ def test_a_file_that_holds_no_kernels_is_named(tmp_path: Path, name: str, conten
 def test_taps_that_are_no_kernel_are_refused_with_their_file(tmp_path: Path, taps: Any, message: str) -> None:
     np.save(tmp_path / 'bad.npy', taps)
     with pytest.raises(ValueError, match=rf'bad\.npy: .*{message}'):
-        BankField(str(tmp_path)).check(21, 4)
+        BankSampler(str(tmp_path)).check(21, 4)
 
 
 @pytest.mark.parametrize(
@@ -238,9 +238,9 @@ def test_wrong_options_are_one_clear_line_before_anything_is_read(
 @pytest.mark.parametrize('number', range(NUMBER))
 def test_the_dataset_trains_and_tests_on_them(folder: Path, photos: Path, number: int) -> None:
     kind = fields(folder)[number]
-    field = {'type': type(kind).__name__.removesuffix('Field').lower(), **vars(kind)}
+    field = {'type': type(kind).__name__.removesuffix('Sampler').lower(), **vars(kind)}
     degradation = {'field': {key: list(v) if isinstance(v, tuple) else v for key, v in field.items()}}
-    assert build_field(degradation['field']) == kind
+    assert build_field_sampler(degradation['field']) == kind
     opt = {'scale': 4, 'dataroot_gt': str(photos), 'degradation': degradation}
     sample = SVDegradationDataset({**opt, 'phase': 'train', 'gt_size': 96})[0]
     assert sample['lq'].shape == (3, 24, 24)

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from manet_basicsr.data import SVDegradationDataset
 from manet_basicsr.data.manifest import DrawnEntry, Manifest, read_manifest, sharpness_of, write_manifest
-from manet_basicsr.degradation import CollageField, Field, InvariantField, MixtureField, SmoothField, build_field
+from manet_basicsr.degradation import (
+    CollageSampler,
+    FieldSampler,
+    InvariantSampler,
+    MixtureSampler,
+    SmoothSampler,
+    build_field_sampler,
+)
 from manet_basicsr.degradation.pipeline import Degradation
 
 RANGE = (0.7, 10.0)
@@ -29,7 +36,7 @@ def uniform_numbers(parameters: Tensor) -> Tensor:
     return torch.stack([(l1 - low) / (high - low), (l2 - low) / (l1 - low), angle / math.pi], dim=1)
 
 
-def pixels_of_draws(field: Field, draws: int, pixel: tuple[int, int], seed: int = 0) -> Tensor:
+def pixels_of_draws(field: FieldSampler, draws: int, pixel: tuple[int, int], seed: int = 0) -> Tensor:
     """Draw fields of 128x128 px and give the parameters (draws, P) of one LR pixel of each."""
     generator = torch.Generator().manual_seed(seed)
     drawn = (field.parameters(128, 128, scale=4, generator=generator) for _ in range(draws))
@@ -45,10 +52,12 @@ def kolmogorov_distance(numbers: Tensor) -> float:
 
 @pytest.mark.parametrize('pixel', [(0, 0), (13, 17), (31, 31)])
 @pytest.mark.parametrize(
-    'field', [InvariantField(RANGE), CollageField(RANGE), SmoothField(RANGE, 96), SmoothField(RANGE, 40)], ids=repr
+    'field',
+    [InvariantSampler(RANGE), CollageSampler(RANGE), SmoothSampler(RANGE, 96), SmoothSampler(RANGE, 40)],
+    ids=repr,
 )
 def test_each_pixel_s_kernel_has_the_distribution_of_the_invariant_training(
-    field: Field, pixel: tuple[int, int]
+    field: FieldSampler, pixel: tuple[int, int]
 ) -> None:
     draws = 4000
     numbers = uniform_numbers(pixels_of_draws(field, draws, pixel))
@@ -60,12 +69,12 @@ def test_each_pixel_s_kernel_has_the_distribution_of_the_invariant_training(
 
 
 def test_the_distribution_test_can_fail() -> None:
-    narrow = uniform_numbers(pixels_of_draws(InvariantField((1.0, 9.0)), 4000, (0, 0)))
+    narrow = uniform_numbers(pixels_of_draws(InvariantSampler((1.0, 9.0)), 4000, (0, 0)))
     assert kolmogorov_distance(narrow[:, 0]) > 1.95 / math.sqrt(4000)
 
 
 def test_blocks_have_sides_of_the_range_at_random_offsets() -> None:
-    field = CollageField(RANGE, (24, 40))
+    field = CollageSampler(RANGE, (24, 40))
     generator = torch.Generator().manual_seed(0)
     inner, first = [], []
     for _ in range(50):
@@ -82,7 +91,7 @@ def test_blocks_have_sides_of_the_range_at_random_offsets() -> None:
 
 def test_different_blocks_have_independent_kernels() -> None:
     generator = torch.Generator().manual_seed(0)
-    drawn = [CollageField(RANGE, (24, 24)).parameters(128, 128, scale=4, generator=generator) for _ in range(2000)]
+    drawn = [CollageSampler(RANGE, (24, 24)).parameters(128, 128, scale=4, generator=generator) for _ in range(2000)]
     near, far = (uniform_numbers(torch.stack([one[pixel] for one in drawn])) for pixel in ((0, 0), (0, 8)))
     for number in range(3):
         correlation = torch.corrcoef(torch.stack([near[:, number], far[:, number]]))[0, 1]
@@ -90,7 +99,7 @@ def test_different_blocks_have_independent_kernels() -> None:
 
 
 def test_a_mixture_draws_its_kinds_in_proportion_to_their_weights() -> None:
-    field = build_field({**MIXTURE, 'weights': [3, 1]})
+    field = build_field_sampler({**MIXTURE, 'weights': [3, 1]})
     generator = torch.Generator().manual_seed(0)
     drawn = torch.stack([field.parameters(128, 128, scale=4, generator=generator) for _ in range(800)])
     kinds = drawn[:, 0, 0, 0]
@@ -109,8 +118,8 @@ def test_a_mixture_s_field_is_that_of_the_kind_it_drew() -> None:
         {'type': 'defocus', 'radius': [2, 5], 'period': 96},
         {'type': 'protocol', 'kind': 2},
     ]
-    field = build_field({'type': 'mixture', 'of': kinds})
-    assert isinstance(field, MixtureField)
+    field = build_field_sampler({'type': 'mixture', 'of': kinds})
+    assert isinstance(field, MixtureSampler)
     seen = set()
     for seed in range(30):
         parameters = field.parameters(96, 96, scale=4, generator=torch.Generator().manual_seed(seed))
@@ -126,7 +135,7 @@ def test_a_mixture_s_field_is_that_of_the_kind_it_drew() -> None:
 
 
 def test_a_mixture_of_invariant_kinds_keeps_one_kernel_an_image() -> None:
-    field = build_field({'type': 'mixture', 'of': [INVARIANT, {'type': 'motion', 'radius': [2, 5]}]})
+    field = build_field_sampler({'type': 'mixture', 'of': [INVARIANT, {'type': 'motion', 'radius': [2, 5]}]})
     shapes = {tuple(field.draw(96, 96, scale=4).shape) for _ in range(8)}
     assert shapes == {(1, 441, 1, 1)}
 
@@ -158,7 +167,7 @@ def test_a_validation_s_draws_depend_on_the_index_alone(options: dict[str, Any],
 
 @pytest.mark.parametrize('options', [COLLAGE, MIXTURE], ids=['collage', 'mixture'])
 def test_a_manifest_draws_the_field_of_a_test_set_again(options: dict[str, Any], tmp_path: Path) -> None:
-    field = build_field(options).draw(96, 128, scale=4, generator=torch.Generator().manual_seed(7))
+    field = build_field_sampler(options).draw(96, 128, scale=4, generator=torch.Generator().manual_seed(7))
     entry = DrawnEntry('sea', 7, sharpness_of(field))
     write_manifest(Manifest(4, 21, 'centered', {'sea': entry}, options), tmp_path / 'kernels.json')
     assert torch.equal(read_manifest(tmp_path / 'kernels.json').field('sea', 96, 128), field)
@@ -184,10 +193,10 @@ def test_a_manifest_draws_the_field_of_a_test_set_again(options: dict[str, Any],
 )
 def test_wrong_options_are_one_clear_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build_field(options)
+        build_field_sampler(options)
 
 
 def test_a_kind_that_does_not_fit_the_taps_is_named() -> None:
-    field = build_field({'type': 'mixture', 'of': [INVARIANT, {'type': 'defocus', 'radius': [2, 15]}]})
+    field = build_field_sampler({'type': 'mixture', 'of': [INVARIANT, {'type': 'defocus', 'radius': [2, 15]}]})
     with pytest.raises(ValueError, match=r'of\[1\].radius must be at most'):
         field.check(21, 4)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from manet_basicsr.degradation import (
-    FixedField,
-    InvariantField,
-    ProtocolField,
+    FixedSampler,
+    InvariantSampler,
+    ProtocolSampler,
     blur_downsample,
     jpeg_compress,
     quantize,
@@ -38,25 +38,25 @@ def degraded(options: dict[str, Any], hr: torch.Tensor, seed: int = 0) -> torch.
 def test_a_section_says_all_there_is_to_a_degradation() -> None:
     options = {'kernel_size': 15, 'alignment': 'published', 'field': FIELD, 'noise': [0, 15], 'jpeg': [70, 100]}
     degradation = Degradation.from_options(options)
-    assert degradation == Degradation(FixedField((6, 1), 0.785), 15, 'published', (0, 15), (70, 100))
+    assert degradation == Degradation(FixedSampler((6, 1), 0.785), 15, 'published', (0, 15), (70, 100))
     assert options['field'] == FIELD
 
 
 def test_the_defaults_are_clean_centered_kernels_of_21_taps() -> None:
     options = {'field': {'type': 'protocol', 'kind': 5}}
-    assert Degradation.from_options(options) == Degradation(ProtocolField(5), 21, 'centered', (0, 0), None)
+    assert Degradation.from_options(options) == Degradation(ProtocolSampler(5), 21, 'centered', (0, 0), None)
 
 
 @pytest.mark.parametrize('field', [FIELD, {'type': 'protocol', 'kind': 5}, {'type': 'smooth', 'variance': [0.7, 10]}])
 def test_the_field_is_the_one_that_its_type_draws(field: dict[str, Any]) -> None:
     degradation = Degradation.from_options({'field': field, 'kernel_size': 15, 'alignment': 'published'})
     made = degradation.make_field(degradation.draw_parameters(96, 120, 4, seeded(3)), 96, 120, 4)
-    drawn = degradation.field.draw(96, 120, scale=4, kernel_size=15, alignment='published', generator=seeded(3))
+    drawn = degradation.sampler.draw(96, 120, scale=4, kernel_size=15, alignment='published', generator=seeded(3))
     assert torch.equal(made, drawn)
 
 
 def test_a_clean_lr_image_is_the_blurred_one_rounded_to_8_bit(hr: torch.Tensor) -> None:
-    degradation = Degradation(FixedField((6, 1), 0.785))
+    degradation = Degradation(FixedSampler((6, 1), 0.785))
     field = degradation.make_field(degradation.draw_parameters(96, 120, 4, seeded()), 96, 120, 4)
     lr = degradation.degrade(hr, field, 4, seeded())
     assert lr.shape == (3, 24, 30)
@@ -92,7 +92,7 @@ def test_noise_and_quality_cover_their_ranges_one_draw_an_image(hr: torch.Tensor
 
 
 def test_the_kernel_does_not_depend_on_noise_and_jpeg(hr: torch.Tensor) -> None:
-    field = InvariantField((0.7, 10))
+    field = InvariantSampler((0.7, 10))
     plain, corrupted = Degradation(field), Degradation(field, noise=(0, 15), jpeg=(70, 100))
     first, second = (d.draw_parameters(96, 120, 4, seeded(5)) for d in (plain, corrupted))
     assert torch.equal(first, second)

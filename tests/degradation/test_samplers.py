@@ -1,35 +1,40 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import manet_basicsr.degradation
 from manet_basicsr.degradation import (
     FIELD_TYPES,
-    Field,
-    FixedField,
-    InvariantField,
-    ProtocolField,
-    SmoothField,
+    FieldSampler,
+    FixedSampler,
+    InvariantSampler,
+    ProtocolSampler,
+    SmoothSampler,
     anisotropic_gaussian_kernels,
     block_field,
-    build_field,
+    build_field_sampler,
     invariant_protocol_parameters,
     protocol_field,
     protocol_parameters,
+    register_field,
     smooth_parameters,
 )
 
-TYPES = 'bank, defocus, fixed, invariant, motion, protocol, smooth, collage, mixture'
+TYPES = 'bank, collage, defocus, fixed, invariant, mixture, motion, protocol, smooth'
 EVERY_FIELD = [
-    FixedField((6, 1), 0.785),
-    InvariantField((0.7, 10)),
-    ProtocolField(4),
-    ProtocolField(5),
-    SmoothField((0.7, 10), 50),
+    FixedSampler((6, 1), 0.785),
+    InvariantSampler((0.7, 10)),
+    ProtocolSampler(4),
+    ProtocolSampler(5),
+    SmoothSampler((0.7, 10), 50),
 ]
 
 
@@ -71,7 +76,7 @@ def test_unknown_protocol_type_is_refused(kind: object) -> None:
     with pytest.raises(ValueError, match='one of 1 to 6'):
         protocol_parameters(kind, 100, 100, 4)
     with pytest.raises(ValueError, match='one of 1 to 6'):
-        ProtocolField(kind)
+        ProtocolSampler(kind)
 
 
 def test_invariant_protocol_is_nine_kernels_in_a_fixed_order() -> None:
@@ -118,7 +123,7 @@ def test_blocks_of_one_lr_pixel_give_each_its_own_kernel(generator: torch.Genera
 def test_many_kernels_made_in_pieces_are_those_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     parameters = protocol_parameters(5, 200, 200, 4)
     whole = block_field(parameters, 200, 200, 4)
-    monkeypatch.setattr('manet_basicsr.degradation.fields._KERNELS_AT_ONCE', 7)
+    monkeypatch.setattr('manet_basicsr.degradation.sampler._KERNELS_AT_ONCE', 7)
     torch.testing.assert_close(block_field(parameters, 200, 200, 4), whole, atol=1e-7, rtol=0)
 
 
@@ -197,7 +202,7 @@ def test_smooth_parameters_are_the_drawn_ones_at_the_grid_points() -> None:
 
 
 @pytest.mark.parametrize('field', EVERY_FIELD, ids=repr)
-def test_every_field_draws_normalised_kernels_and_repeats_with_the_seed(field: Field) -> None:
+def test_every_field_draws_normalised_kernels_and_repeats_with_the_seed(field: FieldSampler) -> None:
     first, second = (
         field.draw(96, 130, scale=3, kernel_size=15, alignment='published', generator=torch.Generator().manual_seed(4))
         for _ in range(2)
@@ -209,15 +214,15 @@ def test_every_field_draws_normalised_kernels_and_repeats_with_the_seed(field: F
 
 
 @pytest.mark.parametrize('field', EVERY_FIELD, ids=repr)
-def test_a_field_can_be_made_again_from_its_parameters(field: Field) -> None:
+def test_a_field_can_be_made_again_from_its_parameters(field: FieldSampler) -> None:
     drawn = field.draw(96, 130, scale=4, generator=torch.Generator().manual_seed(4))
     parameters = field.parameters(96, 130, scale=4, generator=torch.Generator().manual_seed(4))
     assert parameters.dtype == torch.float32
     assert torch.equal(block_field(parameters, 96, 130, 4, block=field.block(4)), drawn)
 
 
-@pytest.mark.parametrize('field', [InvariantField((0.7, 10)), ProtocolField(5), SmoothField((0.7, 10))], ids=repr)
-def test_random_fields_differ_from_draw_to_draw(field: Field, generator: torch.Generator) -> None:
+@pytest.mark.parametrize('field', [InvariantSampler((0.7, 10)), ProtocolSampler(5), SmoothSampler((0.7, 10))], ids=repr)
+def test_random_fields_differ_from_draw_to_draw(field: FieldSampler, generator: torch.Generator) -> None:
     first, second = (field.draw(96, 96, scale=4, generator=generator) for _ in range(2))
     assert not torch.equal(first, second)
 
@@ -225,16 +230,16 @@ def test_random_fields_differ_from_draw_to_draw(field: Field, generator: torch.G
 @pytest.mark.parametrize(
     ('options', 'expected'),
     [
-        ({'type': 'invariant', 'variance': [0.7, 10]}, InvariantField((0.7, 10))),
-        ({'type': 'fixed', 'variances': [6, 1], 'angle': 0.785}, FixedField((6, 1), 0.785)),
-        ({'type': 'fixed', 'variances': [6, 1]}, FixedField((6, 1))),
-        ({'type': 'protocol', 'kind': 3}, ProtocolField(3)),
-        ({'type': 'smooth', 'variance': [0.7, 10], 'period': 64}, SmoothField((0.7, 10), 64)),
+        ({'type': 'invariant', 'variance': [0.7, 10]}, InvariantSampler((0.7, 10))),
+        ({'type': 'fixed', 'variances': [6, 1], 'angle': 0.785}, FixedSampler((6, 1), 0.785)),
+        ({'type': 'fixed', 'variances': [6, 1]}, FixedSampler((6, 1))),
+        ({'type': 'protocol', 'kind': 3}, ProtocolSampler(3)),
+        ({'type': 'smooth', 'variance': [0.7, 10], 'period': 64}, SmoothSampler((0.7, 10), 64)),
     ],
 )
-def test_options_make_the_field_they_describe_and_are_not_changed(options: dict, expected: Field) -> None:
+def test_options_make_the_field_they_describe_and_are_not_changed(options: dict, expected: FieldSampler) -> None:
     before = dict(options)
-    assert build_field(options) == expected
+    assert build_field_sampler(options) == expected
     assert options == before
     assert type(expected) is FIELD_TYPES[options['type']]
 
@@ -272,10 +277,24 @@ def test_options_make_the_field_they_describe_and_are_not_changed(options: dict,
 )
 def test_wrong_options_give_one_clear_line(options: dict, message: str) -> None:
     with pytest.raises(ValueError) as error:
-        build_field(options)
+        build_field_sampler(options)
     assert str(error.value) == message
 
 
 def test_options_that_are_no_mapping_are_refused() -> None:
     with pytest.raises(ValueError, match="degradation.field must be keys and values .* found 'invariant'"):
-        build_field('invariant')
+        build_field_sampler('invariant')
+
+
+def test_a_file_in_the_folder_is_all_that_a_new_blur_needs() -> None:
+    """Every module of the folder is imported with the package; a name is taken once."""
+    files = Path(manet_basicsr.degradation.__file__).parent.glob('*.py')
+    registered = {name for file in files for name in re.findall(r"^@register_field\('(\w+)'\)", file.read_text(), re.M)}
+    assert set(FIELD_TYPES) == registered
+
+    @dataclass(frozen=True)
+    class Twice(FieldSampler):
+        pass
+
+    with pytest.raises(ValueError, match="field type 'motion' is registered twice: MotionSampler, Twice"):
+        register_field('motion')(Twice)

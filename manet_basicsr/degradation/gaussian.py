@@ -1,0 +1,61 @@
+"""Gaussian blur, the same for the whole image: random, as for training, or fixed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from manet_basicsr.degradation.kernels import check_variance_range, sample_kernel_parameters
+from manet_basicsr.degradation.sampler import FieldSampler, register_field
+from manet_basicsr.degradation.values import check_number, check_pair
+
+
+@register_field('invariant')
+@dataclass(frozen=True)
+class InvariantSampler(FieldSampler):
+    """One random kernel for the whole image, drawn as for training.
+
+    Args:
+        variance: Smallest and largest variance in HR px^2.
+
+    Raises:
+        ValueError: If the range is not ``0 < min <= max``.
+    """
+
+    variance: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'variance', check_pair('variance', self.variance))
+        check_variance_range(self.variance)
+
+    def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
+        variances, angles = sample_kernel_parameters(1, self.variance, generator)
+        return torch.cat([variances, angles[:, None]], dim=1).view(1, 1, 3)
+
+
+@register_field('fixed')
+@dataclass(frozen=True)
+class FixedSampler(FieldSampler):
+    """The same kernel for every image.
+
+    Args:
+        variances: The variances (l1, l2) in HR px^2, positive.
+        angle: Angle of the first axis in radians.
+
+    Raises:
+        ValueError: If a variance is not positive or the angle not a finite number.
+    """
+
+    variances: tuple[float, float]
+    angle: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'variances', check_pair('variances', self.variances))
+        object.__setattr__(self, 'angle', check_number('angle', self.angle))
+        if min(self.variances) <= 0:
+            raise ValueError(f'variances must be positive (HR px^2), found {list(self.variances)}')
+
+    def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
+        return torch.tensor([*self.variances, self.angle]).view(1, 1, 3)
