@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--raw',
         action='store_true',
-        help='store pixels (as PPM files) instead of PNG files: larger, but a training crop costs a memory copy; '
+        help='store pixels (as PPM files) instead of PNG files: larger, but nothing needs decoding; '
         'images with alpha or 16 bits stay PNG',
     )
     parser.add_argument(

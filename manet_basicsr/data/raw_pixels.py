@@ -1,4 +1,4 @@
-"""Images stored as their pixels, for LMDBs whose crops cost a memory copy instead of decoding the whole image.
+"""Images stored as their pixels, for LMDBs that need no decoding.
 
 A value is a binary PPM file: a short header, then height x width x 3 bytes, RGB, row by row. Every image decoder reads
 it, BasicSR's included, so an LMDB of such values is an ordinary LMDB to all other tools.
