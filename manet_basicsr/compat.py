@@ -252,12 +252,13 @@ def read_options_safely() -> None:
     """
     from basicsr.utils import options as basicsr_options
 
-    from manet_basicsr.options.reading import _OptionLoader, parse_options
+    from manet_basicsr.commands.arguments import parse_options
+    from manet_basicsr.options.reading import OptionLoader
 
     original = basicsr_options.ordered_yaml
 
     def ordered_yaml() -> tuple[type, type]:
-        return _OptionLoader, original()[1]
+        return OptionLoader, original()[1]
 
     _rebind('basicsr.utils.options', 'ordered_yaml', ordered_yaml)
     _rebind('basicsr.utils.options', 'parse_options', parse_options)

@@ -1,6 +1,16 @@
-"""Testing a network on the sets of an option file, as BasicSR's test.py does."""
+"""BasicSR's face of testing: ``test_pipeline``, and the file that is started as ``python manet_basicsr/test.py``."""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == '__main__':
+    # Started as a file, its own folder comes first on the path, and everything in it would be importable by itself.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from manet_basicsr.commands.basicsr import main
+
+    sys.exit(main(['test', *sys.argv[1:]]))
 
 from os import path as osp
 from typing import Any
@@ -8,32 +18,45 @@ from typing import Any
 import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.models import build_model
-from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_dirs
+from basicsr.utils import get_env_info, get_root_logger, get_time_str
 from basicsr.utils.options import dict2str
 
-from manet_basicsr.options.reading import Options, problems_of
+from manet_basicsr.options.errors import problems_of
+from manet_basicsr.options.reading import Options
+from manet_basicsr.training.run_folder import locked_run, make_folders, wait_for_folders
+from manet_basicsr.utils.errors import last_line
 
 
 def test_pipeline(opt: Options) -> dict[str, dict[str, float]]:
     """Test as resolved options say.
 
     Args:
-        opt: What :func:`manet_basicsr.options.reading.resolve` gave.
+        opt: What :func:`manet_basicsr.options.resolving.resolve` gave.
 
     Returns:
         The mean of each metric for each set.
 
     Raises:
-        OptionError: The options do not fit the data, the files or each other.
+        OptionError: The options do not fit the data, the files or each other, or another test has this name.
     """
     torch.backends.cudnn.benchmark = True
-    make_exp_dirs(opt)
-    if opt['dist']:
-        torch.distributed.barrier()
-    log_file = osp.join(opt['path']['log'], f'test_{opt["name"]}_{get_time_str()}.log')
-    logger = get_root_logger(log_file=log_file)
-    logger.info(get_env_info())
-    logger.info(dict2str(opt))
+    with locked_run(opt):
+        if opt['rank'] == 0:
+            make_folders(opt)
+        wait_for_folders(opt)
+        log_file = osp.join(opt['path']['log'], f'test_{opt["name"]}_{get_time_str()}.log')
+        logger = get_root_logger(log_file=log_file)
+        logger.info(get_env_info())
+        logger.info(dict2str(opt))
+        try:
+            return _test(opt)
+        except Exception as error:
+            logger.error(f'The test ended: {last_line(error)}')
+            raise
+
+
+def _test(opt: Options) -> dict[str, dict[str, float]]:
+    logger = get_root_logger()
     loaders: dict[str, Any] = {}
     for section, dataset_opt in sorted(opt['datasets'].items()):
         with problems_of(f'datasets.{section}'):

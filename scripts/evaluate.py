@@ -36,7 +36,7 @@ from manet_basicsr.degradation import ALIGNMENTS
 from manet_basicsr.degradation.sets import PAPER_SETS, SETS
 from manet_basicsr.evaluation import build_methods, evaluate, plan_conditions, write_tables
 from manet_basicsr.evaluation.conditions import parse_fields
-from manet_basicsr.options.reading import OptionError
+from manet_basicsr.options.errors import OptionError
 
 
 def show_progress(steps: Iterator[Any], total: int) -> Iterator[Any]:

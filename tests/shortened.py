@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from manet_basicsr.options.reading import force, load_options, resolve
+from manet_basicsr.options.checks import check
+from manet_basicsr.options.errors import named
+from manet_basicsr.options.forcing import force
+from manet_basicsr.options.reading import load_options
+from manet_basicsr.options.resolving import resolve
+from manet_basicsr.training.processes import Processes, draw_seed, seed_generators
+from manet_basicsr.training.resuming import forget_beginning_of_resumed
 
 ROOT = Path(__file__).resolve().parents[1]
 JOBS = ('MANet_stage1', 'SFTRRDB_stage2', 'BlindSR_stage3')
@@ -77,10 +82,15 @@ test_entries.__test__ = False  # type: ignore[attr-defined]
 
 def resolved(file: Path, entries: list[str], root: Path, *, auto_resume: bool = False) -> dict[str, Any]:
     """Resolve an option file as the command does, below a folder."""
-    args = argparse.Namespace(
-        opt=str(file), launcher='none', auto_resume=auto_resume, debug=False, local_rank=0, force_yml=entries
-    )
-    return resolve(args, str(root), is_train=file.name.startswith('train'))
+    options, is_train = forced(file, entries), file.name.startswith('train')
+    if is_train:
+        forget_beginning_of_resumed(options, str(root), auto_resume=auto_resume)
+    with named(f'{file}: '):
+        check(options, is_train=is_train)
+    if options.get('manual_seed') is None:
+        options['manual_seed'] = draw_seed(Processes())
+    seed_generators(options['manual_seed'], Processes())
+    return resolve(options, root_path=str(root), is_train=is_train, auto_resume=auto_resume)
 
 
 def forced(file: Path, entries: list[str]) -> dict[str, Any]:

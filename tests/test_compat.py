@@ -396,7 +396,8 @@ def test_parse_options_of_basicsr_is_ours(tmp_path: Path, monkeypatch: pytest.Mo
     from basicsr import train
     from basicsr.utils import options
 
-    from manet_basicsr.options.reading import OptionError, parse_options
+    from manet_basicsr.commands.arguments import parse_options
+    from manet_basicsr.options.errors import OptionError
 
     assert train.parse_options is options.parse_options is parse_options
     witness = tmp_path / 'witness'

@@ -21,7 +21,7 @@ from torch import Tensor
 from manet_basicsr.commands.basicsr import main
 from manet_basicsr.models.finite import FiniteWatch, NonFiniteError
 from manet_basicsr.models.kernel_l1_model import KernelL1Model
-from manet_basicsr.options.reading import OptionError
+from manet_basicsr.options.errors import OptionError
 from manet_basicsr.train import train_pipeline
 from manet_basicsr.training.checkpoints import prune_checkpoints, saved_iterations
 from tests import shortened

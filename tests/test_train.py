@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from manet_basicsr.options.checks import find_problems
-from manet_basicsr.options.reading import OptionError, load_options
+from manet_basicsr.options.errors import OptionError
+from manet_basicsr.options.reading import load_options
 from manet_basicsr.train import train_pipeline
 from tests import shortened
 

@@ -41,7 +41,8 @@ from manet_basicsr.data.manifest import Manifest, ManifestEntry, read_manifest, 
 from manet_basicsr.data.raw_pixels import encode_raw
 from manet_basicsr.degradation import load_pca_basis
 from manet_basicsr.options.checks import find_problems
-from manet_basicsr.options.reading import OptionError, load_options
+from manet_basicsr.options.errors import OptionError
+from manet_basicsr.options.reading import load_options
 from manet_basicsr.training.checkpoints import load_state, save_atomically
 from manet_basicsr.utils.errors import BadSampleError
 from manet_basicsr.utils.lmdb_handles import close_environment

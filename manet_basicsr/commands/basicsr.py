@@ -6,14 +6,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 
 import torch
 
+from manet_basicsr.commands.arguments import add_arguments, read_arguments, resolve_arguments
 from manet_basicsr.models.finite import NonFiniteError
-from manet_basicsr.options.reading import OptionError, add_arguments, force, load_options, resolve
+from manet_basicsr.options.checks import check
+from manet_basicsr.options.errors import OptionError, named
+from manet_basicsr.options.plugins import import_plugins
 from manet_basicsr.training.interruption import ignore_signals
-from manet_basicsr.utils.errors import BadSampleError
+from manet_basicsr.utils.errors import BadSampleError, RunStoppedError, last_line
 
 _TRAIN, _TEST = 'options/train/train_MANet_stage1_x4.yml', 'options/test/test_MANet_stage1_x4.yml'
 # Of each command: what it does, and examples.
@@ -43,28 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def import_plugins() -> None:
-    """Import every installed package that declares the entry-point group ``basicsr.plugins``.
-
-    Raises:
-        OptionError: One of them cannot be imported.
-    """
-    for entry_point in entry_points(group='basicsr.plugins'):
-        try:
-            entry_point.load()
-        except Exception as error:  # whatever another package does
-            name = f"'{entry_point.name}' ({entry_point.value})"
-            raise OptionError([f'plugin {name} cannot be imported: {error!r}']) from error
-
-
 def _check(args: argparse.Namespace) -> None:
-    from manet_basicsr.options.checks import find_problems
-
-    options = load_options(args.opt)
-    force(options, args.force_yml or [])
-    problems = find_problems(options, is_train='train' in options)
-    if problems:
-        raise OptionError([f'{args.opt}: {problem}' for problem in problems])
+    options = read_arguments(args)
+    with named(f'{args.opt}: '):
+        check(options, is_train='train' in options)
     print(f'{args.opt}: no problems found')
 
 
@@ -72,8 +56,8 @@ def _run(args: argparse.Namespace) -> None:
     if args.command == 'check':
         return _check(args)
     is_train = args.command == 'train'
-    opt = resolve(args, os.getcwd(), is_train=is_train)
-    try:
+    opt = resolve_arguments(args, os.getcwd(), is_train=is_train)
+    with named(f'{args.opt}: '):
         if is_train:
             from manet_basicsr.train import train_pipeline
 
@@ -82,20 +66,14 @@ def _run(args: argparse.Namespace) -> None:
             from manet_basicsr.test import test_pipeline
 
             test_pipeline(opt)
-    except OptionError as error:
-        raise OptionError([f'{args.opt}: {problem}' for problem in error.problems]) from error
-
-
-def _last_line(error: Exception) -> str:
-    """Give the message of an error; one from a loader's worker carries a traceback in front of it."""
-    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1].removeprefix(f'{type(error).__module__}.{type(error).__name__}: ')
 
 
 def _failure(error: Exception) -> str | None:
     """Say in a line what failed on the way, or None for an error of the program, whose traceback is wanted."""
+    if isinstance(error, RunStoppedError):
+        return f'{error}, go on with --auto_resume' if error.can_go_on else str(error)
     if isinstance(error, (BadSampleError, NonFiniteError, OSError)):
-        return _last_line(error)
+        return last_line(error)
     # torch raises these two as a RuntimeError of many lines.
     if isinstance(error, RuntimeError) and str(error).startswith('DataLoader worker'):
         return f'{str(error).splitlines()[0]} (out of memory? num_worker_per_gpu: 0 shows errors where they occur)'
@@ -126,6 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except SystemExit:  # a training that a signal ended: its repetition may not kill the interpreter on its way out
         ignore_signals()
+        if os.environ.get('RANK', '0') == '0':
+            print('basicsr: interrupted; the same command with --auto_resume goes on', file=sys.stderr)
         raise
     except KeyboardInterrupt:
         print('basicsr: interrupted', file=sys.stderr)

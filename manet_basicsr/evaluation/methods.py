@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import hashlib
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +21,11 @@ from manet_basicsr.degradation import FixedSampler
 from manet_basicsr.degradation.kernels import training_variance_range
 from manet_basicsr.evaluation.conditions import Condition
 from manet_basicsr.evaluation.measure import Cost, measured
-from manet_basicsr.options.reading import OptionError, Options, load_options, problems_of, resolve
+from manet_basicsr.options.checks import check
+from manet_basicsr.options.errors import OptionError, named, problems_of
+from manet_basicsr.options.plugins import import_plugins
+from manet_basicsr.options.reading import Options, load_options
+from manet_basicsr.options.resolving import forget_pretrained, resolve, run_folder
 from manet_basicsr.utils.messages import unknown_name
 from manet_basicsr.weights import SHIPPED, resolve_weights
 
@@ -119,7 +121,7 @@ class OptionFile:
     """A BasicSR option file with weights, of training or of testing.
 
     A file of training stands for what it trains: where ``path.pretrain_network_g`` is not given, the weights are those
-    of its experiment, ``experiments/NAME/models/net_g_latest.pth``.
+    of its experiment, ``experiments/NAME/models/net_g_latest.pth`` or where ``path.experiments_root`` says.
 
     Args:
         path: The file.
@@ -129,6 +131,7 @@ class OptionFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        import_plugins()  # the file may name what they register
         self.path = os.fspath(path)
         self.options = load_options(self.path)
         self.scale = self.options.get('scale')
@@ -144,15 +147,13 @@ class OptionFile:
         """Set the weights that follow from a training's name, and forget those that a whole file replaces."""
         paths = self.options['path'] = dict(self.options.get('path') or {})
         if 'train' in self.options:  # what it starts from is not what it makes
-            latest = os.path.join('experiments', self.name, 'models', 'net_g_latest.pth')
-            paths['pretrain_network_g'] = latest
+            folder = run_folder(self.options, '', is_train=True)
+            paths['pretrain_network_g'] = os.path.join(folder, 'models', 'net_g_latest.pth')
             ema = (self.options['train'] or {}).get('ema_decay')
             paths['param_key_g'] = 'params_ema' if ema else 'params'
         network = self.options.get('network_g')
         if paths.get('pretrain_network_g') is not None and isinstance(network, dict):
-            for part in ('estimator', 'generator'):
-                if isinstance(network.get(part), dict):
-                    network[part] = {k: v for k, v in network[part].items() if k not in ('pretrained', 'param_key')}
+            self.options['network_g'] = forget_pretrained(network)
 
     def alignments(self) -> set[str]:
         """Give the sampling grids of the file's datasets; none if it does not say."""
@@ -178,12 +179,9 @@ class OptionFile:
         options['datasets'] = {'test': condition.dataset_options()}
         # What is for training alone, such as compilation, is of no use here.
         options.update({key: None for key in ('train', 'logger') if key in options})
-        # Each section as a scalar of --force_yml: JSON is YAML, too.
-        entries = [f'{key}={json.dumps(value)}' for key, value in options.items() if key != 'name']
-        args = argparse.Namespace(
-            opt=self.path, launcher='none', auto_resume=False, debug=False, local_rank=0, force_yml=entries
-        )
-        return resolve(args, os.getcwd(), is_train=False)
+        with named(f'{self.path}: '):
+            check(options, is_train=False)
+            return resolve(options, root_path=os.getcwd(), is_train=False)
 
     def fits(self, condition: Condition) -> bool:
         """Tell whether the network is for the scale and, where the file says, the sampling grid of a condition."""

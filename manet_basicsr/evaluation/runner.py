@@ -21,7 +21,7 @@ from manet_basicsr.evaluation.conditions import Condition
 from manet_basicsr.evaluation.methods import Method, Prediction
 from manet_basicsr.evaluation.records import RecordFile, Row, row_key
 from manet_basicsr.metrics import calculate_kernel_psnr, calculate_lr_psnr, calculate_lr_ssim
-from manet_basicsr.options.reading import OptionError
+from manet_basicsr.options.errors import OptionError
 
 #: Changed whenever the same configuration would be scored differently.
 SCORING_VERSION = 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from manet_basicsr.evaluation.records import Row
 from manet_basicsr.evaluation.runner import METRICS, Evaluation, machine
-from manet_basicsr.models.restoration_model import EXACT_MATCH_DB
+from manet_basicsr.models.scoring import EXACT_MATCH_DB
 from manet_basicsr.utils.files import atomic_path
 
 _CELL = ('images', 'scale', 'alignment', 'corruption', 'set', 'method')

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import math
 import os
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,26 +11,22 @@ from typing import Any
 import torch
 from basicsr.archs import build_network
 from basicsr.losses import build_loss
-from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger, imwrite, tensor2img
-from basicsr.utils.registry import METRIC_REGISTRY, MODEL_REGISTRY
+from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from manet_basicsr.degradation.pipeline import Degradation
-from manet_basicsr.metrics.kernel_metric import make_lr_images
 from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.models.muon import Muon
+from manet_basicsr.models.scoring import RandomStateKept, mean_scores, score_image
 from manet_basicsr.restoration.tiling import estimate_field_tiled, restore_tiled
-from manet_basicsr.utils.errors import BadSampleError
+from manet_basicsr.utils.errors import ValidationError, last_line
 from manet_basicsr.weights import load_pretrained
 
 Batch = dict[str, Any]
-
-# What an exact match, whose PSNR is infinite, counts as in an average.
-EXACT_MATCH_DB = 100.0
 
 _AMP_TYPES = {None: None, False: None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -354,16 +348,19 @@ class RestorationModel(SRModel):
         # Without val.pbar the bar shows where someone looks, on a terminal.
         hide = True if rank != 0 else {None: None, True: False, False: True}[self.opt['val'].get('pbar')]
         scores: list[dict[str, float]] = []
-        with _RandomStateKept():
-            for data in tqdm(loader, desc=f'Test {dataset_name}', unit='image', disable=hide, leave=False):
-                self.feed_data(data)
-                self.test()
-                if save_img:
-                    self.save_visuals(self._visual_stem(data, dataset_name, current_iter))
-                try:
-                    scores.append(_score(self.known_of_image(), metrics))
-                except ValueError as error:
-                    raise BadSampleError(f'{data["lq_path"][0]}: {error}') from error
+        where = f'validation of {dataset_name}'
+        with RandomStateKept():
+            try:
+                for data in tqdm(loader, desc=f'Test {dataset_name}', unit='image', disable=hide, leave=False):
+                    where = f'validation of {dataset_name}, image {data["lq_path"][0]}'
+                    self.feed_data(data)
+                    self.test()
+                    if save_img:
+                        self.save_visuals(self._visual_stem(data, dataset_name, current_iter))
+                    scores.append(score_image(self.known_of_image(), metrics))
+                    where = f'validation of {dataset_name}'  # what fails now is the next image, which its reader names
+            except Exception as error:
+                raise ValidationError(f'{where}: {last_line(error)}') from error
         self.__dict__.pop('result', None)  # with fewer images than processes some have none
         if self.opt['dist']:
             gathered: list[Any] = [None] * world_size
@@ -377,20 +374,11 @@ class RestorationModel(SRModel):
     def _log_scores(
         self, scores: list[dict[str, float]], metrics: dict[str, Any], dataset_name: str, current_iter: Any, tb: Any
     ) -> None:
-        self.metric_results = {}
+        self.metric_results = mean_scores(scores, metrics, dataset_name)
         if metrics and self.opt['is_train']:
             self._initialize_best_metric_results(dataset_name)
-        for name in metrics:
-            values = [EXACT_MATCH_DB if score[name] == math.inf else score[name] for score in scores if name in score]
-            if len(values) < len(scores):
-                get_root_logger().info(
-                    f'Validation {dataset_name}: {name} skipped for {len(scores) - len(values)} of {len(scores)} '
-                    'images without ground truth for it'
-                )
-            if values:
-                self.metric_results[name] = sum(values) / len(values)
-                if self.opt['is_train']:
-                    self._update_best_metric_result(dataset_name, name, self.metric_results[name], current_iter)
+            for name, mean in self.metric_results.items():
+                self._update_best_metric_result(dataset_name, name, mean, current_iter)
         if self.metric_results and self.opt['rank'] == 0:
             self._log_validation_metric_values(current_iter, dataset_name, tb)
 
@@ -401,28 +389,3 @@ def _degradation_on_device(opt: dict[str, Any]) -> Degradation | None:
         if section.split('_')[0] == 'train' and dataset.get('degrade_on') == 'device':
             return Degradation.from_options(dataset['degradation'])
     return None
-
-
-def _score(known: dict[str, Any], metrics: dict[str, Any]) -> dict[str, float]:
-    """Calculate those metrics whose inputs are known."""
-    scores = {}
-    for name, options in metrics.items():
-        parameters = inspect.signature(METRIC_REGISTRY.get(options['type'])).parameters.values()
-        needed = {p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD}
-        # A metric that allows for a missing image takes it as None; here only what is required decides.
-        if needed <= known.keys() | options.keys():
-            if 'lr_images' not in known and any(p.name == 'lr_images' for p in parameters):
-                known['lr_images'] = make_lr_images(*(known[name] for name in ('field', 'field_gt', 'gt', 'scale')))
-            arguments = {key: value for key, value in options.items() if key != 'better'}
-            scores[name] = float(calculate_metric(known, arguments))
-    return scores
-
-
-class _RandomStateKept:
-    """Keeps torch's global generator as it is, so that a run is the same however often it validates."""
-
-    def __enter__(self) -> None:
-        self._state = torch.get_rng_state()
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_rng_state(self._state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import time
 from collections.abc import Iterator
@@ -88,6 +89,24 @@ def ignore_signals(_worker: int = 0) -> None:
     """
     for number in _WATCHED:
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def workers_killed_on_failure() -> Iterator[None]:
+    """Kill the processes that a ``with`` block started, if it fails.
+
+    Where one of a loader's workers cannot be started (too many open files, no memory), nobody holds those before it,
+    and the interpreter would wait at its end for processes that ignore its request to end.
+    """
+    before = multiprocessing.active_children()
+    try:
+        yield
+    except BaseException:
+        for process in multiprocessing.active_children():
+            if process not in before:
+                process.kill()
+                process.join()
+        raise
 
 
 def end_workers(prefetcher: Any) -> None:

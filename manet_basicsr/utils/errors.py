@@ -11,3 +11,25 @@ class MissingKeyError(BadSampleError, KeyError):
     """An image that is not in its LMDB."""
 
     __str__ = Exception.__str__  # KeyError quotes its message
+
+
+class ValidationError(BadSampleError):
+    """A validation that failed; the message names the set and, where they are known, the image and the metric."""
+
+
+class RunStoppedError(RuntimeError):
+    """A training that ended before its last iteration; the message says why, and which state is the newest.
+
+    Attributes:
+        can_go_on: Whether there is a state to go on from.
+    """
+
+    def __init__(self, message: str, *, can_go_on: bool) -> None:
+        super().__init__(message)
+        self.can_go_on = can_go_on
+
+
+def last_line(error: BaseException) -> str:
+    """Return the message of an error; one from a loader's worker carries a traceback in front of it."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1].removeprefix(f'{type(error).__module__}.{type(error).__name__}: ')

@@ -13,8 +13,8 @@ import pytest
 from basicsr.archs import build_network
 
 from manet_basicsr import test
-from manet_basicsr.commands import basicsr as cli
 from manet_basicsr.commands.basicsr import main
+from manet_basicsr.options import plugins
 from manet_basicsr.training.checkpoints import save_atomically
 from manet_basicsr.utils.errors import BadSampleError
 from tests import shortened
@@ -27,7 +27,7 @@ TESTING = shortened.option_file('test', 'MANet_stage1', 4)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty current folder; no plugins but those that a test declares."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, 'entry_points', lambda group: [])
+    monkeypatch.setattr(plugins, 'entry_points', lambda group: [])
     yield tmp_path
 
 
@@ -162,7 +162,7 @@ def test_weights_of_another_network_are_one_line_and_2(
         (
             BadSampleError(
                 'Caught BadSampleError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
-                '  File "x.py", line 1\nmanet_basicsr.errors.BadSampleError: a.png: damaged\n'
+                '  File "x.py", line 1\nmanet_basicsr.utils.errors.BadSampleError: a.png: damaged\n'
             ),
             'basicsr: error: a.png: damaged',
         ),
@@ -231,7 +231,7 @@ def declare(here: Path, monkeypatch: pytest.MonkeyPatch) -> Declare:
     def declare(module: str) -> None:
         plugin = importlib.metadata.EntryPoint('theirs', module, 'basicsr.plugins')
         found = {'basicsr.plugins': [plugin]}
-        monkeypatch.setattr(cli, 'entry_points', lambda group: found.get(group, []))
+        monkeypatch.setattr(plugins, 'entry_points', lambda group: found.get(group, []))
 
     return declare
 

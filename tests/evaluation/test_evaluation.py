@@ -30,7 +30,7 @@ from manet_basicsr.evaluation import (
 from manet_basicsr.evaluation.conditions import parse_corruption
 from manet_basicsr.evaluation.methods import GivenKernels, bicubic_upsample
 from manet_basicsr.evaluation.records import RecordFile
-from manet_basicsr.options.reading import OptionError
+from manet_basicsr.options.errors import OptionError
 from manet_basicsr.test import test_pipeline
 from tests import shortened
 

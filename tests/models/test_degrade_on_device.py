@@ -16,7 +16,7 @@ from manet_basicsr.data.images import BadSampleError
 from manet_basicsr.data.sampling import SampleIndex
 from manet_basicsr.degradation import blur_downsample
 from manet_basicsr.degradation.pipeline import Degradation
-from manet_basicsr.options.reading import OptionError
+from manet_basicsr.options.errors import OptionError
 from manet_basicsr.train import train_pipeline
 from tests import shortened
 

@@ -12,7 +12,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from manet_basicsr.degradation import anisotropic_gaussian_kernels, blur_downsample, quantize
-from manet_basicsr.options.reading import OptionError
+from manet_basicsr.options.errors import OptionError
 from tests import shortened
 
 FILE = shortened.option_file('train', 'MANet_stage1', 4)

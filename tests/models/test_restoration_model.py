@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from manet_basicsr import load_field
 from manet_basicsr.metrics.kernel_metric import make_lr_images
-from manet_basicsr.models.restoration_model import EXACT_MATCH_DB
-from manet_basicsr.options.reading import OptionError
+from manet_basicsr.models.scoring import EXACT_MATCH_DB
+from manet_basicsr.options.errors import OptionError
 from tests import shortened
 
 
@@ -189,7 +189,7 @@ def test_the_lr_metrics_of_an_image_blur_it_once(photos: Path, tmp_path: Path, m
         calls.append(1)
         return make_lr_images(*arguments)
 
-    monkeypatch.setattr('manet_basicsr.models.restoration_model.make_lr_images', counted)
+    monkeypatch.setattr('manet_basicsr.models.scoring.make_lr_images', counted)
     monkeypatch.setattr('manet_basicsr.metrics.kernel_metric.make_lr_images', counted)
     model = build_model(options(tmp_path, photos, job='MANet_stage1'))
     degradation = {'field': {'type': 'protocol', 'kind': 1}}

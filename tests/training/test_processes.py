@@ -75,7 +75,7 @@ def test_a_signal_ends_all_processes_together_and_one_that_dies_ends_the_others(
     output = (tmp_path / 'output.txt').read_text()
     assert output.count('SIGTERM: saved at iter') == 1, output  # rank 0 speaks for both
     last = saved_iterations(tmp_path / RUN / 'training_states')[0]
-    assert f'SIGTERM: saved at iter {last:,d}; go on with --auto_resume.' in output
+    assert f'SIGTERM: saved at iter {last:,d}.' in output
     assert 'Traceback' not in output.partition('SIGTERM: saved')[0]
 
     with torchrun(tmp_path, ONE_MACHINE, entries) as process:

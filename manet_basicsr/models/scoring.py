@@ -1,0 +1,75 @@
+"""Scoring the images of a set by metrics, and averaging their scores."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from basicsr.metrics import calculate_metric
+from basicsr.utils import get_root_logger
+from basicsr.utils.registry import METRIC_REGISTRY
+
+from manet_basicsr.metrics.kernel_metric import make_lr_images
+from manet_basicsr.utils.errors import last_line
+
+#: What an exact match, whose PSNR is infinite, counts as in an average.
+EXACT_MATCH_DB = 100.0
+
+
+def score_image(known: dict[str, Any], metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Calculate those metrics whose inputs are known.
+
+    Args:
+        known: What metrics are called with, by name; ``lr_images`` is added where a metric takes them.
+        metrics: The sections of ``val.metrics``.
+
+    Raises:
+        ValueError: A metric fails, or is not a number; the message begins with its name.
+    """
+    scores = {}
+    for name, options in metrics.items():
+        parameters = inspect.signature(METRIC_REGISTRY.get(options['type'])).parameters.values()
+        needed = {p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD}
+        # A metric that allows for a missing image takes it as None; here only what is required decides.
+        if not needed <= known.keys() | options.keys():
+            continue
+        try:
+            if 'lr_images' not in known and any(p.name == 'lr_images' for p in parameters):
+                known['lr_images'] = make_lr_images(*(known[name] for name in ('field', 'field_gt', 'gt', 'scale')))
+            arguments = {key: value for key, value in options.items() if key != 'better'}
+            scores[name] = float(calculate_metric(known, arguments))
+        except Exception as error:  # of a metric, which may be anybody's
+            raise ValueError(f'metric {name}: {last_line(error)}') from error
+        if math.isnan(scores[name]):
+            raise ValueError(f'metric {name}: found nan, expected a number')
+    return scores
+
+
+def mean_scores(
+    scores: Sequence[Mapping[str, float]], metrics: Mapping[str, Any], dataset_name: str
+) -> dict[str, float]:
+    """Average each metric over the images that have it, and log for how many it was skipped."""
+    means = {}
+    for name in metrics:
+        values = [EXACT_MATCH_DB if score[name] == math.inf else score[name] for score in scores if name in score]
+        if len(values) < len(scores):
+            get_root_logger().info(
+                f'Validation {dataset_name}: {name} skipped for {len(scores) - len(values)} of {len(scores)} '
+                'images without ground truth for it'
+            )
+        if values:
+            means[name] = sum(values) / len(values)
+    return means
+
+
+class RandomStateKept:
+    """Keeps torch's global generator as it is, so that a run is the same however often it validates."""
+
+    def __enter__(self) -> None:
+        self._state = torch.get_rng_state()
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_rng_state(self._state)

@@ -1,0 +1,97 @@
+"""Checks of the sections ``datasets``: what our dataset reads, and what BasicSR builds a loader with."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from manet_basicsr.options.errors import nearest
+from manet_basicsr.options.reading import Options
+from manet_basicsr.options.sections import (
+    SWITCH,
+    choice_problems,
+    is_count,
+    is_number,
+    missing_file,
+    unknown_keys,
+    unknown_name,
+)
+
+_BACKENDS = ('disk', 'lmdb', 'memcached')
+_LOADER_KEYS = frozenset(
+    'name type phase scale batch_size_per_gpu num_worker_per_gpu dataset_enlarge_ratio prefetch_mode '
+    'num_prefetch_queue pin_memory persistent_workers'.split()
+)
+
+
+def dataset_problems(options: Options, is_train: bool) -> Iterator[str]:
+    from basicsr.utils.registry import DATASET_REGISTRY
+
+    from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
+
+    datasets = options.get('datasets')
+    if datasets == {}:
+        yield 'datasets: empty, expected a section for each set of images'
+    names: list[object] = []
+    for section, content in (datasets or {}).items():
+        dataset = content or {}
+        where = f'datasets.{section}'
+        phase = section.split('_')[0]
+        expected = ('train', 'val') if is_train else ('test', 'val')
+        if phase not in expected:
+            yield f"{where}: unknown phase '{phase}', expected {' or '.join(expected)}{nearest(phase, expected)}"
+        yield from (f'{where}.{key}: missing' for key in ('name', 'type') if dataset.get(key) is None)
+        name = dataset.get('name')
+        if phase != 'train' and name is not None and name in names:
+            yield f'{where}.name: {name!r} is the name of another set, too; results go by it'
+        names += [name] if phase != 'train' else []
+        if name is not None and (not isinstance(name, str) or '..' in name.split('/') or os.path.isabs(name)):
+            yield f'{where}.name: found {name!r}, expected the name of a folder'
+        if dataset.get('type') is not None:
+            yield from unknown_name(dataset['type'], dict(iter(DATASET_REGISTRY)), f'{where}.type')
+        yield from _loader_problems(dataset, phase, f'{where}.')
+        for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file', 'kernels'):
+            yield from missing_file(dataset.get(key), f'{where}.{key}')
+        if dataset.get('type') == SVDegradationDataset.__name__:
+            yield from unknown_keys(dataset, _LOADER_KEYS | SVDegradationDataset.KEYS, f'{where}.')
+            yield from choice_problems(dataset, dict.fromkeys(('use_hflip', 'use_rot'), SWITCH), f'{where}.')
+            resolved = {**dataset, 'phase': phase, 'scale': options.get('scale')}
+            yield from (f'{where}.{problem}' for problem in SVDegradationDataset.problems(resolved))
+
+
+def device_problems(datasets: Mapping[str, Any], model_type: object) -> Iterator[str]:
+    """Check that no stock model gets batches which ours alone degrade."""
+    for section, dataset in datasets.items():
+        if (dataset or {}).get('degrade_on') == 'device':
+            yield (
+                f'datasets.{section}.degrade_on: device needs a model of manet_basicsr such as RestorationModel: found '
+                f'model_type {model_type}, expected loader'
+            )
+
+
+def _loader_problems(dataset: Mapping[str, Any], phase: str, where: str) -> Iterator[str]:
+    """Check what BasicSR builds a loader with."""
+    backend = dataset.get('io_backend')
+    if backend is not None and (not isinstance(backend, dict) or backend.get('type') not in _BACKENDS):
+        yield f'{where}io_backend: found {backend!r}, expected a section with a type, one of {", ".join(_BACKENDS)}'
+    yield from choice_problems(dataset, {'prefetch_mode': (None, 'cpu', 'cuda')}, where)
+    yield from choice_problems(dataset, dict.fromkeys(('pin_memory', 'persistent_workers'), SWITCH), where)
+    if phase != 'train':
+        return
+    for key, least in (('batch_size_per_gpu', 1), ('num_worker_per_gpu', 0)):
+        if key not in dataset:
+            yield f'{where}{key}: missing'
+        elif not is_count(dataset[key], least):
+            yield f'{where}{key}: found {dataset[key]!r}, expected a whole number, at least {least}'
+    ratio = dataset.get('dataset_enlarge_ratio', 1)
+    if not is_number(ratio) or not 0 < ratio < math.inf:
+        yield f'{where}dataset_enlarge_ratio: found {ratio!r}, expected a positive number'
+    queue = dataset.get('num_prefetch_queue', 1)
+    if not is_count(queue, 1):
+        yield f'{where}num_prefetch_queue: found {queue!r}, expected a whole number, at least 1'
+    if dataset.get('persistent_workers') and dataset.get('num_worker_per_gpu') == 0:
+        yield f'{where}persistent_workers: found true, expected false where num_worker_per_gpu is 0'
+    if dataset.get('prefetch_mode') == 'cuda' and not dataset.get('pin_memory'):
+        yield f'{where}pin_memory: found {dataset.get("pin_memory")!r}, expected true for prefetch_mode cuda'

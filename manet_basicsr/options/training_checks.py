@@ -1,0 +1,112 @@
+"""Checks of the sections ``train`` and ``logger``: optimizers, schedulers, losses and all that a run counts with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from manet_basicsr.options.reading import Options
+from manet_basicsr.options.sections import (
+    SWITCH,
+    choice_problems,
+    is_count,
+    is_number,
+    registered_problems,
+    unknown_keys,
+)
+
+
+def schedule_problems(train: Mapping[str, Any], more_optimizers: Mapping[str, Any]) -> Iterator[str]:
+    """Check optimizers and scheduler, which BasicSR's own models have too, by building them for a single number.
+
+    Args:
+        train: The section.
+        more_optimizers: Optimizers by name that the model knows beside BasicSR's.
+    """
+    from basicsr.models import lr_scheduler
+
+    schedulers = {
+        'MultiStepLR': lr_scheduler.MultiStepRestartLR,
+        'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
+        'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR,
+    }
+    parameters = [torch.zeros(())]
+    sections = {key: section for key, section in train.items() if key.startswith('optim_')}
+    optimizers = {'Adam': torch.optim.Adam, **more_optimizers}
+    for key, section in sections.items():
+        yield from _built_problems(section, optimizers, f'train.{key}', {'params': parameters})
+    if train.get('scheduler') is None:
+        yield 'train.scheduler: missing'
+        return
+    given = {'optimizer': torch.optim.Adam(parameters), 'last_epoch': -1}
+    problems = list(_built_problems(train['scheduler'], schedulers, 'train.scheduler', given))
+    yield from problems
+    periods, total = train['scheduler'].get('periods') if not problems else None, train.get('total_iter')
+    if periods is not None and is_number(total) and sum(periods) < total - 1:
+        yield f'train.scheduler.periods: end at iteration {sum(periods)}, before total_iter {total}'
+
+
+def _built_problems(section: object, classes: dict[str, Any], where: str, given: Mapping[str, Any]) -> Iterator[str]:
+    """Check a section against the class that it is for, by its signature and then by building it."""
+    problems = list(registered_problems(section, classes, where, given))
+    for key, value in section.items() if isinstance(section, dict) else ():
+        values = value if isinstance(value, list) else [value]
+        if key != 'type' and not all(isinstance(number, (int, float, type(None))) for number in values):
+            problems.append(f'{where}.{key}: found {value!r}, expected numbers')
+    yield from problems
+    if not problems and isinstance(section, dict):
+        try:
+            classes[section['type']](**given, **{key: value for key, value in section.items() if key != 'type'})
+        except Exception as error:  # a wrong value is met wherever it is first used
+            yield f'{where}: {str(error) or type(error).__name__}'
+
+
+def train_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
+    """Check what RestorationModel and the models on it read beside BasicSR's own keys."""
+    from basicsr.utils.registry import LOSS_REGISTRY
+
+    yield from unknown_keys(train, model.TRAIN_KEYS, 'train.')
+    if train.get('optim_g') is None:
+        yield 'train.optim_g: missing'
+    if not any(train.get(key) for key in model.LOSS_KEYS):
+        yield f'train: expected at least one of {", ".join(model.LOSS_KEYS)}'
+    for key in model.LOSS_KEYS:
+        if train.get(key) is not None:
+            yield from registered_problems(train[key], LOSS_REGISTRY, f'train.{key}')
+    choices = {'amp': (None, False, 'bf16', 'fp16'), 'channels_last': SWITCH, 'compile': (*SWITCH, 'reduce-overhead')}
+    choices['on_nonfinite'] = ('stop', 'skip')
+    yield from choice_problems(train, choices, 'train.')
+    if not is_count(train.get('accumulate', 1), 1):
+        yield f'train.accumulate: found {train["accumulate"]!r}, expected a whole number, at least 1'
+    decay = train.get('ema_decay', 0)
+    if not is_number(decay) or not 0 <= decay < 1:
+        yield f'train.ema_decay: found {decay!r}, expected a number from 0 to below 1'
+    if not is_number(train.get('warmup_iter', -1)):
+        yield f'train.warmup_iter: found {train["warmup_iter"]!r}, expected a number of iterations, -1 for none'
+
+
+def count_problems(options: Options) -> Iterator[str]:
+    """Check the numbers that the training loop itself counts with."""
+    train, logger, val = (options.get(section) or {} for section in ('train', 'logger', 'val'))
+    counts = {'train.total_iter': train.get('total_iter')}
+    counts.update({f'logger.{key}': logger.get(key) for key in ('print_freq', 'save_checkpoint_freq')})
+    if val:
+        counts['val.val_freq'] = val.get('val_freq')
+    for where, value in counts.items():
+        if not is_number(value) or not 1 <= value < math.inf or value != int(value):
+            yield f'{where}: found {value!r}, expected a whole number of iterations, at least 1'
+    if logger.get('keep_checkpoints') is not None and not is_count(logger['keep_checkpoints'], 1):
+        yield f'logger.keep_checkpoints: found {logger["keep_checkpoints"]!r}, expected a number of states, ~ for all'
+    yield from choice_problems(logger, {'use_tb_logger': SWITCH}, 'logger.')
+    if not isinstance(logger.get('wandb'), (dict, type(None))):
+        yield f'logger.wandb: found {logger["wandb"]!r}, expected a section'
+    elif (logger.get('wandb') or {}).get('project') is not None and logger.get('use_tb_logger') is not True:
+        yield 'logger.wandb.project: needs use_tb_logger: true'
+    accumulate = train.get('accumulate', 1)
+    for section, dataset in (options.get('datasets') or {}).items():
+        batch = (dataset or {}).get('batch_size_per_gpu')
+        if section.split('_')[0] == 'train' and is_count(batch, 1) and is_count(accumulate, 1) and batch % accumulate:
+            yield f'train.accumulate: found {accumulate}, expected a divisor of batch_size_per_gpu {batch}'

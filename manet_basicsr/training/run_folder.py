@@ -1,0 +1,135 @@
+"""The folder of a run: locked while it lives, moved aside by the next run of its name, and never anybody else's."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+from basicsr.utils import get_root_logger, get_time_str
+from basicsr.utils.dist_util import master_only
+
+from manet_basicsr.options.errors import OptionError
+from manet_basicsr.options.reading import Options
+from manet_basicsr.options.resolving import write_resolved
+from manet_basicsr.utils.files import atomic_path, remove_leftovers
+from manet_basicsr.utils.locks import LockedError, exclusive_lock
+
+# By which a run's folder is known, of this package or of BasicSR: its folder of states, its options or its log.
+_MARKS = {
+    'experiments_root': ('training_states', 'resolved.yml', 'train_*.log'),
+    'results_root': ('test_*.log',),
+    'tensorboard': ('events.out.tfevents.*',),
+}
+
+
+@contextmanager
+def locked_run(opt: Options) -> Iterator[None]:
+    """Keep other processes away from the folder of a run, and let those of this run wait until it is locked.
+
+    Raises:
+        OptionError: Another run of this name lives.
+    """
+    root = Path(_root(opt))
+    if opt['rank'] != 0:
+        yield
+        return
+    # Beside the folder and not in it: the next run moves the folder aside.
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive_lock(root.with_name(f'.{root.name}.lock')))
+        except LockedError as error:
+            busy = f'name: {root} is in use by another run ({error}); wait for it, or give another name'
+            raise OptionError([busy]) from error
+        yield
+
+
+@master_only
+def prepare_run_folder(opt: Options, option_file: str, *, in_place: bool) -> None:
+    """Make the folder of a training, or go on in the one that is there, and write the options into it.
+
+    Args:
+        opt: Resolved options.
+        option_file: The file they came from.
+        in_place: Whether the run goes on in its folder; else one that is there is moved aside.
+
+    Raises:
+        OptionError: A folder of this name is no run's.
+    """
+    # A mark at its beginning would be text in the middle of the copy. It may lie in a folder that is moved aside.
+    options_text = Path(option_file).read_text(encoding='utf-8-sig')
+    if not in_place:
+        make_folders(opt)
+        if opt['logger'].get('use_tb_logger'):
+            move_aside(tensorboard_folder(opt), _MARKS['tensorboard'])
+    root = _root(opt)
+    header = f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {shlex.join(sys.argv)}\n\n'
+    with atomic_path(os.path.join(root, os.path.basename(option_file))) as temporary:
+        temporary.write_text(header + options_text.removeprefix(header), encoding='utf-8')
+    write_resolved(opt, os.path.join(root, 'resolved.yml'))
+
+
+def make_folders(opt: Options) -> None:
+    """Make the folders of a training or a test; a run of this name that is there is moved aside.
+
+    Raises:
+        OptionError: A folder of this name is no run's.
+    """
+    move_aside(Path(_root(opt)), _MARKS[_root_key(opt)])
+    for key in ('models', 'training_states', 'log', 'visualization'):
+        if opt['path'].get(key):
+            os.makedirs(opt['path'][key], exist_ok=True)
+
+
+def move_aside(folder: Path, marks: tuple[str, ...]) -> None:
+    """Rename a run's folder to ``NAME_archived_TIME``, if it is there.
+
+    Raises:
+        OptionError: It holds files, but none of a run: it is somebody's.
+    """
+    if not folder.exists():
+        return
+    is_empty = folder.is_dir() and not any(path.is_file() for path in folder.rglob('*'))
+    if not is_empty and not any(next(folder.glob(mark), None) for mark in marks):
+        expected = 'expected a run, or nothing; give another name or another folder'
+        raise OptionError([f'name: found {folder}, which holds other files than those of a run, {expected}'])
+    archived = folder.with_name(f'{folder.name}_archived_{get_time_str()}')
+    number = 1
+    while archived.exists():  # of a run that began in the same second
+        number += 1
+        archived = folder.with_name(f'{folder.name}_archived_{get_time_str()}_{number}')
+    print(f'{folder} is there already. It is renamed to {archived}', flush=True)
+    folder.rename(archived)
+
+
+def tensorboard_folder(opt: Options) -> Path:
+    """Return where BasicSR keeps a run's tensorboard files."""
+    return Path(opt['root_path']) / 'tb_logger' / opt['name']
+
+
+@master_only
+def tidy(opt: Options) -> None:
+    """Remove what killed runs left half-written."""
+    for folder in (opt['path'][key] for key in ('experiments_root', 'models', 'training_states')):
+        for leftover in remove_leftovers(folder):
+            get_root_logger().info(f'Removed {leftover}, which a killed run left half-written.')
+
+
+def wait_for_folders(opt: Options) -> None:
+    """Wait until the first process has made the folders for all."""
+    if opt['dist']:
+        torch.distributed.barrier()
+
+
+def _root_key(opt: Options) -> str:
+    return 'experiments_root' if opt['is_train'] else 'results_root'
+
+
+def _root(opt: Options) -> str:
+    return opt['path'][_root_key(opt)]
