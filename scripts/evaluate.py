@@ -38,6 +38,9 @@ from manet_basicsr.evaluation import build_methods, evaluate, plan_conditions, w
 from manet_basicsr.evaluation.conditions import parse_fields
 from manet_basicsr.options.errors import OptionError
 
+# What the library says of its arguments, by the flags that they come from.
+_FLAGS = {'field': '--field', 'limit': '--limit', 'output': 'OUTPUT'}
+
 
 def show_progress(steps: Iterator[Any], total: int) -> Iterator[Any]:
     """Draw a progress bar."""
@@ -88,7 +91,8 @@ def main(arguments: list[str] | None = None) -> int:
         tables = write_tables(result, options.output)
     except (OptionError, ValueError, OSError) as error:
         for line in str(error).splitlines():
-            print(f'error: {line}', file=sys.stderr)
+            where, separator, words = line.partition(': ')
+            print(f'error: {_FLAGS.get(where, where)}{separator}{words}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f'interrupted; the same command goes on from {options.output / "records.jsonl"}', file=sys.stderr)

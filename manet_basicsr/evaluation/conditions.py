@@ -92,7 +92,7 @@ def parse_corruption(words: str) -> tuple[float, int | None]:
 
 
 def parse_fields(entries: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Read further sets as ``--field`` gives them, ``NAME={type: ..., ...}``.
+    """Read further sets, each given as ``NAME={type: ..., ...}``.
 
     Raises:
         ValueError: An entry is no such text, or two sets have one name.
@@ -103,11 +103,11 @@ def parse_fields(entries: Sequence[str]) -> dict[str, dict[str, Any]]:
         try:
             field = read_yaml(text)
         except ValueError as error:
-            raise ValueError(f"--field: found '{entry}', which is no YAML ({error})") from error
+            raise ValueError(f"field: found '{entry}', which is no YAML ({error})") from error
         if not separator or not name or not isinstance(field, dict):
-            raise ValueError(f"--field: found '{entry}', expected NAME={{type: ..., ...}}")
+            raise ValueError(f"field: found '{entry}', expected NAME={{type: ..., ...}}")
         if name in fields or name in SETS:
-            raise ValueError(f"--field: the name '{name}' is taken by another set; give another one")
+            raise ValueError(f"field: the name '{name}' is taken by another set; give another one")
         fields[name] = field
     return fields
 

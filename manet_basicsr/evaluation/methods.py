@@ -167,7 +167,12 @@ class OptionFile:
         effective['val'] = {
             key: value for key, value in (effective.get('val') or {}).items() if key not in _VAL_WITHOUT_EFFECT
         }
-        return {'options': effective, 'weights': {path: _checksum(path) for path in _files_in(effective)}}
+        device = 'cpu' if self.options.get('num_gpu') == 0 or not torch.cuda.is_available() else 'cuda'
+        return {
+            'options': effective,
+            'device': device,
+            'weights': {path: _checksum(path) for path in _files_in(effective)},
+        }
 
     def resolved(self, condition: Condition) -> Options:
         """Resolve the options as ``basicsr test`` does, on the images of a condition.
@@ -221,6 +226,8 @@ def _checksum(path: str) -> str:
 class Network(Method):
     """A network of an option file, run by the model that ``basicsr test`` would build.
 
+    Its first image is run twice, and the second run measured: the first one sets a device up.
+
     Args:
         name: As tables show it.
         file: The option file.
@@ -230,6 +237,7 @@ class Network(Method):
         self.name = name
         self.file = file
         self._model: Any = None
+        self._is_warm = False
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {'method': 'network', **self.file.fingerprint()}
@@ -243,6 +251,9 @@ class Network(Method):
     def predict(self, sample: Mapping[str, Any], condition: Condition) -> Prediction:
         self.load(condition)
         self._model.feed_data(default_collate([dict(sample)]))
+        if not self._is_warm:
+            self._model.test()
+            self._is_warm = True
         with measured(self._model.device) as cost:
             self._model.test()
         result = getattr(self._model, 'result', None)
@@ -267,6 +278,7 @@ class GivenKernels(Method):
         self.kernels = kernels
         self.file = file
         self._model: Any = None
+        self._is_warm = False
 
     def fingerprint(self) -> Mapping[str, Any]:
         generator = None if self.file is None else self.file.fingerprint()
@@ -284,10 +296,15 @@ class GivenKernels(Method):
         network = None if self._model is None else self._model.get_bare_model(self._model.net_g).eval()
         device = torch.device('cpu') if self._model is None else self._model.device
         lq, true = sample['lq'][None].to(device), sample['kernel'][None].to(device)
+        # A blind network restores with a field that is given, too.
+        restore = None if network is None else getattr(network, 'restore', network)
+        if restore is not None and not self._is_warm:
+            with torch.inference_mode():
+                restore(lq, self._field(true, condition).to(device))
+            self._is_warm = True
         with measured(device) as cost, torch.inference_mode():
             field = self._field(true, condition).to(device)
-            # A blind network restores with a field that is given, too.
-            sr = None if network is None else getattr(network, 'restore', network)(lq, field)
+            sr = None if restore is None else restore(lq, field)
         return Prediction(sr, field, cost)
 
     def _field(self, true: Tensor, condition: Condition) -> Tensor:
@@ -326,7 +343,7 @@ def build_methods(words: Sequence[str], generators: Sequence[str] = ()) -> list[
             methods.append(Bicubic())
         elif word in BASELINES:
             if word == 'oracle' and not files:
-                raise OptionError(['oracle: needs --generator, the option file of a generator with weights'])
+                raise OptionError(['oracle: needs a generator, by its option file with weights'])
             methods += [GivenKernels(word, file) for file in files] or [GivenKernels(word, None)]
         elif word.endswith(('.yml', '.yaml')):
             name, _, path = word.rpartition('=')

@@ -42,7 +42,7 @@ class RecordFile:
             self._file: IO[bytes] = self.path.open('ab+')
         except OSError as error:
             raise ValueError(
-                f'OUTPUT: found {self.path.parent}, in which {self.path.name} cannot be written ({error.strerror}), '
+                f'output: found {self.path.parent}, in which {self.path.name} cannot be written ({error.strerror}), '
                 'expected a folder, or the name of one to make'
             ) from error
         try:

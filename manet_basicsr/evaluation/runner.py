@@ -77,6 +77,12 @@ class _OpenCondition:
     def sample_name(self, index: int) -> str:
         return f'{self.dataset.gt_name(index)}{self.dataset.lq_suffix(index)}'
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What tables group and label rows by: a row of another name would be found under the wrong one."""
+        condition = self.condition
+        return condition.image_set, condition.blur, condition.corruption
+
     @cached_property
     def description(self) -> dict[str, Any]:
         """What the degraded images depend on, besides the HR images."""
@@ -141,7 +147,7 @@ def evaluate(
         FileNotFoundError: There are no such images.
     """
     if limit is not None and limit < 1:
-        raise ValueError(f'--limit: found {limit}, expected at least 1 image of each set; leave it out for all')
+        raise ValueError(f'limit: found {limit}, expected at least 1 image of each set, or none for all')
     opened = [_OpenCondition(condition, limit) for condition in conditions]
     fingerprints = [(method, {'name': method.name, **method.fingerprint()}) for method in methods]
     for name in {method.name for method in methods}:
@@ -158,7 +164,7 @@ def evaluate(
             fitting = [(method, words) for method, words in fingerprints if method.fits(place.condition)]
             for index in range(place.size):
                 checksum = checksums(place.dataset, place.dataset.gt_name(index))
-                parts = (place.description, checksum, index, surroundings)
+                parts = (place.labels, place.description, checksum, place.sample_name(index), index, surroundings)
                 steps.append((place, index, [(method, row_key(words, *parts)) for method, words in fitting]))
             result.expected.update({(place.condition, method.name): place.size for method, _ in fitting})
         known = record.rows

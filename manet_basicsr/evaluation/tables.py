@@ -107,5 +107,5 @@ def write_tables(evaluation: Evaluation, folder: Path) -> str:
                 temporary.write_text(content, encoding='utf-8')
         except OSError as error:
             why = error.strerror or str(error)
-            raise ValueError(f'OUTPUT: found {folder}, in which {name} cannot be written ({why})') from error
+            raise ValueError(f'output: found {folder}, in which {name} cannot be written ({why})') from error
     return text

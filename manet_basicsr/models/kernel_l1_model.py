@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from manet_basicsr.data.field_files import save_field
 from manet_basicsr.degradation import blur_downsample
-from manet_basicsr.models.restoration_model import Batch, RestorationModel
+from manet_basicsr.models.restoration_model import Batch, RestorationModel, need
 from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.visualization.pictures import kernels_over_image, write_image
 
@@ -50,7 +50,14 @@ class KernelL1Model(RestorationModel):
         return field
 
     def compute_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Compute the losses of what :meth:`predict` gave, in float32 whatever the precision of the network."""
+        """Compute the losses of what :meth:`predict` gave, in float32 whatever the precision of the network.
+
+        Raises:
+            BadSampleError: The batch has no kernels, or no HR image for a loss on images.
+        """
+        need(batch, 'kernel', 'a loss on kernels')
+        if 'lr_image' in self.losses:
+            need(batch, 'gt', 'a loss on images')
         losses = {}
         with torch.autocast(output.device.type, enabled=False):
             if 'kernel' in self.losses:

@@ -23,8 +23,7 @@ from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.models.muon import Muon
 from manet_basicsr.models.scoring import RandomStateKept, mean_scores, score_image
 from manet_basicsr.restoration.tiling import estimate_field_tiled, restore_tiled
-from manet_basicsr.utils.errors import ValidationError, last_line
-from manet_basicsr.weights import load_pretrained
+from manet_basicsr.utils.errors import BadSampleError, ValidationError, last_line
 
 Batch = dict[str, Any]
 
@@ -74,16 +73,6 @@ class RestorationModel(SRModel):
         network = self.get_bare_model(net)
         parameters = sum(parameter.numel() for parameter in network.parameters())
         get_root_logger().info(f'Network: {type(network).__name__}, with parameters: {parameters:,d}')
-
-    def load_network(
-        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
-    ) -> None:
-        """Load a file of weights, as BasicSR does; what does not fit is one line that names the file."""
-        if not strict:
-            super().load_network(net, load_path, strict, param_key)
-            return
-        load_pretrained(self.get_bare_model(net), load_path, param_key)
-        get_root_logger().info(f'Loaded {load_path}, param key: {param_key}.')
 
     def init_training_settings(self) -> None:
         """Set up losses, EMA, optimizer, schedulers and precision."""
@@ -168,8 +157,13 @@ class RestorationModel(SRModel):
         return net(batch['lq'])
 
     def compute_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Compute the losses of a batch's output, by the name they are logged under."""
+        """Compute the losses of a batch's output, by the name they are logged under.
+
+        Raises:
+            BadSampleError: The batch lacks what a loss compares with.
+        """
         losses = {}
+        need(batch, 'gt', 'a loss on images')
         if 'pixel' in self.losses:
             losses['l_pix'] = self.losses['pixel'](output, batch['gt'])
         if 'perceptual' in self.losses:
@@ -244,12 +238,16 @@ class RestorationModel(SRModel):
         if self.grad_scaler.is_enabled():
             self.finite.check_scale(current_iter, self.grad_scaler.get_scale())
 
+    @torch.no_grad()
     def model_ema(self, decay: float = 0.999) -> None:
         """Move the EMA weights towards the trained ones, all at once: one by one costs a kernel launch or two each."""
         trained = dict(self.get_bare_model(self.net_g).named_parameters())
         averages = dict(self.net_g_ema.named_parameters())
         update = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
         update(list(averages.values()), [trained[name] for name in averages], 0)
+        buffers = dict(self.get_bare_model(self.net_g).named_buffers())
+        for name, buffer in self.net_g_ema.named_buffers():  # such as running means, which are no weights
+            buffer.copy_(buffers[name])
 
     def get_current_log(self) -> dict[str, float]:
         """Give the losses of the last step as numbers, averaged over the processes; only this waits for the device."""
@@ -381,6 +379,17 @@ class RestorationModel(SRModel):
                 self._update_best_metric_result(dataset_name, name, mean, current_iter)
         if self.metric_results and self.opt['rank'] == 0:
             self._log_validation_metric_values(current_iter, dataset_name, tb)
+
+
+def need(batch: Batch, key: str, purpose: str) -> None:
+    """Check that a dataset gives what is needed of it.
+
+    Raises:
+        BadSampleError: It does not.
+    """
+    if key not in batch:
+        paths = batch.get('lq_path') or ['a sample']
+        raise BadSampleError(f"{paths[0]}: its dataset gives no '{key}', which {purpose} needs")
 
 
 def _degradation_on_device(opt: dict[str, Any]) -> Degradation | None:

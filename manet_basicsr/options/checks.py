@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from manet_basicsr.options.dataset_checks import dataset_problems, device_problems
+from manet_basicsr.options.dataset_checks import dataset_problems, device_problems, kernel_problems
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.network_checks import network_problems
 from manet_basicsr.options.reading import Options
@@ -110,6 +110,7 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
             if not found and isinstance(network, dict):
                 yield from network_problems(network, key, options)
     yield from dataset_problems(options, is_train)
+    yield from kernel_problems(options.get('datasets') or {}, model_type)
     if not ours:
         yield from device_problems(options.get('datasets') or {}, model_type)
     yield from _path_problems(options.get('path') or {})

@@ -71,6 +71,21 @@ def device_problems(datasets: Mapping[str, Any], model_type: object) -> Iterator
             )
 
 
+def kernel_problems(datasets: Mapping[str, Any], model_type: object) -> Iterator[str]:
+    """Check that models which compare or take kernels train on a set that has them; others' sets may have anything."""
+    from basicsr.utils.registry import DATASET_REGISTRY
+
+    if model_type not in ('KernelL1Model', 'KernelConditionedSRModel'):
+        return
+    known = dict(iter(DATASET_REGISTRY))
+    for section, dataset in datasets.items():
+        kind = (dataset or {}).get('type')
+        registered = known.get(kind) if isinstance(kind, str) else None
+        is_stock = registered is not None and registered.__module__.startswith('basicsr.')
+        if section.split('_')[0] == 'train' and is_stock:
+            yield f'datasets.{section}.type: {kind} gives no kernels, which {model_type} needs (SVDegradationDataset)'
+
+
 def _loader_problems(dataset: Mapping[str, Any], phase: str, where: str) -> Iterator[str]:
     """Check what BasicSR builds a loader with."""
     backend = dataset.get('io_backend')

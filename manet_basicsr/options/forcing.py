@@ -1,4 +1,4 @@
-"""Changing single values of options in place, as BasicSR's ``--force_yml`` does, but without evaluating anything."""
+"""Changing single values of options in place, as BasicSR's forced values do, but without evaluating anything."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ _PLAIN = frozenset('RRDBNet EDSR MSRResNet RCAN SRVGGNetCompact RIDNet'.split())
 _LARGEST = 2048
 _PARTS = ('estimator', 'generator')
 _LOADING = ('pretrained', 'param_key')
+_WITH_KNOWN_CHANNELS = ('SVDegradationDataset', 'PairedImageDataset')
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     'int': (int, 'a whole number'),
     'float': ((int, float), 'a number'),
@@ -42,6 +43,7 @@ def network_problems(network: Mapping[str, Any], where: str, options: Options) -
     parts = {f'{where}.{part}': network[part] for part in _PARTS} if is_blind else {where: network}
     problems = [problem for key, part in parts.items() for problem in _argument_problems(part, key)]
     problems += [problem for key, part in parts.items() for problem in _scale_problems(part, key, options)]
+    problems += [problem for key, part in parts.items() for problem in _channel_problems(part, key, options)]
     yield from problems
     if problems or not all(_may_be_built(part) for part in parts.values()):
         return
@@ -120,6 +122,20 @@ def _scale_problems(network: Mapping[str, Any], where: str, options: Options) ->
     found = network.get('scale', parameter.default)
     if found != given:
         yield f'{where}.scale: found {found!r}, expected the scale {given!r} of the option file'
+
+
+def _channel_problems(network: Mapping[str, Any], where: str, options: Options) -> Iterator[str]:
+    """Check that a network takes and gives images of as many channels as the datasets'."""
+    parameters = inspect.signature(_class_of(network)).parameters
+    for section, dataset in (options.get('datasets') or {}).items():
+        if not isinstance(dataset, dict) or dataset.get('type') not in _WITH_KNOWN_CHANNELS:
+            continue
+        channels = 1 if dataset['type'] == 'PairedImageDataset' and dataset.get('color') == 'y' else 3
+        for key in ('num_in_ch', 'num_out_ch'):
+            found = network.get(key, parameters[key].default) if key in parameters else channels
+            if isinstance(found, int) and found != channels:
+                yield f'{where}.{key}: found {found}, expected {channels}, as the images of datasets.{section} have'
+                return
 
 
 def _field_problems(built: Mapping[str, nn.Module], options: Options) -> Iterator[str]:

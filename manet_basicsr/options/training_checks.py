@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -81,11 +82,26 @@ def train_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
     yield from choice_problems(train, choices, 'train.')
     if not is_count(train.get('accumulate', 1), 1):
         yield f'train.accumulate: found {train["accumulate"]!r}, expected a whole number, at least 1'
+    yield from _reduction_problems(train, model)
     decay = train.get('ema_decay', 0)
     if not is_number(decay) or not 0 <= decay < 1:
         yield f'train.ema_decay: found {decay!r}, expected a number from 0 to below 1'
     if not is_number(train.get('warmup_iter', -1)):
         yield f'train.warmup_iter: found {train["warmup_iter"]!r}, expected a number of iterations, -1 for none'
+
+
+def _reduction_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
+    """Check that losses are one number a batch, and the mean of its parts where it is cut into parts."""
+    for key in model.LOSS_KEYS:
+        section = train.get(key)
+        reduction = section.get('reduction', 'mean') if isinstance(section, dict) else 'mean'
+        if reduction == 'none':
+            yield f"train.{key}.reduction: found 'none', expected mean or sum: a loss is one number"
+        elif reduction != 'mean' and train.get('accumulate', 1) != 1:
+            yield (
+                f'train.{key}.reduction: found {reduction!r}, expected mean: train.accumulate '
+                f'{train["accumulate"]!r} averages over the parts of a batch'
+            )
 
 
 def count_problems(options: Options) -> Iterator[str]:
@@ -105,6 +121,8 @@ def count_problems(options: Options) -> Iterator[str]:
         yield f'logger.wandb: found {logger["wandb"]!r}, expected a section'
     elif (logger.get('wandb') or {}).get('project') is not None and logger.get('use_tb_logger') is not True:
         yield 'logger.wandb.project: needs use_tb_logger: true'
+    elif (logger.get('wandb') or {}).get('project') is not None and importlib.util.find_spec('wandb') is None:
+        yield 'logger.wandb.project: the package wandb is not installed; pip install wandb, or project: ~'
     accumulate = train.get('accumulate', 1)
     for section, dataset in (options.get('datasets') or {}).items():
         batch = (dataset or {}).get('batch_size_per_gpu')

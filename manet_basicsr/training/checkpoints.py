@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,25 @@ def _plain(record: Any) -> Any:
 def restore_training_state(model: Any, state: dict[str, Any]) -> None:
     """Give a model built from the saved networks the rest of a training state; BasicSR's own states serve too.
 
+    Moments and the position in the schedule are the state's. Rates, betas, weight decay and the schedule itself are the
+    options', which may have changed since: at its position, the run goes on as if it had always had them.
+
     Raises:
         ValueError: The state is of a model with other optimizers or schedulers.
     """
-    try:
-        model.resume_training(state)
-    except AssertionError as error:
-        raise ValueError(f'the training state does not fit this model ({error})') from error
+    fitted = {
+        **state,
+        'optimizers': [
+            _with_present_options(saved, optimizer)
+            for saved, optimizer in _pairs(state['optimizers'], model.optimizers, 'optimizers')
+        ],
+        'schedulers': [
+            scheduler.state_dict() for _, scheduler in _pairs(state['schedulers'], model.schedulers, 'schedulers')
+        ],
+    }
+    model.resume_training(fitted)
+    for saved, scheduler in zip(state['schedulers'], model.schedulers, strict=True):
+        _move_to(scheduler, saved.get('last_epoch', state['iter'] - 1))
     model.best_metric_results = _records_that_fit(state.get('best_metric_results', {}), model.opt)
     if state.get('grad_scaler') and hasattr(model, 'grad_scaler'):
         model.grad_scaler.load_state_dict(state['grad_scaler'])
@@ -108,6 +121,42 @@ def restore_training_state(model: Any, state: dict[str, Any]) -> None:
         set_random_seed(seed % 2**32)
     elif 'random' in state:
         _restore_random_state(state['random'])
+
+
+def _pairs(saved: list[Any], present: list[Any], what: str) -> Iterator[tuple[Any, Any]]:
+    if len(saved) != len(present):
+        raise ValueError(
+            f'the training state does not fit this model: found {len(saved)} {what}, expected {len(present)}'
+        )
+    return zip(saved, present, strict=True)
+
+
+def _with_present_options(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return a saved optimizer's state with the options of the present one: its moments, and rates of today."""
+    groups = optimizer.state_dict()['param_groups']
+    found, expected = ([len(group['params']) for group in one] for one in (saved['param_groups'], groups))
+    if found != expected:
+        raise ValueError(
+            f'the training state does not fit this model: found {found} parameters in the groups of its optimizer, '
+            f'expected {expected}'
+        )
+    for group, before in zip(groups, saved['param_groups'], strict=True):
+        if group.get('amsgrad') and not before.get('amsgrad'):
+            raise ValueError('the training state has no moments for amsgrad: true, expected false')
+    return {**saved, 'param_groups': groups}
+
+
+def _move_to(scheduler: Any, position: int) -> None:
+    """Move a new scheduler to a position, by the rates of all positions before: some are made of the one before."""
+    groups = scheduler.optimizer.param_groups
+    for group, rate in zip(groups, scheduler.base_lrs, strict=True):
+        group['lr'] = rate
+    for epoch in range(position + 1):
+        scheduler.last_epoch = epoch
+        for group, rate in zip(groups, scheduler.get_lr(), strict=True):
+            group['lr'] = rate
+    scheduler._step_count = position + 1
+    scheduler._last_lr = [group['lr'] for group in groups]
 
 
 def _records_that_fit(records: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:

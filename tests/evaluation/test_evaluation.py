@@ -209,7 +209,7 @@ def test_the_oracle_is_stage_2_itself_and_a_blind_network_lends_its_generator(im
 def test_kernels_without_a_generator_are_scored_as_kernels_alone(images: Path, tmp_path: Path) -> None:
     fixed = means(run(images, tmp_path / 'r.jsonl', ['fixed']), 'fixed')['type4']
     assert fixed['psnr'] is None and fixed['lr_psnr'] > 25
-    with pytest.raises(OptionError, match='oracle: needs --generator'):
+    with pytest.raises(OptionError, match='oracle: needs a generator'):
         build_methods(['oracle'])
 
 

@@ -77,7 +77,7 @@ def test_images_that_fail_are_listed_at_the_end_and_the_exit_code_says_so(
     ('arguments', 'message'),
     [
         (['--methods', 'bicubi'], "error: method 'bicubi' is not one of"),
-        (['--methods', 'oracle'], 'error: oracle: needs --generator'),
+        (['--methods', 'oracle'], 'error: oracle: needs a generator'),
         (['--corruptions', 'blur'], "error: corruption: found 'blur'"),
         (['--field', 'x={type: fixed}', 'x={type: smooth}'], "error: --field: the name 'x' is taken by another set"),
         (['--field', 'type1={type: fixed}'], "error: --field: the name 'type1' is taken by another set"),

@@ -216,3 +216,52 @@ def test_full_disk_is_an_os_error_that_names_the_file_and_keeps_the_old_one(tmp_
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+# ------------------------------------------------------------------------------------- what the options say at a resume
+
+_COSINE = {'type': 'CosineAnnealingRestartLR', 'restart_weights': [1], 'eta_min': 1e-7}
+
+
+def rates_after_resume(
+    before: dict[str, Any], after: dict[str, Any], lr: float = 2e-4, upto: int = 12
+) -> dict[int, float]:
+    """The learning rate by iteration of a run that was saved at 6 and goes on with other options."""
+    model, other = small_model(before), small_model(after)
+    for iteration in range(1, 7):
+        model.update_learning_rate(iteration)
+    for one in (model, other):
+        one.optimizers[0].param_groups[0].update(lr=lr, initial_lr=lr, weight_decay=lr)
+        one.schedulers[0].base_lrs = [lr]
+    model.optimizers[0].param_groups[0].update(betas=(0.5, 0.5), weight_decay=0.0)
+    restore_training_state(other, training_state(model, 0, 6))
+    assert other.optimizers[0].param_groups[0]['betas'] == (0.9, 0.999)
+    assert other.optimizers[0].param_groups[0]['weight_decay'] == lr
+    assert other.optimizers[0].state_dict()['state'][0]['step'] == 1  # moments are the state's
+    found = {}
+    for iteration in range(7, upto + 1):
+        other.update_learning_rate(iteration)
+        found[iteration] = other.get_current_learning_rate()[0]
+    return found
+
+
+def test_a_longer_cosine_goes_on_on_the_longer_curve() -> None:
+    found = rates_after_resume({**_COSINE, 'periods': [6]}, {**_COSINE, 'periods': [12]})
+    assert found[7] == pytest.approx(1.0005e-4, rel=1e-4)
+    assert found[12] == pytest.approx(3.5e-6, rel=2e-2)
+
+
+def test_a_new_rate_new_milestones_and_another_schedule_take_effect() -> None:
+    steps = {'type': 'MultiStepLR', 'milestones': [100], 'gamma': 0.5}
+    assert rates_after_resume(steps, steps, lr=1e-5)[7] == 1e-5
+    found = rates_after_resume(steps, {**steps, 'milestones': [8], 'gamma': 0.1})
+    assert [found[iteration] for iteration in (8, 9, 12)] == pytest.approx([2e-4, 2e-5, 2e-5])
+    found = rates_after_resume({**_COSINE, 'periods': [6]}, steps)
+    assert set(found.values()) == {2e-4}
+
+
+def test_a_state_without_the_moments_of_amsgrad_is_refused() -> None:
+    model, other = small_model(), small_model()
+    other.optimizers[0].param_groups[0]['amsgrad'] = True
+    with pytest.raises(ValueError, match='no moments for amsgrad: true'):
+        restore_training_state(other, training_state(model, 0, 1))
