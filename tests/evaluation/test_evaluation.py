@@ -451,3 +451,16 @@ def test_rows_have_time_and_memory(images: Path, tmp_path: Path) -> None:
     assert all(0 < row['seconds'] < 60 for row in rows)
     # The field alone, 441 taps of 24x28 pixels in float32, is 1.1 MiB.
     assert all(row['peak_mib'] is None or 1 < row['peak_mib'] < 1000 for row in rows)
+
+
+def test_rows_of_another_name_are_scored_under_it(images: Path, tmp_path: Path) -> None:
+    """A copy of a folder, and a second name for one field, have rows of their own."""
+    copy = tmp_path / 'copy'
+    copy.mkdir()
+    for path in images.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    field = {'type': 'protocol', 'kind': 1}
+    for folder, names in ((images, ['a']), (copy, ['a']), (images, ['a', 'b'])):
+        plan = plan_conditions([folder], sets=[], more_fields=dict.fromkeys(names, field))
+        result = evaluate(plan, [Counted()], tmp_path / 'r.jsonl')
+        assert [(row['scored'], row['expected']) for row in summarize(result)] == [(2, 2)] * len(names)

@@ -516,3 +516,50 @@ def test_loader_keys_that_would_hang_or_fail_later_are_problems(key: str, change
     options = load_options(ROOT / 'options/train/train_MANet_stage1_x4.yml')
     options['datasets']['train'].update(change)
     assert any(problem.startswith(f'datasets.train.{key}: ') for problem in find_problems(options, is_train=True))
+
+
+@pytest.mark.parametrize(
+    ('change', 'problem'),
+    [
+        ({'network_g': {'type': 'MANet', 'num_in_ch': 1}}, 'network_g.num_in_ch: found 1, expected 3'),
+        ({'network_g': {**STAGE_2, 'num_out_ch': 1}}, 'network_g.num_out_ch: found 1, expected 3'),
+    ],
+)
+def test_channels_that_the_datasets_do_not_have_are_named(tmp_path: Path, change: Options, problem: str) -> None:
+    problems = find_problems({**valid(tmp_path), **change}, is_train=True)
+    assert any(problem in line for line in problems), problems
+
+
+def test_a_stock_dataset_without_kernels_is_refused_for_models_that_need_them(tmp_path: Path) -> None:
+    options = valid(tmp_path)
+    pairs = {'type': 'PairedImageDataset', 'dataroot_lq': str(tmp_path), 'io_backend': {'type': 'disk'}}
+    kept = {key: value for key, value in options['datasets']['train'].items() if key != 'degradation'}
+    options['datasets']['train'] = {**kept, **pairs}
+    (problem,) = find_problems(options, is_train=True)
+    assert problem.startswith('datasets.train.type: PairedImageDataset gives no kernels, which KernelL1Model needs')
+
+
+@pytest.mark.parametrize(
+    ('reduction', 'accumulate', 'problem'),
+    [
+        ('sum', 1, None),
+        ('sum', 2, "train.kernel_opt.reduction: found 'sum', expected mean: train.accumulate 2"),
+        ('none', 1, "train.kernel_opt.reduction: found 'none', expected mean or sum"),
+    ],
+)
+def test_reductions_that_accumulation_would_change_are_refused(
+    tmp_path: Path, reduction: str, accumulate: int, problem: str | None
+) -> None:
+    options = changed(valid(tmp_path), 'train.kernel_opt.reduction', reduction)
+    problems = find_problems(changed(options, 'train.accumulate', accumulate), is_train=True)
+    assert problems == [] if problem is None else problem in problems[0]
+
+
+def test_wandb_that_is_not_installed_is_said_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = changed(valid(tmp_path), 'logger.wandb', {'project': 'manet'})
+    monkeypatch.setattr('manet_basicsr.options.training_checks.importlib.util.find_spec', lambda name: None)
+    assert find_problems(options, is_train=True) == [
+        'logger.wandb.project: the package wandb is not installed; pip install wandb, or project: ~'
+    ]

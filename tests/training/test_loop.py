@@ -1,0 +1,159 @@
+"""What ends a training on its way: a validation that fails, workers that cannot start; and what is left then."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import cv2
+import numpy as np
+import pytest
+from basicsr.utils.registry import METRIC_REGISTRY
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from manet_basicsr import train
+from manet_basicsr.commands.basicsr import main
+from manet_basicsr.options.errors import OptionError
+from manet_basicsr.training.checkpoints import load_state, saved_iterations
+from manet_basicsr.training.trackers import start_trackers
+from tests import shortened
+
+FILE = shortened.option_file('train', 'MANet_stage1', 4)
+RUN = Path('experiments') / FILE.stem
+
+
+@METRIC_REGISTRY.register()
+def not_a_number(field: Any, **_unused: Any) -> float:
+    """A metric that is none."""
+    return float('nan')
+
+
+def command(images: Path, *more: str, **short: Any) -> list[str]:
+    return ['train', '-opt', str(FILE), '--force_yml', *shortened.train_entries('MANet_stage1', images, **short), *more]
+
+
+@pytest.fixture
+def pair(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A set for validation with an image that is too small for its crop border."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / 'pair'
+    folder.mkdir()
+    image = cv2.imread(str(photos / 'coffee.png'))
+    cv2.imwrite(str(folder / 'large.png'), image[:96, :96])
+    cv2.imwrite(str(folder / 'small.png'), image[:16, :16])
+    return folder
+
+
+def line_of(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    assert 'Traceback' not in captured.err
+    (line,) = [line for line in captured.err.splitlines() if line.startswith('basicsr: ')]
+    return line
+
+
+def logged() -> str:
+    return max(RUN.glob('train_*.log'), key=lambda path: path.stat().st_mtime_ns).read_text()
+
+
+@pytest.mark.parametrize('save_freq', [2, 1000])
+def test_a_validation_that_fails_costs_no_iteration_and_names_set_image_and_metric(
+    photos: Path, pair: Path, capsys: pytest.CaptureFixture[str], save_freq: int
+) -> None:
+    name = load_name()
+    wrong = [f'datasets:val:dataroot_gt={pair}', f'logger:save_checkpoint_freq={save_freq}']
+    assert main(command(photos, *wrong, total_iter=3)) == 1
+    line = line_of(capsys)
+    assert f'validation of {name}, image {pair}/small.png: metric ' in line
+    assert line.endswith('the newest state is that of iter 2, go on with --auto_resume')
+    assert saved_iterations(RUN / 'training_states') == [2]
+    assert (RUN / 'models/net_g_2.pth').is_file()
+    last = logged().splitlines()[-1]
+    assert 'ERROR: The run ended: validation of' in last and 'small.png' in last
+    (pair / 'small.png').unlink()
+    words = command(photos, *wrong, total_iter=3)
+    assert main([*words[:1], '--auto_resume', *words[1:]]) == 0
+    assert 'Resuming training from iter: 2.' in logged()
+
+
+def load_name() -> str:
+    return str(shortened.forced(FILE, [])['datasets']['val']['name'])
+
+
+def test_a_metric_that_is_not_a_number_is_named(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(command(photos, 'val:metrics={odd: {type: not_a_number}}')) == 1
+    assert 'metric odd: found nan, expected a number' in line_of(capsys)
+
+
+def test_a_state_is_saved_with_the_records_of_the_validation_of_its_iteration(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(command(photos)) == 0
+    records = load_state(RUN / 'training_states/2.state')['best_metric_results']
+    assert {best['iter'] for best in records[load_name()].values()} == {2}
+
+
+@pytest.mark.timeout(120)
+def test_workers_that_cannot_all_start_end_the_run_soon(photos: Path, tmp_path: Path) -> None:
+    words = [sys.executable, '-m', 'manet_basicsr', *command(photos, workers=8)]
+    environment = {**os.environ, 'PYTHONPATH': str(shortened.ROOT), 'OMP_NUM_THREADS': '1'}
+    limited = ['bash', '-c', 'ulimit -n 40; exec "$@"', 'limited', *words]
+    pipes: dict[str, Any] = {'capture_output': True, 'text': True, 'timeout': 100, 'check': False}
+    done = subprocess.run(limited, cwd=tmp_path, env=environment, **pipes)
+    assert done.returncode == 1, done.stderr
+    assert 'basicsr: error: [Errno 24] Too many open files' in done.stderr
+    assert 'Too many open files' in next((tmp_path / RUN).glob('train_*.log')).read_text().splitlines()[-1]
+
+
+def test_tensorboard_has_each_step_once_after_a_resume(tmp_path: Path) -> None:
+    opt = {'rank': 0, 'name': 'run', 'root_path': str(tmp_path), 'logger': {'use_tb_logger': True}}
+    for start, last in ((0, 5), (3, 6)):
+        writer = start_trackers(opt, start)
+        for step in range(start + 1, last + 1):
+            writer.add_scalar('losses/l_pix', step + start, step)
+        writer.close()
+    events = EventAccumulator(str(tmp_path / 'tb_logger/run'))
+    events.Reload()
+    found = [(event.step, event.value) for event in events.Scalars('losses/l_pix')]
+    assert found == [(1, 1), (2, 2), (3, 3), (4, 7), (5, 8), (6, 9)]
+
+
+def test_a_perceptual_loss_without_its_network_says_which_file_to_put_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(opt: object) -> None:
+        raise URLError(OSError(-2, 'Name or service not known'))
+
+    monkeypatch.setattr(train, 'build_model', fail)
+    with pytest.raises(OptionError, match=r'train\.perceptual_opt: .*put vgg19-dcbb9e9d\.pth, .* into .*checkpoints'):
+        train._build_model({})
+
+
+@pytest.mark.parametrize('name', ['train', 'test'])
+def test_the_files_of_a_clone_are_the_commands(name: str, tmp_path: Path) -> None:
+    words = [sys.executable, str(shortened.ROOT / f'manet_basicsr/{name}.py'), '-opt', 'nowhere.yml']
+    environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == 'basicsr: error: nowhere.yml: cannot read the option file (No such file or directory)\n'
+    assert done.returncode == 2
+
+
+def test_images_of_any_name_are_tested(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from manet_basicsr.test import test_pipeline
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'hr').mkdir()
+    name = os.fsdecode(b'M\xfcller.png')
+    (tmp_path / 'hr' / name).write_bytes((photos / 'coffee.png').read_bytes())
+    file = shortened.option_file('test', 'BlindSR_stage3', 4)
+    entries = [*shortened.small_network('BlindSR_stage3'), 'path:pretrain_network_g=~', 'val:save_img=true']
+    entries.append('datasets={test_0: {name: s, type: SVDegradationDataset, dataroot_lq: hr}}')
+    opt = shortened.resolved(file, [*entries, 'name=run'], tmp_path)
+    test_pipeline(opt)
+    saved = tmp_path / 'results/run/visualization/s' / name.replace('.png', '_run.png')
+    assert np.asarray(cv2.imdecode(np.frombuffer(saved.read_bytes(), np.uint8), cv2.IMREAD_COLOR)).shape[2] == 3
