@@ -380,87 +380,38 @@ def _repair_basicsr() -> None:
     make_only_folders()
     log_into_own_file()
     raise_prefetching_errors()
-    average_networks_with_buffers()
-    write_images_whole()
-    read_weights_alike()
+    warm_up_to_the_end()
+    average_and_store_whole()
 
 
-# --------------------------------------------------------------------------------------------------- training, files
+def warm_up_to_the_end() -> None:
+    """Let warm-up end at the scheduled learning rate, and keep a milestone that falls into it.
 
-
-def average_networks_with_buffers() -> None:
-    """Let the averaged network follow the buffers of the trained one; basicsr averages parameters only.
-
-    Its running means would stay 0, and its validation be of another network. Can go when ``BaseModel.model_ema`` copies
-    buffers.
+    ``MultiStepRestartLR`` multiplies the rate that the optimizer has, which warm-up has overwritten: training goes on
+    with the last of the warm-up, (W - 1) / W of what the options say. Can go when basicsr keeps both apart.
     """
     from basicsr.models.base_model import BaseModel
 
-    original = BaseModel.model_ema
+    original = BaseModel.update_learning_rate
 
-    def model_ema(self: Any, decay: float = 0.999) -> None:
-        original(self, decay)
-        buffers = dict(self.get_bare_model(self.net_g).named_buffers())
-        for name, buffer in self.net_g_ema.named_buffers():
-            buffer.copy_(buffers[name])
+    def update_learning_rate(self: Any, current_iter: int, warmup_iter: int = -1) -> None:
+        if 1 < current_iter <= warmup_iter:
+            self._set_lr([scheduler.get_last_lr() for scheduler in self.schedulers])
+        original(self, current_iter, warmup_iter)
 
-    BaseModel.model_ema = model_ema
-
-
-def write_images_whole() -> None:
-    """Write images under any name and as a whole, and say which file could not be written and why.
-
-    OpenCV's ``imwrite`` ends the process at a name that is not UTF-8, and gives no reason for what it cannot write.
-    Can go when basicsr encodes and writes in two steps.
-    """
-
-    def imwrite(img: np.ndarray, file_path: str, params: list[int] | None = None, auto_mkdir: bool = True) -> bool:
-        from manet_basicsr.utils.files import atomic_path
-
-        if auto_mkdir:
-            os.makedirs(os.path.dirname(os.path.abspath(file_path)), exist_ok=True)
-        try:
-            encoded, content = cv2.imencode(os.path.splitext(file_path)[1], img, params or [])
-        except cv2.error as error:
-            raise OSError(f'{file_path}: cannot encode an image of shape {img.shape}: {error.err}') from error
-        if not encoded:
-            raise OSError(f'{file_path}: cannot encode an image of shape {img.shape}')
-        try:
-            with atomic_path(file_path, sync=False) as temporary:
-                temporary.write_bytes(content.tobytes())
-        except OSError as error:
-            raise OSError(f'{file_path}: cannot be written ({error.strerror or error})') from error
-        return True
-
-    _rebind('basicsr.utils.img_util', 'imwrite', imwrite)
+    BaseModel.update_learning_rate = update_learning_rate
 
 
-def read_weights_alike() -> None:
-    """Read weights in one way, strictly or not: nothing but tensors, every form of file, one line for what is wrong.
+def average_and_store_whole() -> None:
+    """Let averaged networks follow buffers, and write images and read weights as the rest of this package does.
 
-    basicsr runs what is in a file, takes ``params`` for any name that is not there, and reads no ``.safetensors``. Can
-    go when it does neither.
+    basicsr averages parameters only; its ``imwrite`` ends the process at a name that is not UTF-8; its ``load_network``
+    runs what is in a file and reads no ``.safetensors``. Can go when it does none of these.
     """
     from basicsr.models.base_model import BaseModel
-    from basicsr.utils import get_root_logger
 
-    from manet_basicsr.weights import files
+    from manet_basicsr.utils import replacements
 
-    def load_network(
-        self: Any, net: torch.nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
-    ) -> None:
-        network = self.get_bare_model(net)
-        if strict:
-            files.load_pretrained(network, load_path, param_key)
-        else:
-            expected = network.state_dict()
-            found = files.load_state_dict_file(load_path, param_key)
-            fitting = {k: v for k, v in found.items() if k in expected and v.shape == expected[k].shape}
-            left_out = sorted(found.keys() - fitting.keys()), sorted(expected.keys() - fitting.keys())
-            for keys, words in zip(left_out, ('of the file left out', 'of the network as they were'), strict=True):
-                if keys:
-                    get_root_logger().warning(f'{load_path}: {len(keys)} {words}: {", ".join(keys)}')
-            network.load_state_dict(fitting, strict=False)
-        get_root_logger().info(f'Loaded {load_path}, param key: {param_key}.')
-
-    BaseModel.load_network = load_network
+    BaseModel.model_ema = replacements.with_buffers(BaseModel.model_ema)
+    BaseModel.load_network = replacements.load_network
+    _rebind('basicsr.utils.img_util', 'imwrite', replacements.write_image)

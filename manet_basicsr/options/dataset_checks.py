@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manet_basicsr.options.errors import nearest
 from manet_basicsr.options.reading import Options
 from manet_basicsr.options.sections import (
     SWITCH,
@@ -18,6 +17,7 @@ from manet_basicsr.options.sections import (
     unknown_keys,
     unknown_name,
 )
+from manet_basicsr.utils.messages import nearest
 
 _BACKENDS = ('disk', 'lmdb', 'memcached')
 _LOADER_KEYS = frozenset(

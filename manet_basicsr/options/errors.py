@@ -1,8 +1,7 @@
-"""What is wrong with options: one exception for every problem found, and the words that help to mend it."""
+"""What is wrong with options: one exception for every problem found, and where to change it."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -13,12 +12,6 @@ class OptionError(Exception):
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(problems)
         super().__init__('\n'.join(self.problems))
-
-
-def nearest(word: object, choices: Iterable[object]) -> str:
-    """Say what was probably meant: ``; did you mean 'invariant'?``, or nothing where no choice is near."""
-    close = difflib.get_close_matches(str(word), [str(choice) for choice in choices], n=1)
-    return f"; did you mean '{close[0]}'?" if close else ''
 
 
 @contextmanager

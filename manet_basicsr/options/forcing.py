@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from manet_basicsr.options.errors import OptionError, nearest, problems_of
+from manet_basicsr.options.errors import OptionError, problems_of
 from manet_basicsr.options.reading import Options, read_yaml
+from manet_basicsr.utils.messages import nearest
 
 
 def force(options: Options, entries: Iterable[str]) -> None:

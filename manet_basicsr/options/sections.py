@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeGuard
 
-from manet_basicsr.options.errors import nearest
+from manet_basicsr.utils.messages import nearest
 from manet_basicsr.weights import SHIPPED, resolve_weights
 
 #: What a switch may be.

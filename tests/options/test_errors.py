@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from manet_basicsr.options.errors import OptionError, named, nearest, problems_of
+from manet_basicsr.options.errors import OptionError, named, problems_of
+from manet_basicsr.utils.messages import nearest
 
 
 def test_nearest_says_nothing_where_nothing_is_near() -> None:

@@ -1,4 +1,4 @@
-"""Repairs of training and of files: averaged networks, images under any name, weights of every form."""
+"""What takes the place of functions of BasicSR: averaged networks, images under any name, weights of every form."""
 
 from __future__ import annotations
 

@@ -1,0 +1,96 @@
+"""Functions that take the place of BasicSR's: averaging with buffers, writing images, reading weights."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from manet_basicsr.utils.files import atomic_path
+
+
+def with_buffers(model_ema: Callable[..., None]) -> Callable[..., None]:
+    """Let the averaged network follow the buffers of the trained one, too, such as the means of normalisations."""
+
+    @functools.wraps(model_ema)
+    def averaged(self: Any, decay: float = 0.999) -> None:
+        model_ema(self, decay)
+        buffers = dict(self.get_bare_model(self.net_g).named_buffers())
+        for name, buffer in self.net_g_ema.named_buffers():
+            buffer.copy_(buffers[name])
+
+    return averaged
+
+
+def write_image(img: np.ndarray, file_path: str, params: list[int] | None = None, auto_mkdir: bool = True) -> bool:
+    """Write an image under any name, whole or not at all.
+
+    Args:
+        img: ``(h, w)`` or ``(h, w, 3)``, uint8 or uint16, BGR.
+        file_path: The file; its suffix is its format.
+        params: OpenCV's, for the encoder.
+        auto_mkdir: Whether to make its folder.
+
+    Returns:
+        True.
+
+    Raises:
+        OSError: It cannot be encoded or written; the message names it and says why.
+    """
+    if auto_mkdir:
+        os.makedirs(os.path.dirname(os.path.abspath(file_path)), exist_ok=True)
+    try:
+        encoded, content = cv2.imencode(os.path.splitext(file_path)[1], img, params or [])
+    except cv2.error as error:
+        raise OSError(f'{file_path}: cannot encode an image of shape {img.shape}: {error.err}') from error
+    if not encoded:
+        raise OSError(f'{file_path}: cannot encode an image of shape {img.shape}')
+    try:
+        with atomic_path(file_path, sync=False) as temporary:
+            temporary.write_bytes(content.tobytes())
+    except OSError as error:
+        raise OSError(f'{file_path}: cannot be written ({error.strerror or error})') from error
+    return True
+
+
+def load_network(
+    self: Any, net: torch.nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
+) -> None:
+    """Read weights of every form of file into a network of a BasicSR model, strictly or as far as they fit.
+
+    Args:
+        self: The model.
+        net: The network, wrapped or not.
+        load_path: As in :func:`manet_basicsr.weights.resolve_weights`.
+        strict: Whether keys and shapes must be the network's; else what does not fit is logged and left out.
+        param_key: As in :func:`manet_basicsr.weights.files.load_state_dict_file`.
+
+    Raises:
+        ValueError: The file cannot be read, does not hold what ``param_key`` says, or does not fit.
+    """
+    from basicsr.utils import get_root_logger
+
+    from manet_basicsr.weights import files
+
+    network = self.get_bare_model(net)
+    if strict:
+        files.load_pretrained(network, load_path, param_key)
+    else:
+        expected = network.state_dict()
+        found = files.load_state_dict_file(load_path, param_key)
+        fitting = {key: value for key, value in found.items() if _fits(value, expected.get(key))}
+        left_out = sorted(found.keys() - fitting.keys()), sorted(expected.keys() - fitting.keys())
+        for keys, words in zip(left_out, ('of the file left out', 'of the network as they were'), strict=True):
+            if keys:
+                get_root_logger().warning(f'{load_path}: {len(keys)} {words}: {", ".join(keys)}')
+        network.load_state_dict(fitting, strict=False)
+    get_root_logger().info(f'Loaded {load_path}, param key: {param_key}.')
+
+
+def _fits(found: torch.Tensor, expected: torch.Tensor | None) -> bool:
+    return expected is not None and found.shape == expected.shape
