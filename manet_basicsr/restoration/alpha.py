@@ -1,0 +1,72 @@
+"""Alpha: colours that nobody sees, an image on white paper, and the enlarged alpha of a restored image."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def fill_hidden_colours(pixels: np.ndarray) -> np.ndarray:
+    """Replace the colours under alpha 0 by those of the nearest visible pixel.
+
+    What programs save there (black, noise) is seen by nobody, but whatever looks at neighbours, such as a network or a
+    resampling, carries it into visible pixels.
+
+    Args:
+        pixels: ``(h, w, 4)``, RGB with alpha, any numeric type.
+
+    Returns:
+        The same with filled colours and the same alpha; ``pixels`` itself if nothing or everything is hidden.
+    """
+    visible = pixels[..., 3] > 0
+    if visible.all() or not visible.any():
+        return pixels
+    # Each pixel is given the number of the visible pixel (0 in this mask) that is nearest to it.
+    mask = (~visible).astype(np.uint8)
+    _, nearest = cv2.distanceTransformWithLabels(
+        mask, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )  # fmt: skip
+    place = np.zeros(nearest.max() + 1, np.int64)
+    place[nearest[visible]] = np.flatnonzero(visible)
+    filled = pixels.copy()
+    filled[~visible, :3] = pixels.reshape(-1, 4)[place[nearest[~visible]], :3]
+    return filled
+
+
+def flatten_on_white(pixels: np.ndarray) -> np.ndarray:
+    """Show an image as it looks on white paper, for what has no alpha.
+
+    Args:
+        pixels: ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``, unsigned integers or floating point in [0, 1].
+
+    Returns:
+        ``colour * alpha + white * (1 - alpha)``, of the same type, without alpha; what has none as it is.
+    """
+    if pixels.ndim == 2 or pixels.shape[2] != 4:
+        return pixels
+    white = 1.0 if pixels.dtype.kind == 'f' else float(np.iinfo(pixels.dtype).max)
+    alpha = pixels[..., 3:].astype(np.float32) / white
+    flat = white - (white - pixels[..., :3]) * alpha
+    return (flat if pixels.dtype.kind == 'f' else np.rint(flat)).astype(pixels.dtype)
+
+
+def enlarge_alpha(alpha: np.ndarray, scale: int, shift: int = 0) -> np.ndarray:
+    """Enlarge alpha by cubic interpolation within its type's range.
+
+    Args:
+        alpha: ``(h, w)``, unsigned integers or floating point in [0, 1].
+        scale: Upsampling factor, at least 1.
+        shift: Pixels of the result by which it lies further up and left than on the usual sampling grid, 0 to ``scale``
+            (``scale - 1`` for networks of the ``published`` alignment); what moves in repeats the edge.
+
+    Returns:
+        ``(scale * h, scale * w)``, of the same type.
+    """
+    height, width = (scale * side for side in alpha.shape)
+    # One more pixel at the bottom and the right, for what moves in.
+    padded = np.pad(alpha.astype(np.float32), ((0, 1), (0, 1)), mode='edge')
+    larger = cv2.resize(padded, (width + scale, height + scale), interpolation=cv2.INTER_CUBIC)
+    larger = larger[shift : shift + height, shift : shift + width]
+    if alpha.dtype.kind == 'f':
+        return larger.clip(0, 1).astype(alpha.dtype)
+    return np.rint(larger).clip(0, np.iinfo(alpha.dtype).max).astype(alpha.dtype)
