@@ -30,6 +30,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import skimage.data
 import torch
 
@@ -209,8 +210,7 @@ def too_slow(_number: int, _frame: FrameType | None) -> None:
 
 def limit_memory() -> None:
     """Let this process have so much more memory than it has now."""
-    pages = int(Path('/proc/self/statm').read_text().split()[0])
-    limit = pages * resource.getpagesize() + MEMORY
+    limit = psutil.Process().memory_info().vms + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 

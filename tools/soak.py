@@ -3,7 +3,7 @@
     python tools/soak.py --workers 1 4 16 --batches 10000
 
 Training and validation read the same LMDB: between batches the main process reads a validation image now and then.
-Memory is anonymous resident memory (RssAnon) of the main process and its workers; pages of the database belong to the
+Memory is anonymous resident memory of the main process and its workers; pages of the database belong to the
 system. It and the open files are measured after a tenth of the batches and at the end. The samples' checksum is the
 same for any number of workers. Exit codes: 0 all of that held; 1 it did not.
 """
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import psutil
 import skimage.data
 import torch
 from torch.utils.data import DataLoader
@@ -48,12 +49,12 @@ class Usage:
 
 def usage(processes: list[int]) -> Usage:
     """Measure some processes."""
-    kilobytes = files = 0
-    for process in processes:
-        status = Path(f'/proc/{process}/status').read_text()
-        kilobytes += int(status.split('RssAnon:')[1].split()[0])
-        files += len(os.listdir(f'/proc/{process}/fd'))
-    return Usage(kilobytes / 1024, files)
+    anonymous = files = 0
+    for process in map(psutil.Process, processes):
+        memory = process.memory_info()
+        anonymous += memory.rss - memory.shared
+        files += process.num_fds()
+    return Usage(anonymous / 2**20, files)
 
 
 def save_photographs(folder: Path) -> Path:

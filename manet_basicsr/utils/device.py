@@ -1,0 +1,26 @@
+"""The device to compute on."""
+
+from __future__ import annotations
+
+import torch
+
+
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """Find the device to compute on: the one asked for, or CUDA where there is one.
+
+    Raises:
+        ValueError: The name is not that of a device that the networks run on, or there is no such device here.
+    """
+    if device is None:
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device '{device}' is not one of cpu, cuda, cuda:0 ...") from error
+    if chosen.type not in ('cpu', 'cuda') or (chosen.type == 'cpu' and chosen.index):
+        raise ValueError(f"device '{device}' is not one of cpu, cuda, cuda:0 ...: the networks run on no other")
+    if chosen.type == 'cuda' and not torch.cuda.is_available():
+        raise ValueError(f"device '{device}': there is no CUDA device here; try cpu")
+    if chosen.type == 'cuda' and (chosen.index or 0) >= (count := torch.cuda.device_count()):
+        raise ValueError(f"device '{device}': the last CUDA device here is cuda:{count - 1}")
+    return chosen

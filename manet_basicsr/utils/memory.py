@@ -1,0 +1,55 @@
+"""The memory that this process holds, and giving back what its allocator keeps; without effect where not supported."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+import psutil
+
+_M_MMAP_THRESHOLD = -3  # of glibc's mallopt
+
+
+def resident_memory() -> int:
+    """Return the bytes of memory that this process holds now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def reset_peak() -> bool:
+    """Let the kernel forget the peak of this process's memory so far; returns whether it can (Linux does)."""
+    try:
+        Path('/proc/self/clear_refs').write_text('5', encoding='ascii')
+    except OSError:
+        return False
+    return True
+
+
+def peak_memory() -> int | None:
+    """Return the most bytes that this process has held since :func:`reset_peak`; None where the system does not tell.
+
+    psutil has no such number on Linux.
+    """
+    try:
+        lines = Path('/proc/self/status').read_text(encoding='ascii').splitlines()
+    except OSError:
+        return None
+    peaks = (line.split() for line in lines if line.startswith('VmHWM:'))
+    return next((int(words[1]) * 1024 for words in peaks), None)
+
+
+def return_freed_memory(from_now_on: bool = False) -> None:
+    """Let glibc give the memory of freed tensors back to the system.
+
+    Args:
+        from_now_on: Also set it to return blocks of 1 MiB and more at once, for good. Left alone it keeps blocks of up
+            to 32 MiB for later.
+    """
+    if os.name != 'posix':
+        return
+    library = ctypes.CDLL(None)
+    if not hasattr(library, 'mallopt') or not hasattr(library, 'malloc_trim'):  # another C library than glibc
+        return
+    if from_now_on:
+        library.mallopt(_M_MMAP_THRESHOLD, 2**20)
+    library.malloc_trim(0)
