@@ -28,8 +28,8 @@ from manet_basicsr.data.field_files import save_field
 from manet_basicsr.degradation import blur_downsample, protocol_field, quantize
 from manet_basicsr.evaluation.methods import bicubic_upsample
 from manet_basicsr.metrics import calculate_kernel_psnr, calculate_lr_psnr
+from manet_basicsr.restoration.arrays import image_to_batch
 from manet_basicsr.restoration.photographs import read_photograph
-from manet_basicsr.restoration.restoring import image_to_batch
 from manet_basicsr.visualization.figures import write_panels
 from manet_basicsr.visualization.pictures import write_image
 

@@ -7,10 +7,8 @@ medians is part of the result.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -28,6 +26,7 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from manet_basicsr.archs import MANet
+from manet_basicsr.utils.memory import peak_memory, reset_peak, resident_memory, return_freed_memory
 
 #: Each side of a row is timed in so many processes, in turn: ours, plain, ours, plain ...
 ROUNDS = 2
@@ -40,12 +39,6 @@ def seconds(work: Work, setting: Setting) -> float:
     return timer.blocked_autorange(min_run_time=setting.choose(1.0, 0.05)).median
 
 
-def resident_bytes(name: str) -> int:
-    """Read VmRSS or VmHWM of this process."""
-    with open('/proc/self/status', encoding='ascii') as status:
-        return next(1024 * int(line.split()[1]) for line in status if line.startswith(f'{name}:'))
-
-
 def peak_growth(prepare: Callable[[], Work], device: str) -> int:
     """Do work once and tell by how many bytes the memory grew at most, what it works on included."""
     gc.collect()
@@ -54,16 +47,12 @@ def peak_growth(prepare: Callable[[], Work], device: str) -> int:
         torch.cuda.reset_peak_memory_stats()
         prepare()()
         return torch.cuda.max_memory_allocated() - before
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # what is freed but kept would not grow again
-        Path('/proc/self/clear_refs').write_text('5')  # forgets the peak so far
-        before = resident_bytes('VmRSS')
-        prepare()()
-        return resident_bytes('VmHWM') - before
-    except (OSError, AttributeError):  # no Linux, or another libc
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        prepare()()
-        return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return_freed_memory()  # what is freed but kept would not grow again
+    if not reset_peak():
+        raise RuntimeError('this system does not tell the peak of a process; measure on Linux, or on CUDA')
+    before = resident_memory()
+    prepare()()
+    return (peak_memory() or before) - before
 
 
 def measure_side(case: Case, side: str, setting: Setting, with_memory: bool) -> dict[str, float]:

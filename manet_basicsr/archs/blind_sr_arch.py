@@ -20,8 +20,9 @@ _GENERATOR_PREFIX = 'generator.'
 class BlindSRNet(nn.Module):
     """Estimate the kernel field of an LR image and super-resolve it with that field (MANet, stage 3).
 
-    Any registered estimator ``lq -> field`` and generator ``(lq, field) -> sr`` serve. State dicts have the released
-    files' keys: the estimator's under ``kernel_estimation.``, the generator's at the top level.
+    Any registered estimator ``lq -> field`` and generator ``(lq, field) -> sr`` serve; to restore images in tiles they
+    need the attributes of :class:`FieldEstimator` and :class:`FieldGenerator`. State dicts have the released files'
+    keys: the estimator's under ``kernel_estimation.``, the generator's at the top level.
 
     Args:
         estimator: Options of the estimator in BasicSR's form, ``type`` and arguments (not changed), and, if wanted,
@@ -41,13 +42,18 @@ class BlindSRNet(nn.Module):
     ) -> None:
         super().__init__()
         self.freeze_estimator = freeze_estimator
-        self.kernel_estimation = _build('estimator', estimator)
-        self.generator = _build('generator', generator)
+        self.kernel_estimation: Any = _build('estimator', estimator)
+        self.generator: Any = _build('generator', generator)
         _check_agreement(self.kernel_estimation, self.generator)
         if freeze_estimator:
             self.kernel_estimation.requires_grad_(False).eval()
         self.register_state_dict_post_hook(_lift_generator_keys)
         self.register_load_state_dict_pre_hook(_lower_generator_keys)
+
+    @property
+    def scale(self) -> int:
+        """Upsampling factor, that of the generator; a generator that does not tell it leaves none."""
+        return int(self.generator.scale)
 
     def forward(self, lq: Tensor) -> Tensor:
         """Super-resolve ``lq`` (B, C, h, w), values in [0, 1], to (B, C, scale * h, scale * w)."""
@@ -89,6 +95,7 @@ def _build(section: str, options: Mapping[str, Any]) -> nn.Module:
 
 
 def _check_agreement(estimator: nn.Module, generator: nn.Module) -> None:
+    """Compare what both tell; a network of someone else need not tell anything."""
     for name in ('kernel_size', 'scale'):
         found = getattr(estimator, name, None), getattr(generator, name, None)
         if None not in found and found[0] != found[1]:

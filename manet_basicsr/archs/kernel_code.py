@@ -20,22 +20,28 @@ class KernelCodeNet(nn.Module):
         kernel_size: Side of the kernels, in HR pixels.
         code_length: Length of the kernel code.
         pca_path: File with the PCA basis; None takes the one shipped for (scale, kernel_size, code_length).
+        pca_matrix: The basis itself, (kernel_size^2, code_length), instead of a file.
 
     Raises:
-        ValueError: If ``scale`` is below 1, the basis has another shape, or none is shipped for these sizes:
-            ``scripts/compute_pca.py`` makes one.
+        ValueError: If ``scale`` is below 1, the basis has another shape or is given twice, or none is shipped for these
+            sizes: ``scripts/compute_pca.py`` makes one.
         FileNotFoundError: If ``pca_path`` does not exist.
     """
 
     pca_matrix: Tensor
 
-    def __init__(self, scale: int, kernel_size: int, code_length: int, pca_path: str | None) -> None:
+    def __init__(
+        self, scale: int, kernel_size: int, code_length: int, pca_path: str | None, pca_matrix: Tensor | None = None
+    ) -> None:
         super().__init__()
         if scale < 1:
             raise ValueError(f'scale is {scale}, expected at least 1')
         self.scale = scale
         self.kernel_size = kernel_size
-        basis = load_pca_basis(scale, kernel_size, code_length, pca_path)
+        if pca_matrix is None:
+            basis = load_pca_basis(scale, kernel_size, code_length, pca_path)
+        else:
+            basis = _checked_matrix(pca_matrix, kernel_size, code_length, pca_path)
         self.register_buffer('pca_matrix', basis.clone().view(1, kernel_size**2, code_length, 1, 1))
 
     def kernel_code(self, field: Tensor) -> Tensor:
@@ -67,3 +73,18 @@ class KernelCodeNet(nn.Module):
                 f'kernel field has shape {tuple(field.shape)}, expected ({batch}, {taps}, {height}, {width}) or '
                 f'({batch}, {taps}, 1, 1) for an LR image of shape {tuple(lq.shape)} and kernel_size {self.kernel_size}'
             )
+
+
+def _checked_matrix(matrix: Tensor, kernel_size: int, code_length: int, pca_path: str | None) -> Tensor:
+    if pca_path is not None:
+        raise ValueError('pca_path and pca_matrix both give the PCA basis; leave one out')
+    if not isinstance(matrix, Tensor) or not matrix.is_floating_point():
+        raise ValueError(
+            f'pca_matrix is {type(matrix).__name__}, expected a floating point tensor; pca_path takes a file'
+        )
+    if tuple(matrix.shape) != (kernel_size**2, code_length):
+        raise ValueError(
+            f'pca_matrix has shape {tuple(matrix.shape)}, expected {(kernel_size**2, code_length)} '
+            '(kernel_size**2, code_length)'
+        )
+    return matrix.detach().float()

@@ -5,17 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from manet_basicsr.archs import BlindSRNet, MANet, SFTRRDBNet
-from manet_basicsr.weights import ESTIMATOR_PREFIX, convert_state_dict, detect_stage, load_any_state_dict
+from manet_basicsr.weights import ESTIMATOR_PREFIX, convert_state_dict, detect_stage, load_any_state_dict, shipped_scale
 
 StateDict = dict[str, Tensor]
 
@@ -28,7 +24,8 @@ def load_network(address: str | os.PathLike[str]) -> nn.Module:
             ``.safetensors``; or ``weights://NAME`` for weights that ship with the package.
 
     Returns:
-        A :class:`MANet`, :class:`SFTRRDBNet` or :class:`BlindSRNet` on the CPU, in evaluation mode.
+        A :class:`MANet`, :class:`SFTRRDBNet` or :class:`BlindSRNet` on the CPU, in evaluation mode. A MANet knows its
+        scale if its weights ship, by their name.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -38,6 +35,8 @@ def load_network(address: str | os.PathLike[str]) -> nn.Module:
     try:
         network = _build(state_dict)
         network.load_state_dict(state_dict)
+        if isinstance(network, MANet):
+            network.scale = shipped_scale(address)
     except KeyError as error:
         raise ValueError(f'{address}: a network without the weights {error} is not one of this package') from error
     except (ValueError, RuntimeError) as error:
@@ -114,19 +113,17 @@ def _build(state_dict: StateDict) -> nn.Module:
     stage = detect_stage(state_dict)
     if stage == 1:
         return _from_options(MANet, estimator_options(convert_state_dict(state_dict, 'basicsr')))
-    with tempfile.TemporaryDirectory() as folder:
-        # Other sizes than the shipped ones have no basis to start from; the state dict's own serves.
-        basis = Path(folder) / 'basis.npy'
-        np.save(basis, state_dict['pca_matrix'].float().numpy()[0, :, :, 0, 0])
-        generator = {**generator_options(state_dict), 'pca_path': str(basis)}
-        if stage == 2:
-            return _from_options(SFTRRDBNet, generator)
-        inner = {
-            key.removeprefix(ESTIMATOR_PREFIX): value
-            for key, value in state_dict.items()
-            if key.startswith(ESTIMATOR_PREFIX)
-        }
-        return BlindSRNet(estimator_options(inner), generator)
+    # Other sizes than the shipped ones have no basis to start from; the state dict's own serves.
+    basis = state_dict['pca_matrix']
+    generator = {**generator_options(state_dict), 'pca_matrix': basis.reshape(basis.shape[1:3])}
+    if stage == 2:
+        return _from_options(SFTRRDBNet, generator)
+    inner = {
+        key.removeprefix(ESTIMATOR_PREFIX): value
+        for key, value in state_dict.items()
+        if key.startswith(ESTIMATOR_PREFIX)
+    }
+    return BlindSRNet(estimator_options(inner), generator)
 
 
 def _from_options(architecture: type[nn.Module], options: dict[str, Any]) -> nn.Module:
@@ -136,20 +133,3 @@ def _from_options(architecture: type[nn.Module], options: dict[str, Any]) -> nn.
 def _count(state_dict: StateDict, prefix: Callable[[int], str]) -> int:
     """Count 0, 1, 2 ... as long as there is a key that begins with the prefix of the number."""
     return next(index for index in itertools.count() if not any(key.startswith(prefix(index)) for key in state_dict))
-
-
-def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """Give the device to compute on: the one asked for, or CUDA where there is one.
-
-    Raises:
-        ValueError: CUDA is asked for and there is none, or the name is not that of a device.
-    """
-    if device is None:
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device '{device}' is not one of cpu, cuda, cuda:0 ...") from error
-    if chosen.type == 'cuda' and not torch.cuda.is_available():
-        raise ValueError(f"device '{device}': there is no CUDA device here; try cpu")
-    return chosen

@@ -91,6 +91,10 @@ class MANet(nn.Module):
         # For tiling: the kernel of a pixel depends on no pixel farther away than this, and on where multiples lie.
         self.halo = 8 * num_block + 3
         self.size_multiple = SIZE_MULTIPLE
+        # For restoring within a limit of memory: measured on the CPU (2.3 taps + 6.3 widths), rounded up.
+        self.floats_per_pixel = 3 * kernel_size**2 + 8 * num_feat
+        # Weights of any scale fit; who loads some of a known scale sets it.
+        self.scale: int | None = None
         wide = 2 * num_feat
 
         def blocks(channels: int) -> list[nn.Module]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from basicsr.archs.rrdbnet_arch import ResidualDenseBlock
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -78,10 +80,11 @@ class SFTRRDBNet(KernelCodeNet):
         kernel_size: Side of the kernels, in HR pixels.
         code_length: Length of the kernel code.
         pca_path: File with the PCA basis; None takes the one shipped for (scale, kernel_size, code_length).
+        pca_matrix: The basis itself, a tensor (kernel_size^2, code_length), instead of a file.
 
     Raises:
-        ValueError: If ``scale`` or ``num_block`` is below 1, the basis has another shape, or none is shipped for these
-            sizes: ``scripts/compute_pca.py`` makes one.
+        ValueError: If ``scale`` or ``num_block`` is below 1, the basis has another shape or is given twice, or none is
+            shipped for these sizes: ``scripts/compute_pca.py`` makes one.
         FileNotFoundError: If ``pca_path`` does not exist.
     """
 
@@ -96,10 +99,13 @@ class SFTRRDBNet(KernelCodeNet):
         kernel_size: int = 21,
         code_length: int = 15,
         pca_path: str | None = None,
+        pca_matrix: Tensor | None = None,
     ) -> None:
-        super().__init__(scale, kernel_size, code_length, pca_path)
+        super().__init__(scale, kernel_size, code_length, pca_path, pca_matrix)
         if num_block < 1:
             raise ValueError(f'num_block is {num_block}, expected at least 1')
+        # For restoring within a limit of memory: measured on the CPU, rounded up.
+        self.floats_per_pixel = math.ceil(1.5 * kernel_size**2 + 16 * num_feat + 3 * num_out_ch * scale**2)
         self.conv_first = nn.Conv2d(num_in_ch, num_feat, 3, 1, 1)
         self.RRDB_trunk = nn.ModuleList(SFTRRDB(num_feat, num_grow_ch, code_length) for _ in range(num_block))
         self.trunk_conv = nn.Conv2d(num_feat, num_feat, 3, 1, 1)

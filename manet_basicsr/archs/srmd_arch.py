@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
@@ -26,10 +28,11 @@ class SRMDNet(KernelCodeNet):
         kernel_size: Side of the kernels, in HR pixels.
         code_length: Length of the kernel code.
         pca_path: File with the PCA basis; None takes the one shipped for (scale, kernel_size, code_length).
+        pca_matrix: The basis itself, a tensor (kernel_size^2, code_length), instead of a file.
 
     Raises:
-        ValueError: If ``scale`` is below 1 or ``num_conv`` below 2, the basis has another shape, or none is shipped for
-            these sizes: ``scripts/compute_pca.py`` makes one.
+        ValueError: If ``scale`` is below 1 or ``num_conv`` below 2, the basis has another shape or is given twice, or
+            none is shipped for these sizes: ``scripts/compute_pca.py`` makes one.
         FileNotFoundError: If ``pca_path`` does not exist.
     """
 
@@ -43,10 +46,13 @@ class SRMDNet(KernelCodeNet):
         kernel_size: int = 21,
         code_length: int = 15,
         pca_path: str | None = None,
+        pca_matrix: Tensor | None = None,
     ) -> None:
-        super().__init__(scale, kernel_size, code_length, pca_path)
+        super().__init__(scale, kernel_size, code_length, pca_path, pca_matrix)
         if num_conv < 2:
             raise ValueError(f'num_conv is {num_conv}, expected at least 2')
+        # For restoring within a limit of memory: measured on the CPU, rounded up.
+        self.floats_per_pixel = math.ceil(1.5 * kernel_size**2 + 4 * num_feat + 3 * num_out_ch * scale**2)
         layers: list[nn.Module] = []
         for width in (num_in_ch + code_length, *[num_feat] * (num_conv - 2)):
             layers += [nn.Conv2d(width, num_feat, 3, 1, 1), nn.ReLU(inplace=True)]

@@ -7,21 +7,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from manet_basicsr.archs import BlindSRNet, MANet
-from manet_basicsr.archs.loading import alignment_of, load_network, pick_device
+from manet_basicsr.archs.loading import alignment_of, load_network
 from manet_basicsr.data.field_files import load_field
 from manet_basicsr.degradation import blur_downsample, protocol_field, quantize
 from manet_basicsr.explorer import Layer, make_page
 from manet_basicsr.explorer.page import describe_error
+from manet_basicsr.restoration.arrays import image_to_batch
 from manet_basicsr.restoration.photographs import read_photograph
-from manet_basicsr.restoration.restoring import TILE, image_to_batch, load_blind_network, restore
-from manet_basicsr.restoration.tiling import estimate_field_tiled
+from manet_basicsr.restoration.restoring import estimate_field, load_blind_network, restore
+from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.files import atomic_path
 
 _EXAMPLES = """examples:
@@ -56,9 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     truth.add_argument(
         '--degrade', type=int, choices=range(1, 7), metavar='1-6', help="blur IMAGE, by this type of the paper's tests"
     )
-    parser.add_argument(
-        '--scale', type=int, default=4, metavar='S', help='where neither weights nor a field tell it, default 4'
-    )
+    parser.add_argument('--scale', type=int, metavar='S', help='where neither weights nor a field tell it, default 4')
     parser.add_argument('--title', help="of the page; default: the image's name")
     parser.add_argument('--overwrite', action='store_true', help='replace an existing file')
     parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ...; default: cuda where there is one')
@@ -74,7 +72,7 @@ class _Contents:
     fields: dict[str, Tensor] = field(default_factory=dict)
 
 
-def _load_estimator(options: argparse.Namespace) -> nn.Module | None:
+def _load_estimator(options: argparse.Namespace) -> BlindSRNet | MANet | None:
     """Load the network that estimates, if one is to."""
     if options.field is not None:
         if options.weights is not None:
@@ -82,27 +80,31 @@ def _load_estimator(options: argparse.Namespace) -> nn.Module | None:
         return None
     if options.weights is None and (options.true is not None or options.degrade is not None):
         return None
-    network = load_network(options.weights) if options.weights else load_blind_network(None, options.scale)
+    network = load_network(options.weights) if options.weights else load_blind_network(None, options.scale or 4)
     if not isinstance(network, (BlindSRNet, MANet)):
         raise ValueError(f'{options.weights}: a {type(network).__name__} estimates no kernels; expected stage 1 or 3')
+    if None not in (options.scale, network.scale) and options.scale != network.scale:
+        raise ValueError(f'--scale: found {options.scale}, but {options.weights} is for x{network.scale}')
     return network
 
 
-def _degraded(pixels: np.ndarray, options: argparse.Namespace, scale: int, network: nn.Module | None) -> _Contents:
+def _degraded(
+    pixels: np.ndarray, options: argparse.Namespace, scale: int, network: BlindSRNet | MANet | None
+) -> _Contents:
     """Blur a sharp photograph, so that its true kernels are known."""
     hr = image_to_batch(pixels)[0]
     height, width = (side // scale * scale for side in hr.shape[-2:])
     if min(height, width) == 0:
         raise ValueError(f'{options.image}: smaller than the scale {scale}')
     hr = hr[..., :height, :width]
-    known: Any = getattr(network, 'kernel_estimation', network)
+    estimator = network.kernel_estimation if isinstance(network, BlindSRNet) else network
     alignment = 'published' if network is not None and alignment_of(network) == 'published' else 'centered'
     true = protocol_field(
         options.degrade,
         height,
         width,
         scale,
-        kernel_size=21 if known is None else int(known.kernel_size),
+        kernel_size=21 if estimator is None else estimator.kernel_size,
         alignment=alignment,
         generator=torch.Generator().manual_seed(0),
     )
@@ -114,10 +116,10 @@ def _pixels(image: Tensor) -> np.ndarray:
     return np.asarray((image[0].permute(1, 2, 0) * 255).round().to(torch.uint8).contiguous().numpy())
 
 
-def _collect(options: argparse.Namespace, network: nn.Module | None) -> _Contents:
+def _collect(options: argparse.Namespace, network: BlindSRNet | MANet | None) -> _Contents:
     """Read, blur, estimate and restore what the options ask for."""
     pixels = read_photograph(options.image).pixels
-    scale = int(getattr(getattr(network, 'generator', None), 'scale', options.scale))
+    scale = (None if network is None else network.scale) or options.scale or 4
     if options.degrade is not None:
         contents = _degraded(pixels, options, scale, network)
     else:
@@ -135,9 +137,8 @@ def _collect(options: argparse.Namespace, network: nn.Module | None) -> _Content
         contents.fields['estimated'] = restored.field
         contents.layers.insert(1, Layer('restored', restored.image))
     elif network is not None:
-        device = pick_device(options.device)
-        lq = image_to_batch(contents.layers[0].pixels)[0].to(device)
-        contents.fields['estimated'] = estimate_field_tiled(network.to(device), lq, TILE).cpu()
+        lr = contents.layers[0].pixels
+        contents.fields['estimated'] = estimate_field(lr, network, device=options.device, progress='estimating')
     contents.fields = dict(sorted(contents.fields.items()))  # estimated, true
     return contents
 

@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 
 from manet_basicsr.archs import BlindSRNet
-from manet_basicsr.archs.loading import alignment_of, pick_device
+from manet_basicsr.archs.loading import alignment_of
 from manet_basicsr.data.field_files import save_field
 from manet_basicsr.data.images import IMAGE_SUFFIXES, BadSampleError
 from manet_basicsr.restoration.photographs import Photograph, read_photograph, write_photograph
 from manet_basicsr.restoration.restoring import SMALLEST_TILE, TILE, load_blind_network, restore
+from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.files import remove_leftovers
 from manet_basicsr.visualization.figures import FIGURE_SUFFIXES, write_comparison
 
@@ -234,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _check(options)
         network = load_blind_network(options.weights, options.scale or 4).to(pick_device(options.device))
-        scale = int(getattr(network.generator, 'scale', options.scale or 4))
+        scale = network.scale
         if options.scale not in (None, scale):
             raise ValueError(f'--scale: found {options.scale}, but {options.weights} is for x{scale}')
         files, left_out, failures = list_inputs(options.inputs, options.output, scale)

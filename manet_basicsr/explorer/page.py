@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from manet_basicsr.explorer.coding import CodedField, code_field
+from manet_basicsr.restoration.alpha import flatten_on_white
 
 LIMIT = 5_000_000
 """Bytes that a page stays below."""
@@ -32,7 +33,8 @@ class Layer:
 
     Attributes:
         name: What to call it, such as ``LR image``.
-        pixels: ``(H, W)`` grey, or ``(H, W, 3)`` or ``(H, W, 4)`` RGB; uint8, uint16 or floating point in [0, 1].
+        pixels: ``(H, W)`` grey, or ``(H, W, 3)`` or ``(H, W, 4)`` RGB, shown on white where it is
+            transparent; unsigned integers or floating point in [0, 1].
     """
 
     name: str
@@ -72,7 +74,8 @@ def make_page(
 
 
 def _image_source(pixels: np.ndarray) -> str:
-    """Encode an image as a data address: PNG if that is small, WebP otherwise."""
+    """Encode an image as a data address: PNG if that is small, WebP otherwise; on white where it is transparent."""
+    pixels = flatten_on_white(pixels)
     largest = 1.0 if pixels.dtype.kind == 'f' else float(np.iinfo(pixels.dtype).max)
     shown = np.rint(pixels / largest * 255).clip(0, 255).astype(np.uint8)
     shown = shown if shown.ndim == 2 else shown[..., 2::-1]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.degradation.pipeline import Degradation
 from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.models.muon import Muon
@@ -271,10 +272,9 @@ class RestorationModel(SRModel):
         Returns:
             ``sr`` and, where there is one, ``field``.
         """
-        if hasattr(net, 'estimate') and hasattr(net, 'restore'):
+        if isinstance(net, BlindSRNet):
             field = self.estimate_field(net, batch['lq'])
-            restore: Any = net.restore
-            return {'sr': self._restore(restore, batch['lq'], field), 'field': field}
+            return {'sr': self._restore(net.restore, batch['lq'], field), 'field': field}
 
         def predict(lq: Tensor, field: Tensor | None = None) -> Tensor:
             return self.predict(net, {**batch, 'lq': lq, **({} if field is None else {'kernel': field})})
@@ -284,8 +284,8 @@ class RestorationModel(SRModel):
     def estimate_field(self, net: Any, lq: Tensor) -> Tensor:
         """Estimate the field of an image by an estimator, or a network that has one, in tiles where asked for."""
         if self.tile is None:
-            return net.estimate(lq) if hasattr(net, 'estimate') else net(lq)
-        return estimate_field_tiled(getattr(net, 'kernel_estimation', net), lq, self.tile)
+            return net.estimate(lq) if isinstance(net, BlindSRNet) else net(lq)
+        return estimate_field_tiled(net.kernel_estimation if isinstance(net, BlindSRNet) else net, lq, self.tile)
 
     def _restore(self, restore: Callable[..., Tensor], lq: Tensor, field: Tensor | None) -> Tensor:
         if self.tile is None:

@@ -64,7 +64,8 @@ def enlarge_alpha(alpha: np.ndarray, scale: int, shift: int = 0) -> np.ndarray:
     """
     height, width = (scale * side for side in alpha.shape)
     # One more pixel at the bottom and the right, for what moves in.
-    padded = np.pad(alpha.astype(np.float32), ((0, 1), (0, 1)), mode='edge')
+    dtype = np.float64 if alpha.dtype.itemsize > 2 else np.float32  # float32 has 24 bits
+    padded = np.pad(alpha.astype(dtype), ((0, 1), (0, 1)), mode='edge')
     larger = cv2.resize(padded, (width + scale, height + scale), interpolation=cv2.INTER_CUBIC)
     larger = larger[shift : shift + height, shift : shift + width]
     if alpha.dtype.kind == 'f':

@@ -7,25 +7,30 @@ neighbours (about 190 LR px with ten blocks), so its tiled image is an approxima
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+
+from manet_basicsr.archs import BlindSRNet
+from manet_basicsr.archs.protocols import FieldEstimator, missing_attributes
 
 #: LR pixels that a tile of the generator sees beyond each of its sides.
 OVERLAP = 32
 
 
 @torch.no_grad()
-def estimate_field_tiled(estimator: nn.Module, lq: Tensor, tile: int = 192, halo: int | None = None) -> Tensor:
+def estimate_field_tiled(
+    estimator: FieldEstimator | Callable[[Tensor], Tensor], lq: Tensor, tile: int = 192, halo: int | None = None
+) -> Tensor:
     """Estimate a kernel field tile by tile; it is the one that the estimator gives for the whole image.
 
     Each tile is seen with ``halo`` more pixels at each side, from a multiple of ``estimator.size_multiple`` to another.
     The image is first padded to such a multiple, as the estimator pads it: the padding reaches into the field.
 
     Args:
-        estimator: ``lq -> field``, such as :class:`MANet`.
+        estimator: A :class:`FieldEstimator`, such as :class:`MANet`; with ``halo`` any ``lq -> field`` that pads
+            nothing.
         lq: (B, C, h, w).
         tile: Side of the tiles in LR pixels, at least 1.
         halo: LR pixels at each side that the kernel of a pixel depends on; None for what ``estimator.halo`` says.
@@ -42,19 +47,25 @@ def estimate_field_tiled(estimator: nn.Module, lq: Tensor, tile: int = 192, halo
 
 @torch.no_grad()
 def restore_tiled(
-    net: Callable[..., Tensor], lq: Tensor, field: Tensor | None = None, tile: int = 192, overlap: int = OVERLAP
+    net: Callable[..., Tensor],
+    lq: Tensor,
+    field: Tensor | None = None,
+    tile: int = 192,
+    overlap: int = OVERLAP,
+    estimator: FieldEstimator | None = None,
 ) -> Tensor:
     """Super-resolve an image tile by tile.
 
     Only for a network that reaches no farther than the overlap is the image exactly that of one pass.
 
     Args:
-        net: A generator ``(lq, field) -> sr``; without a field a network ``lq -> sr``, of which a :class:`BlindSRNet`
-            estimates the field of each tile on the way, exactly.
+        net: A generator ``(lq, field) -> sr``; without field and estimator a network ``lq -> sr``, of which a
+            :class:`BlindSRNet` estimates the field of each tile on the way, exactly.
         lq: (B, C, h, w).
         field: Kernel field (B, k*k, h, w) or (B, k*k, 1, 1).
         tile: Side of the tiles in LR pixels, at least 1.
         overlap: LR pixels that a tile sees beyond each side.
+        estimator: What estimates the field of each tile, exactly, where no field is given.
 
     Returns:
         (B, C, s * h, s * w), without gradient; beside it, memory is needed for one tile.
@@ -64,19 +75,21 @@ def restore_tiled(
     """
     if overlap < 0:
         raise ValueError(f'overlap must be at least 0 LR pixels, found {overlap}')
+    generate = net
+    if field is None and isinstance(net, BlindSRNet):
+        generate, estimator = net.generator, net.kernel_estimation
     height, width = lq.shape[-2:]
-    estimator = getattr(net, 'kernel_estimation', None) if field is None else None
-    view = None if estimator is None else _PaddedView(estimator, lq)
+    view = None if field is not None or estimator is None else _PaddedView(estimator, lq)
 
     def restore(rows: slice, cols: slice) -> Tensor:
         near_rows, near_cols = _grow(rows, overlap, height), _grow(cols, overlap, width)
         seen = lq[..., near_rows, near_cols]
         if view is not None:
-            sr = net.restore(seen, view.estimate(near_rows, near_cols))  # type: ignore[attr-defined]
+            sr = generate(seen, view.estimate(near_rows, near_cols))
         elif field is None:
-            sr = net(seen)
+            sr = generate(seen)
         else:
-            sr = net(seen, field if field.shape[-2:] == (1, 1) else field[..., near_rows, near_cols])
+            sr = generate(seen, field if field.shape[-2:] == (1, 1) else field[..., near_rows, near_cols])
         scale = sr.shape[-1] // seen.shape[-1]
         return sr[..., _inside(rows, near_rows, scale), _inside(cols, near_cols, scale)]
 
@@ -86,15 +99,16 @@ def restore_tiled(
 class _PaddedView:
     """An image padded as an estimator pads it, any part of whose field can be estimated by itself."""
 
-    def __init__(self, estimator: nn.Module, lq: Tensor, halo: int | None = None) -> None:
-        declared: Any = getattr(estimator, 'halo', None) if halo is None else halo
-        if declared is None:
-            raise ValueError(
-                f'{type(estimator).__name__} has no attribute halo, the LR pixels at each side that the kernel of a '
-                'pixel depends on: it cannot be tiled'
-            )
-        self.estimator, self.halo = estimator, int(declared)
-        self.multiple = int(getattr(estimator, 'size_multiple', 1))
+    def __init__(
+        self, estimator: FieldEstimator | Callable[[Tensor], Tensor], lq: Tensor, halo: int | None = None
+    ) -> None:
+        self.estimator, self.multiple = estimator, 1
+        if isinstance(estimator, FieldEstimator):
+            self.multiple = estimator.size_multiple
+            halo = estimator.halo if halo is None else halo
+        if halo is None:
+            raise ValueError(f'{missing_attributes(estimator, FieldEstimator)}: it cannot be tiled')
+        self.halo = halo
         height, width = lq.shape[-2:]
         self.padded = F.pad(lq, (0, -width % self.multiple, 0, -height % self.multiple), mode='replicate')
 

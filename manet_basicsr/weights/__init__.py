@@ -13,6 +13,7 @@ from manet_basicsr.weights.files import (
     load_pretrained,
     load_state_dict_file,
     resolve_weights,
+    shipped_scale,
     shipped_weights,
     weights_address,
 )
@@ -28,6 +29,7 @@ __all__ = [
     'load_pretrained',
     'load_state_dict_file',
     'resolve_weights',
+    'shipped_scale',
     'shipped_weights',
     'weights_address',
 ]

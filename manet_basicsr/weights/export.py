@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from manet_basicsr.archs.copies import evaluation_copy
+from manet_basicsr.archs.protocols import FieldEstimator
 from manet_basicsr.utils.files import atomic_path
 
 OPSET = 18
@@ -23,7 +25,7 @@ def export_onnx(network: nn.Module, path: str | Path, *, channels: int = 3) -> f
     network gives, at sizes other than that of the export.
 
     Args:
-        network: A :class:`MANet`, a :class:`BlindSRNet` or another network ``lq -> image``, in float32.
+        network: A :class:`MANet`, a :class:`BlindSRNet` or another network ``lq -> image``, in float32; not changed.
         path: The ``.onnx`` file; its folder must exist.
         channels: Of the input.
 
@@ -38,8 +40,8 @@ def export_onnx(network: nn.Module, path: str | Path, *, channels: int = 3) -> f
         import onnxscript  # noqa: F401  (torch's exporter needs it)
     except ImportError as error:
         raise ValueError('ONNX needs more packages: pip install onnx onnxruntime onnxscript') from error
-    network = network.to('cpu').eval()
-    output = 'field' if hasattr(network, 'halo') else 'sr'
+    network = evaluation_copy(network, torch.device('cpu'))
+    output = 'field' if isinstance(network, FieldEstimator) else 'sr'
     content = _export(network, channels, output)
     session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
     difference = max(

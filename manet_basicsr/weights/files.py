@@ -9,6 +9,7 @@ state dict, too.
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from importlib import resources
 from pathlib import Path
@@ -63,6 +64,12 @@ def weights_address(value: Any) -> Any:
     """Give the address of weights that ship for the path of their file, anything else as it is."""
     is_shipped = isinstance(value, str) and Path(value).parent == _shipped_folder() and value.endswith('.pth')
     return f'{SHIPPED}{Path(value).stem}' if is_shipped else value
+
+
+def shipped_scale(address: str | os.PathLike[str]) -> int | None:
+    """Tell the scale of weights that ship by their name (``weights://manet_x2``); None for any other file."""
+    name = re.fullmatch(rf'{SHIPPED}.*_x(\d+)', weights_address(str(address)))
+    return int(name[1]) if name else None
 
 
 def _shipped_folder() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from manet_basicsr.archs import BlindSRNet, MANet, SFTRRDBNet
-from manet_basicsr.archs.loading import alignment_of, load_network, pick_device
+from manet_basicsr.archs import BlindSRNet, MANet, SFTRRDBNet, SRMDNet
+from manet_basicsr.archs.loading import alignment_of, load_network
+from manet_basicsr.archs.protocols import FieldEstimator, FieldGenerator, missing_attributes
 from manet_basicsr.weights import convert_file
 
 SMALL = {'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}
@@ -108,11 +110,43 @@ def test_the_basis_tells_the_alignment() -> None:
     assert alignment_of(BlindSRNet({'type': 'MANet', 'num_feat': 8}, {'type': 'SFTRRDBNet', **SMALL})) == 'centered'
 
 
-def test_a_device_that_is_not_there_is_told() -> None:
-    assert pick_device('cpu') == torch.device('cpu')
-    with pytest.raises(ValueError, match="device 'gpu' is not one of cpu, cuda"):
-        pick_device('gpu')
-    if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="device 'cuda:1': there is no CUDA device here; try cpu"):
-            pick_device('cuda:1')
-        assert pick_device() == torch.device('cpu')
+def test_the_basis_may_be_a_tensor(tmp_path: Path) -> None:
+    basis = torch.rand(25, 3)
+    np.save(tmp_path / 'basis.npy', basis.numpy())
+    sizes = {'kernel_size': 5, 'code_length': 3}
+    for network in (SFTRRDBNet(**SMALL, **sizes, pca_matrix=basis), SRMDNet(num_conv=2, **sizes, pca_matrix=basis)):
+        assert torch.equal(network.pca_matrix[0, :, :, 0, 0], basis)
+    with pytest.raises(ValueError, match='pca_path and pca_matrix both give the PCA basis'):
+        SFTRRDBNet(**SMALL, **sizes, pca_path=str(tmp_path / 'basis.npy'), pca_matrix=basis)
+    with pytest.raises(ValueError, match=r'pca_matrix has shape \(3, 25\), expected \(25, 3\)'):
+        SFTRRDBNet(**SMALL, **sizes, pca_matrix=basis.T)
+    with pytest.raises(ValueError, match='pca_matrix is list, expected a floating point tensor'):
+        SFTRRDBNet(**SMALL, **sizes, pca_matrix=basis.tolist())  # type: ignore[arg-type]
+
+
+def test_loading_writes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = SFTRRDBNet(**SMALL, kernel_size=5, code_length=3, pca_matrix=torch.rand(25, 3))
+    torch.save(network.state_dict(), tmp_path / 'net.pth')
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'absent'))
+    assert torch.equal(load_network(tmp_path / 'net.pth').get_buffer('pca_matrix'), network.pca_matrix)
+
+
+@pytest.mark.parametrize('scale', [2, 3, 4])
+def test_weights_that_ship_tell_their_scale(tmp_path: Path, scale: int) -> None:
+    estimator = load_network(f'weights://manet_x{scale}')
+    assert isinstance(estimator, FieldEstimator) and estimator.scale == scale
+    torch.save(estimator.state_dict(), tmp_path / f'mine_x{scale}.pth')
+    other = load_network(tmp_path / f'mine_x{scale}.pth')
+    assert isinstance(other, FieldEstimator) and other.scale is None
+
+
+def test_networks_have_what_the_rest_of_the_package_asks_of_them() -> None:
+    blind = BlindSRNet({'type': 'MANet', 'num_feat': 8}, {'type': 'SFTRRDBNet', **SMALL, 'scale': 3})
+    assert blind.scale == 3
+    assert missing_attributes(blind.kernel_estimation, FieldEstimator) == ''
+    for generator in (blind.generator, SRMDNet(num_conv=2)):
+        assert isinstance(generator, FieldGenerator)
+    assert not isinstance(blind, FieldEstimator) and not isinstance(nn.Conv2d(3, 3, 1), FieldGenerator)
+    assert missing_attributes(nn.Conv2d(3, 3, 1), FieldGenerator) == (
+        'Conv2d has no attribute scale, floats_per_pixel'
+    )  # it has a kernel_size

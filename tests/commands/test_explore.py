@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -50,6 +51,23 @@ def test_an_estimator_alone_shows_kernels(tmp_path: Path) -> None:
     assert main(['photo.png', '--weights', 'estimator.pth', '-o', 'a.html', '--scale', '3', '--title', 'Cat']) == 0
     images, fields, data = contents('a.html')
     assert (images, fields, data['scale'], data['title']) == (['LR image'], ['estimated'], 3, 'Cat')
+
+
+@pytest.mark.parametrize('scale', [2, 3])
+def test_pages_of_shipped_estimators_are_drawn_at_their_scale(scale: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['photo.png', '--weights', f'weights://manet_x{scale}']) == 0
+    assert contents()[2]['scale'] == scale
+    assert main(['photo.png', '--weights', f'weights://manet_x{scale}', '--scale', '4', '-o', 'b.html']) == 2
+    assert f'--scale: found 4, but weights://manet_x{scale} is for x{scale}' in capsys.readouterr().err
+
+
+def test_an_estimator_with_damaged_weights_makes_no_page(capsys: pytest.CaptureFixture[str]) -> None:
+    state_dict = blind_network().kernel_estimation.state_dict()
+    state_dict['m_tail.bias'][7] = float('nan')
+    torch.save(state_dict, 'nan.pth')
+    assert main(['photo.png', '--weights', 'nan.pth']) == 1
+    assert 'the weights are damaged (m_tail.bias of MANet)' in capsys.readouterr().err
+    assert not Path('photo_kernels.html').exists()
 
 
 def test_saved_fields_need_no_network(tmp_path: Path) -> None:
@@ -105,6 +123,16 @@ def test_what_cannot_be_done_is_one_line(
 
 def test_help_has_examples() -> None:
     assert build_parser().format_help().count('\n  manet-explore ') == 4
+
+
+def test_transparent_photographs_are_shown_on_white(tmp_path: Path) -> None:
+    photo = np.dstack([cv2.imread('photo.png'), np.zeros((40, 48), np.uint8)])
+    photo[10:20, 10:20, 3] = 255
+    cv2.imwrite('clear.png', photo)
+    assert main(['clear.png', '--weights', str(blind_weights(tmp_path, 2))]) == 0
+    for image in contents('clear_kernels.html')[2]['images']:
+        content = np.frombuffer(base64.b64decode(image['source'].partition(',')[2]), np.uint8)
+        assert cv2.imdecode(content, cv2.IMREAD_UNCHANGED)[0, 0].tolist() == [255, 255, 255]
 
 
 def test_deep_and_transparent_photographs_are_explored(tmp_path: Path) -> None:

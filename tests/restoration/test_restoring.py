@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import subprocess
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +16,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 import manet_basicsr
 from manet_basicsr.archs import BlindSRNet, MANet
-from manet_basicsr.restoration.restoring import image_to_batch, load_blind_network, memory_of_tile, restore
+from manet_basicsr.restoration.alpha import flatten_on_white
+from manet_basicsr.restoration.arrays import image_to_batch
+from manet_basicsr.restoration.restoring import estimate_field, load_blind_network, memory_of_tile, restore
 from manet_basicsr.weights import files as weights
 from tests.small_networks import blind_network, blind_weights
 
@@ -104,7 +110,7 @@ def test_grey_comes_back_grey(network: BlindSRNet, photo: np.ndarray) -> None:
 def test_alpha_is_resampled_on_the_same_grid_and_does_not_touch_the_colours(
     network: BlindSRNet, photo: np.ndarray
 ) -> None:
-    alpha = np.zeros(photo.shape[:2], np.uint8)
+    alpha = np.ones(photo.shape[:2], np.uint8)  # nearly invisible; colours that nobody sees are filled
     alpha[20:40, 30:60] = 255
     restored = restore(np.dstack([photo, alpha]), network).image
     assert np.array_equal(restored[..., :3], restore(photo, network).image)
@@ -126,10 +132,154 @@ def test_weights_given_know_their_scale(tmp_path: Path, photo: np.ndarray, scale
     assert restored.image.shape == (20 * scale, 24 * scale, 3)
 
 
-def test_the_network_is_left_as_it_was(photo: np.ndarray) -> None:
+def modes(network: nn.Module) -> list[bool]:
+    return [module.training for module in network.modules()]
+
+
+def test_the_network_is_left_as_it_was_module_by_module(photo: np.ndarray) -> None:
     network = blind_network(2).train()
+    network.kernel_estimation.train()
+    network.generator.RRDB_trunk[0].eval()
+    before, weights_before = modes(network), {name: id(value) for name, value in network.named_parameters()}
     restore(photo[:16, :16], network)
-    assert network.training and not network.kernel_estimation.training
+    estimate_field(photo[:16, :16], network.kernel_estimation)
+    assert modes(network) == before and len(set(before)) == 2
+    assert {name: id(value) for name, value in network.named_parameters()} == weights_before
+    assert network.generator.conv_first.weight.requires_grad
+    network.generator(torch.rand(1, 3, 8, 8), torch.full((1, 441, 1, 1), 1 / 441)).sum().backward()
+
+
+def test_threads_share_a_network_that_is_being_trained(photo: np.ndarray) -> None:
+    network = blind_network(2).train()
+    network.generator.RRDB_trunk[0].eval()
+    before = modes(network)
+    images = [np.ascontiguousarray(photo[:16, : 16 + width]) for width in range(6)]
+    expected = [restore(image, network).image for image in images]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda image: restore(image, network).image, images * 3))
+    assert all(np.array_equal(image, expected[number % 6]) for number, image in enumerate(found))
+    assert modes(network) == before
+
+
+def test_what_comes_back_are_ordinary_tensors(network: BlindSRNet, photo: np.ndarray) -> None:
+    for inference in (False, True):
+        with torch.inference_mode(inference):
+            lq = image_to_batch(photo[:16, :16])[0] + 0
+        restored = restore(lq, network)
+        assert restored.field is not None
+        assert not restored.image.is_inference() and not restored.field.is_inference()
+        restored.image.clamp_(0.1, 0.9).requires_grad_()
+        nn.Conv2d(3, 1, 3)(restored.image).sum().backward()
+        restored.field.mul_(2)
+
+
+@pytest.mark.parametrize('part', ['kernel_estimation', 'generator'])
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+def test_damaged_weights_are_named_and_nothing_is_returned(photo: np.ndarray, part: str, value: float) -> None:
+    network = blind_network(2)
+    name = 'm_tail.bias' if part == 'kernel_estimation' else 'trunk_conv.bias'
+    network.get_parameter(f'{part}.{name}').data[3] = value
+    what = 'the estimated kernels are' if part == 'kernel_estimation' else 'the restored image is'
+    expected = rf'{what} not finite \(NaN or infinite\): the weights are damaged \({name} of'
+    for image, options in ((photo, {'tile': 24}), (photo[:16, :16], {'field_dtype': None})):
+        with pytest.raises(ValueError, match=expected):
+            restore(image, network, **options)  # type: ignore[arg-type]
+    if part == 'kernel_estimation':
+        with pytest.raises(ValueError, match=expected):
+            estimate_field(photo, network.kernel_estimation, tile=24)
+
+
+def test_an_overflow_is_told_from_damaged_weights(photo: np.ndarray) -> None:
+    network = blind_network(2)
+    network.get_parameter('generator.trunk_conv.weight').data.fill_(3e38)
+    with pytest.raises(ValueError, match='half precision does not reach as far .*; restore in full precision'):
+        restore(photo, network, half=True, device='cpu')
+    with pytest.raises(ValueError, match='the weights of SFTRRDBNet make the numbers grow without bound'):
+        restore(photo, network)
+
+
+def disk(hidden: str) -> np.ndarray:
+    """A white disk with a soft rim on nothing, under which some colour is hidden."""
+    rows, columns = np.mgrid[:48, :48] - 23.5
+    alpha = ((16.5 - np.hypot(rows, columns)).clip(0, 1) * 255).round().astype(np.uint8)
+    pixels = np.dstack([np.full((48, 48, 3), 255, np.uint8), alpha])
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    pixels[alpha == 0, :3] = noise[alpha == 0] if hidden == 'noise' else 0
+    return pixels
+
+
+@pytest.mark.parametrize('hidden', ['black', 'noise'])
+def test_hidden_colours_leave_no_rim(hidden: str) -> None:
+    restored = restore(disk(hidden), load_blind_network()).image
+    assert restored.shape == (192, 192, 4)
+    assert flatten_on_white(restored).min() >= 250
+    channels = restored[..., :3].astype(int)
+    assert np.ptp(channels, axis=2).max() == 0  # what is visible is grey, and so stays grey
+
+
+def test_alpha_goes_along_with_the_image_of_published_weights(network: BlindSRNet) -> None:
+    published = copy.deepcopy(network)
+    basis = published.generator.pca_matrix
+    published.generator.pca_matrix = basis.view(21, 21, 15).flip(0, 1).reshape(basis.shape)
+    alpha = np.zeros((20, 24), np.uint8)
+    alpha[8:12, 10:16] = 255
+    image = np.dstack([np.zeros((20, 24, 3), np.uint8), alpha])
+    usual, moved = restore(image, network).image[..., 3], restore(image, published).image[..., 3]
+    assert usual.max() == 255
+    assert np.array_equal(moved[:-1, :-1], usual[1:, 1:])  # s - 1 px further up and left
+
+
+@pytest.mark.parametrize('size', [(1, 1), (8, 8), (14, 12), (15, 15), (16, 15), (15, 16), (17, 3)])
+def test_small_images_are_restored_within_a_limit_of_memory(network: BlindSRNet, size: tuple[int, int]) -> None:
+    restored = restore(np.zeros((*size, 3), np.uint8), network, max_memory=8 * 2**30)
+    assert restored.image.shape == (2 * size[0], 2 * size[1], 3)
+
+
+@pytest.mark.parametrize('dtype', ['>u2', '<u2', '>f4', '>f8', 'u4', 'g', 'f2'])
+def test_any_byte_order_and_width_of_numbers_is_taken(network: BlindSRNet, photo: np.ndarray, dtype: str) -> None:
+    small = np.dstack([photo[:16, :16], np.arange(256, dtype=np.uint8).reshape(16, 16)])
+    largest = 1 if np.dtype(dtype).kind == 'f' else np.iinfo(dtype).max
+    restored = restore((small / 255 * largest).astype(dtype), network).image
+    assert restored.dtype == np.dtype(dtype)
+    expected = restore((small / 255).astype(np.float64), network).image
+    # float16 has 11 bits
+    assert np.abs(restored.astype(np.float64) / largest - expected).max() < (2e-3 if dtype == 'f2' else 1e-4)
+
+
+def test_white_stays_white_in_32_bits(network: BlindSRNet) -> None:
+    bright = copy.deepcopy(network)
+    bright.generator.upsampler[0].weight.data.zero_()
+    bright.generator.upsampler[0].bias.data.fill_(2)
+    for channels in ((), (3,), (4,)):
+        white = np.full((8, 8, *channels), 2**32 - 1, np.uint32)
+        assert (restore(white, bright).image == 2**32 - 1).all()
+
+
+def test_unusual_arrays_are_taken(network: BlindSRNet, photo: np.ndarray) -> None:
+    small = np.ascontiguousarray(photo[:16, :20])
+    expected = restore(small, network).image
+    planes = np.ascontiguousarray(small.transpose(2, 0, 1), np.float32) / 255
+    planes.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        found = restore(planes.transpose(1, 2, 0), network).image
+    assert np.abs(found * 255 - expected).max() < 0.51
+    assert np.array_equal(restore(np.repeat(small, 2, axis=1)[:, ::2], network).image, expected)
+    assert restore(np.ma.masked_array(small, small > 200), network).image.shape == expected.shape  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize('alpha', [math.nan, 255.0, -1.0])
+def test_alpha_that_is_out_of_range_is_refused(network: BlindSRNet, photo: np.ndarray, alpha: float) -> None:
+    image = np.dstack([photo / 255, np.full(photo.shape[:2], alpha)])
+    with pytest.raises(ValueError, match=r'found alpha from .*, expected .* in \[0, 1\]'):
+        restore(image, network)
+
+
+def test_progress_needs_no_standard_error(
+    network: BlindSRNet, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, 'stderr', None)
+    assert restore(photo[:16, :16], network, progress='cat').image.shape == (32, 32, 3)
 
 
 def test_without_shipped_weights_the_remedy_is_told(photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +291,17 @@ def test_without_shipped_weights_the_remedy_is_told(photo: np.ndarray, monkeypat
 def test_an_estimator_alone_does_not_restore(photo: np.ndarray) -> None:
     with pytest.raises(ValueError, match='found a MANet, expected a BlindSRNet'):
         restore(photo, MANet(num_feat=8))
+
+
+def test_networks_that_do_not_say_what_tiles_need_are_named(network: BlindSRNet, photo: np.ndarray) -> None:
+    foreign = copy.deepcopy(network)
+    del foreign.generator.floats_per_pixel
+    with pytest.raises(ValueError, match='SFTRRDBNet has no attribute floats_per_pixel: images cannot be restored'):
+        restore(photo, foreign)
+    with pytest.raises(ValueError, match='SFTRRDBNet has no attribute halo, size_multiple.*: it is no estimator'):
+        estimate_field(photo, network.generator)
+    with pytest.raises(ValueError, match=r'field_dtype is torch.uint8, expected a floating point type'):
+        restore(photo, network, field_dtype=torch.uint8)
 
 
 def test_grey_stays_grey_however_it_is_stored(network: BlindSRNet, photo: np.ndarray) -> None:

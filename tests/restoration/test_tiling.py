@@ -72,6 +72,36 @@ def test_an_estimator_that_does_not_say_its_halo_is_refused_unless_it_is_given()
         torch.testing.assert_close(estimate_field_tiled(net, lq, 8, halo=1), net(lq))
 
 
+class Foreign(nn.Module):
+    """An estimator of someone else that says what tiles need."""
+
+    halo, size_multiple, kernel_size, scale, floats_per_pixel = 2, 2, 5, None, 100
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 25, 5, 1, 2)
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Estimate a field."""
+        height, width = lq.shape[-2:]
+        padded = nn.functional.pad(lq, (0, width % 2, 0, height % 2), mode='replicate')
+        return self.body(padded).softmax(1)[..., :height, :width]
+
+
+def test_any_estimator_that_says_what_tiles_need_is_tiled() -> None:
+    net, lq = Foreign(), torch.rand(1, 3, 21, 19)
+    with torch.no_grad():
+        torch.testing.assert_close(estimate_field_tiled(net, lq, 8), net(lq), atol=EXACT, rtol=0)
+
+
+def test_fields_may_be_estimated_on_the_way_to_any_generator() -> None:
+    net, generate, lq = estimator(), generator(), torch.rand(1, 3, 45, 50)
+    with torch.no_grad():
+        whole = generate(lq, net(lq))
+    tiled = restore_tiled(generate, lq, tile=20, overlap=24, estimator=net)
+    torch.testing.assert_close(tiled, whole, atol=EXACT, rtol=0)
+
+
 def test_a_tile_or_an_overlap_that_makes_no_sense_is_refused() -> None:
     lq = torch.rand(1, 3, 8, 8)
     with pytest.raises(ValueError, match='tile must be at least 1'):

@@ -68,6 +68,15 @@ def test_inputs_and_outputs_have_names_and_free_sizes(onnxruntime: Any, exported
     assert (sr.name, sr.shape) == ('sr', ['batch', 3, '4*height', '4*width'])
 
 
+def test_a_network_is_left_as_it_was(onnxruntime: Any, tmp_path: Path) -> None:
+    network = blind_network(2).kernel_estimation.train()
+    network.m_head.eval()
+    before = [module.training for module in network.modules()]
+    export_onnx(network, tmp_path / 'estimator.onnx')
+    assert [module.training for module in network.modules()] == before
+    assert len(set(before)) == 2
+
+
 def test_an_export_that_does_not_agree_is_not_written(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
