@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import textwrap
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -79,20 +80,41 @@ def _shipped_folder() -> Path:
 def load_any_state_dict(address: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read the state dict of a file of any form; of a BasicSR file the averaged weights, where it has them.
 
-    A file that holds one state dict under another name (``state_dict``, ``model``) serves too.
+    What training programs wrap weights in serves, too: a state dict under another name (``state_dict``, ``model``) or
+    deeper, keys that all begin with the name of an attribute (``netG.``), entries beside the weights (``epoch``).
 
     Args:
         address: As in :func:`resolve_weights`.
 
     Raises:
         FileNotFoundError: As in :func:`resolve_weights`.
-        ValueError: The file cannot be read or holds no weights.
+        ValueError: The file cannot be read, holds no weights, or holds several networks.
     """
     content = _read(address)
-    names = [name for name, value in content.items() if is_state_dict(value)]
-    if is_state_dict(content) or len(names) != 1:
-        return _select(content, address, None if is_state_dict(content) else 'params_ema')
-    return _select(content, address, names[0])
+    found = dict(_networks_in(content))
+    averaged = [name for name in found if 'ema' in name.lower()]
+    if len(averaged) == 1 or len(found) == 1:
+        return found[(averaged or list(found))[0]]
+    if found and 'params' not in content:
+        raise ValueError(f'{address} holds several networks: {", ".join(found)}; save the one that is meant by itself')
+    return _select(content, address, None if is_state_dict(content) else 'params_ema')
+
+
+def _networks_in(content: dict[Any, Any], name: str = '', depth: int = 3) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Find this package's networks in what a file holds: where, and their state dicts."""
+    tensors = _tensors(content)
+    begins = (
+        key.removesuffix(last).removesuffix(ESTIMATOR_PREFIX)
+        for key in tensors
+        for last in (_ESTIMATOR_KEY, _GENERATOR_KEY)
+        if key.endswith(last)
+    )
+    for prefix in dict.fromkeys(begin for begin in begins if begin == '' or begin.endswith('.')):
+        inner = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        yield f'{name}{prefix}'.rstrip('.') or 'weights', inner
+    for key, value in content.items():
+        if isinstance(value, dict) and depth:
+            yield from _networks_in(value, f'{name}{key}.', depth - 1)
 
 
 def load_state_dict_file(path: str | os.PathLike[str], param_key: str | None = 'params') -> dict[str, Tensor]:
@@ -104,7 +126,8 @@ def load_state_dict_file(path: str | os.PathLike[str], param_key: str | None = '
             ``params`` stands in for a missing ``params_ema``.
 
     Returns:
-        Tensors on the CPU; the prefix ``module.`` of wrapped networks is removed.
+        Tensors on the CPU, without what is no tensor; torch's prefixes of wrapped and compiled networks (``module.``,
+        ``_orig_mod.``) are removed.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -114,7 +137,7 @@ def load_state_dict_file(path: str | os.PathLike[str], param_key: str | None = '
 
 
 def load_pretrained(network: nn.Module, path: str | os.PathLike[str], param_key: str | None = 'params') -> None:
-    """Load a file of weights into a network, strictly.
+    """Load a file of weights into a network, strictly; a name that all its keys begin with is no hindrance.
 
     Args:
         network: The network to fill.
@@ -125,7 +148,7 @@ def load_pretrained(network: nn.Module, path: str | os.PathLike[str], param_key:
         FileNotFoundError: If there is no such file.
         ValueError: If the file cannot be read or does not fit the network.
     """
-    state_dict = load_state_dict_file(path, param_key)
+    state_dict = _without_common_prefix(load_state_dict_file(path, param_key), network)
     try:
         network.load_state_dict(state_dict)
     except RuntimeError as error:
@@ -135,13 +158,32 @@ def load_pretrained(network: nn.Module, path: str | os.PathLike[str], param_key:
         raise ValueError(message) from error
 
 
+def _without_common_prefix(state_dict: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Remove what all keys begin with, such as ``netG.``, if that leaves the keys of the network."""
+    expected = network.state_dict().keys()
+    prefix = os.path.commonprefix(list(state_dict)).rpartition('.')[0]
+    while prefix and not expected & state_dict.keys():
+        short = {key.removeprefix(f'{prefix}.'): value for key, value in state_dict.items()}
+        if expected & short.keys():
+            return short
+        prefix = prefix.rpartition('.')[0]
+    return state_dict
+
+
 def is_state_dict(content: object) -> bool:
-    """Tell whether ``content`` is a non-empty dict of named tensors."""
-    return (
-        isinstance(content, dict)
-        and bool(content)
-        and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
-    )
+    """Tell whether ``content`` is a state dict: named tensors, maybe beside other entries, and no state dict in it."""
+    return bool(_tensors(content)) and not any(_tensors(value) for value in dict(content).values())  # type: ignore[call-overload]
+
+
+def _tensors(content: object) -> dict[str, Tensor]:
+    """Take the named tensors out of a dict; from their names what torch puts before those of wrapped networks."""
+    if not isinstance(content, dict):
+        return {}
+    named = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if any('module.' in key for key in named):
+        named.pop('n_averaged', None)  # of torch's AveragedModel
+    # Of a network, or a part of it, that was compiled; then of DataParallel.
+    return {re.sub(r'^(module\.)+', '', key.replace('_orig_mod.', '')): value.detach() for key, value in named.items()}
 
 
 def detect_stage(state_dict: dict[str, Tensor]) -> int:
@@ -291,10 +333,11 @@ def _select(content: dict[Any, Any], path: str | os.PathLike[str], param_key: st
         raise ValueError(f'{path} is a bare state dict, expected one under {param_key!r}; param_key: ~ reads it')
     else:
         raise ValueError(f'{path} holds {_listed(content)}, expected {param_key!r}; set param_key')
-    if not is_state_dict(state_dict):
+    tensors = _tensors(state_dict)
+    if not tensors or (state_dict is content and not is_state_dict(content)):
         found = _listed(state_dict) if isinstance(state_dict, dict) else type(state_dict).__name__
         raise ValueError(f'{path} holds no state dict with param_key {param_key!r}: found {found}, expected tensors')
-    return {key.removeprefix('module.'): value for key, value in state_dict.items()}
+    return tensors
 
 
 def _listed(content: dict[Any, Any]) -> str:

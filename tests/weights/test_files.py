@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,54 @@ def test_home_is_expanded(tmp_path: Path, estimator: dict[str, Tensor], monkeypa
 def test_one_state_dict_under_any_name_is_found(tmp_path: Path, estimator: dict[str, Tensor], name: str) -> None:
     path = saved(tmp_path / 'net.pth', {name: estimator, 'epoch': 3})
     torch.testing.assert_close(load_any_state_dict(path), estimator)
+
+
+WRAPPINGS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
+    'DataParallel': lambda bare: prefixed(bare, 'module.'),
+    'compiled': lambda bare: prefixed(bare, '_orig_mod.'),
+    'compiled, then parallel': lambda bare: prefixed(bare, 'module._orig_mod.'),
+    'parallel, then compiled': lambda bare: prefixed(bare, '_orig_mod.module.'),
+    'compiled in part': lambda bare: {key.replace('m_body.', 'm_body._orig_mod.'): bare[key] for key in bare},
+    'averaged by torch': lambda bare: {**prefixed(bare, 'module.'), 'n_averaged': torch.tensor(3)},
+    'netG.': lambda bare: prefixed(bare, 'netG.'),
+    'a module of a module': lambda bare: {'state_dict': prefixed(bare, 'model.net_g.'), 'epoch': 3},
+    'Parameters': lambda bare: {key: nn.Parameter(value) for key, value in bare.items()},
+    'extra entries': lambda bare: {**bare, 'epoch': 3, 'name': 'x4', 'args': {'lr': 1e-4}},
+    'extra entries under a name': lambda bare: {'params': {**bare, 'epoch': 3}, 'iter': 5},
+    'with an optimiser': lambda bare: {
+        'model': bare, 'optimizer': {'state': {0: {'exp_avg': torch.ones(2)}}, 'param_groups': [{'lr': 0.1}]},
+    },
+    'deep': lambda bare: {'state': {'networks': {'netG': bare}}, 'loss': torch.ones(1)},
+    'averages beside': lambda bare: {'model': {key: value + 1 for key, value in bare.items()}, 'model_ema': bare},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('wrapping', WRAPPINGS)
+@pytest.mark.parametrize('released', [False, True])
+def test_weights_are_found_in_every_usual_wrapping(
+    tmp_path: Path, estimator: dict[str, Tensor], wrapping: str, released: bool
+) -> None:
+    bare = prefixed(estimator, 'kernel_estimation.') if released else dict(estimator)
+    path = saved(tmp_path / 'net.pth', WRAPPINGS[wrapping](bare))
+    found = load_any_state_dict(path)
+    torch.testing.assert_close(convert_state_dict(found, 'basicsr'), dict(estimator), rtol=0, atol=0)
+    assert not any(value.requires_grad for value in found.values())
+
+
+def test_several_networks_in_a_file_are_not_guessed_between(tmp_path: Path, estimator: dict[str, Tensor]) -> None:
+    path = saved(tmp_path / 'net.pth', {'first': estimator, 'second': GENERATOR})
+    with pytest.raises(ValueError, match='net.pth holds several networks: first, second; save the one'):
+        load_any_state_dict(path)
+
+
+@pytest.mark.parametrize('prefix', ['netG.', 'model.net.', 'module.netG.'])
+def test_a_name_before_all_keys_is_no_hindrance(tmp_path: Path, estimator: dict[str, Tensor], prefix: str) -> None:
+    path = saved(tmp_path / 'net.pth', {'params': {**prefixed(estimator, prefix), 'epoch': 3}})
+    network = MANet(kernel_size=3, num_feat=4)
+    load_pretrained(network, path)
+    torch.testing.assert_close(network.state_dict(), estimator, rtol=0, atol=0)
+    inner = nn.Sequential(nn.Sequential(nn.Linear(2, 2)))  # whose own keys have a common beginning
+    load_pretrained(inner, saved(tmp_path / 'inner.pth', {'params': inner.state_dict()}))
 
 
 def test_files_without_weights_say_so(tmp_path: Path) -> None:
