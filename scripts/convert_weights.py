@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         stage = convert_file(options.source, options.target, options.to, options.param_key, options.force)
+    except FileExistsError:
+        print(f'convert_weights: {options.target} already exists; --force replaces it', file=sys.stderr)
+        return 2
     except (OSError, ValueError) as error:
         print(f'convert_weights: {error}', file=sys.stderr)
         return 2

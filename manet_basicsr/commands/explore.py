@@ -18,6 +18,7 @@ from manet_basicsr.data.field_files import load_field
 from manet_basicsr.degradation import blur_downsample, protocol_field, quantize
 from manet_basicsr.explorer import Layer, make_page
 from manet_basicsr.explorer.page import describe_error
+from manet_basicsr.restoration.alpha import flatten_on_white
 from manet_basicsr.restoration.arrays import image_to_batch
 from manet_basicsr.restoration.photographs import read_photograph
 from manet_basicsr.restoration.restoring import estimate_field, load_blind_network, restore
@@ -92,7 +93,7 @@ def _degraded(
     pixels: np.ndarray, options: argparse.Namespace, scale: int, network: BlindSRNet | MANet | None
 ) -> _Contents:
     """Blur a sharp photograph, so that its true kernels are known."""
-    hr = image_to_batch(pixels)[0]
+    hr = image_to_batch(flatten_on_white(pixels))[0]
     height, width = (side // scale * scale for side in hr.shape[-2:])
     if min(height, width) == 0:
         raise ValueError(f'{options.image}: smaller than the scale {scale}')

@@ -163,7 +163,7 @@ def load_blind_network(weights: str | os.PathLike[str] | None = None, scale: int
             there = f'this version ships only {", ".join(names)}' if names else 'no weights ship with this version yet'
             raise FileNotFoundError(
                 f'{there}; for x{scale}, train a blind network (README, "Three stages") or get a released one, and '
-                'give its file with --weights FILE (in Python: weights=)'
+                'give its file as weights'
             )
     return _checked_blind(load_network(weights), f'{weights}: ')
 
@@ -288,6 +288,6 @@ def _fitting_tile(
     least = taken + batch * memory_of_tile(network, SMALLEST_TILE)
     raise ValueError(
         f'a {width}x{height} image needs about {least / 2**30:.1f} GiB even in the smallest tiles, more than the '
-        f'{max_memory / 2**30:.1f} GiB of --max-memory (in Python: max_memory)'
+        f'{max_memory / 2**30:.1f} GiB of max_memory'
         + ('; without its kernels it needs less' if field_dtype is not None else '')
     )

@@ -55,8 +55,7 @@ def read_curves(folder: Path) -> list[Curve]:
 
     if not any(folder.glob('*tfevents*')):
         raise ValueError(
-            f'--runs: found {folder}, which holds no tensorboard logs, expected tb_logger/NAME of a training with '
-            'logger.use_tb_logger'
+            f'{folder} holds no tensorboard logs, expected tb_logger/NAME of a training with logger.use_tb_logger'
         )
     events = EventAccumulator(str(folder), size_guidance={'scalars': 0})
     events.Reload()
@@ -67,7 +66,7 @@ def read_curves(folder: Path) -> list[Curve]:
             steps, values = zip(*points, strict=True)
             curves.append(Curve(folder.name, tag, steps, values))
     if not curves:
-        raise ValueError(f'--runs: found {folder}, whose logs have neither losses nor metrics, expected a training')
+        raise ValueError(f'{folder}: its logs have neither losses nor metrics, expected a training')
     return curves
 
 
@@ -82,16 +81,16 @@ def read_results(path: Path) -> list[dict[str, str]]:
         with path.open(newline='', encoding='utf-8') as file:
             rows = list(csv.DictReader(file))
     except OSError as error:
-        raise ValueError(f'--results: found {path}, which cannot be read ({error.strerror}), {expected}') from error
+        raise ValueError(f'{path} cannot be read ({error.strerror}), {expected}') from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f'--results: found {path}, which is no table, {expected}') from error
+        raise ValueError(f'{path} is no table, {expected}') from error
     if not rows or not {'method', 'set', *_PLACES, *COMPARED} <= rows[0].keys():
-        raise ValueError(f'--results: found {path}, which is not the results.csv of an evaluation, {expected}')
+        raise ValueError(f'{path} is not the results.csv of an evaluation, {expected}')
     for number, row in enumerate(rows, start=2):
         for metric in COMPARED:
             if not _is_number_or_empty(row[metric]):
                 found = f'{metric} {row[metric]!r}'
-                raise ValueError(f'--results: found {path}, line {number}, with {found}, expected a number')
+                raise ValueError(f'{path}, line {number}: found {found}, expected a number')
     return rows
 
 
@@ -134,9 +133,9 @@ def plot(
     methods = list(dict.fromkeys(row['method'] for row in results))
     number = len(tags) + len(metrics)
     if not number:
-        raise ValueError('there is nothing to draw, expected --runs with curves or --results with a metric')
+        raise ValueError('there is nothing to draw, expected curves of runs or results with a metric')
     if path.suffix.lower().removeprefix('.') not in FigureCanvasBase.get_supported_filetypes():
-        raise ValueError(f"PICTURE: found '{path}', expected a name that ends in .png, .pdf or .svg")
+        raise ValueError(f"picture '{path}', expected a name that ends in .png, .pdf or .svg")
     columns = min(3, number)
     rows = math.ceil(number / columns)
     sets = _names_of_sets(results)
@@ -159,8 +158,8 @@ def plot(
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=120)
     except OSError as error:
-        words = f'found {path}, which cannot be written ({error.strerror})' if error.strerror else str(error)
-        raise ValueError(f'PICTURE: {words}') from error
+        words = f'{path} cannot be written ({error.strerror})' if error.strerror else str(error)
+        raise ValueError(f'picture {words}') from error
 
 
 def _draw_curves(panel: Any, tag: str, curves: Sequence[Curve], smoothing: float) -> None:

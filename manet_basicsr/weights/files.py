@@ -261,7 +261,7 @@ def convert_file(
     """
     target = Path(target).expanduser()
     if target.exists() and not overwrite:
-        raise FileExistsError(f'{target} already exists; --force replaces it')
+        raise FileExistsError(f'{target} already exists; overwrite=True replaces it')
     if _is_safetensors(target) and form == 'basicsr':
         raise ValueError(f"{target}: a .safetensors file is a bare state dict, expected the form 'released'")
     content = _read(source)

@@ -130,7 +130,8 @@ def test_transparent_photographs_are_shown_on_white(tmp_path: Path) -> None:
     photo[10:20, 10:20, 3] = 255
     cv2.imwrite('clear.png', photo)
     assert main(['clear.png', '--weights', str(blind_weights(tmp_path, 2))]) == 0
-    for image in contents('clear_kernels.html')[2]['images']:
+    assert main(['clear.png', '--degrade', '1', '-o', 'blurred.html']) == 0
+    for image in contents('clear_kernels.html')[2]['images'] + contents('blurred.html')[2]['images']:
         content = np.frombuffer(base64.b64decode(image['source'].partition(',')[2]), np.uint8)
         assert cv2.imdecode(content, cv2.IMREAD_UNCHANGED)[0, 0].tolist() == [255, 255, 255]
 

@@ -284,7 +284,9 @@ def test_progress_needs_no_standard_error(
 
 def test_without_shipped_weights_the_remedy_is_told(photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights.resources, 'files', lambda name: Path('/nowhere'))
-    with pytest.raises(FileNotFoundError, match=r'^no weights ship with this version yet; for x4.*--weights FILE'):
+    with pytest.raises(
+        FileNotFoundError, match=r'^no weights ship with this version yet; for x4.* give its file as weights'
+    ):
         restore(photo)
 
 

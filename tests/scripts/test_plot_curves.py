@@ -93,13 +93,13 @@ def test_smoothing_averages_the_past_and_begins_at_the_first_value() -> None:
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ([], 'there is nothing to draw, expected --runs'),
+        ([], 'there is nothing to draw, expected curves of runs'),
         (['--runs', 'FOLDER'], 'holds no tensorboard logs, expected tb_logger/NAME'),
-        (['--results', 'FOLDER/no.csv'], '--results: found FOLDER/no.csv, which cannot be read (No such file or direc'),
-        (['--results', 'FOLDER'], '--results: found FOLDER, which cannot be read (Is a directory), expected'),
+        (['--results', 'FOLDER/no.csv'], 'FOLDER/no.csv cannot be read (No such file or direc'),
+        (['--results', 'FOLDER'], 'FOLDER cannot be read (Is a directory), expected'),
         (['--results', 'FOLDER/other.csv'], 'is not the results.csv of an evaluation, expected the results.csv that'),
-        (['--results', 'FOLDER/picture.png'], '--results: found FOLDER/picture.png, which is no table, expected'),
-        (['--results', 'FOLDER/words.csv'], "words.csv, line 3, with psnr 'good', expected a number"),
+        (['--results', 'FOLDER/picture.png'], 'FOLDER/picture.png is no table, expected'),
+        (['--results', 'FOLDER/words.csv'], "words.csv, line 3: found psnr 'good', expected a number"),
         (['--smoothing', '1'], '--smoothing: found 1, expected 0 to below 1'),
     ],
 )
@@ -127,7 +127,7 @@ def test_what_cannot_be_drawn_is_one_line(
         ('a.docx', "a.docx', expected a name that ends in .png, .pdf or .svg"),
         ('a', "a', expected a name that ends in .png, .pdf or .svg"),
         ('nowhere/a.png', 'nowhere does not exist'),
-        ('folder.png', 'folder.png, which cannot be written (Is a directory)'),
+        ('folder.png', 'folder.png cannot be written (Is a directory)'),
     ],
 )
 def test_a_picture_that_cannot_be_written_is_one_line(
@@ -137,7 +137,7 @@ def test_a_picture_that_cannot_be_written_is_one_line(
     write_results(tmp_path / 'results.csv', [('Set5', 'a', '25')])
     assert plot_curves(tmp_path / picture, '--results', tmp_path / 'results.csv') == 2
     error = capsys.readouterr().err
-    assert error.startswith('error: PICTURE: ') and message in error
+    assert error.startswith('error: picture ') and message in error
     assert len(error.splitlines()) == 1
 
 

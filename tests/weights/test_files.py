@@ -240,7 +240,7 @@ def test_conversion_refuses_what_is_converted_already(tmp_path: Path, estimator:
 def test_conversion_does_not_overwrite_unless_told(tmp_path: Path) -> None:
     source, target = saved(tmp_path / 'bare.pth', GENERATOR), tmp_path / 'target.pth'
     target.write_text('mine')
-    with pytest.raises(FileExistsError, match=r'target.pth already exists; --force'):
+    with pytest.raises(FileExistsError, match=r'target.pth already exists; overwrite=True'):
         convert_file(source, target, 'basicsr')
     assert target.read_text() == 'mine'
     convert_file(source, target, 'basicsr', overwrite=True)
