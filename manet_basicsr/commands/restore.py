@@ -153,11 +153,12 @@ def _restore_file(file: Path, outputs: _Outputs, network: BlindSRNet, options: a
     begun = time.monotonic()
     photograph = read_photograph(file)
     wants_field = options.kernels or options.figure
+    half = 'float16' if pick_device(options.device).type == 'cuda' else 'bf16'
     restored = restore(
         photograph.pixels,
         network,
         device=options.device,
-        half=options.half,
+        precision=half if options.half else 'float32',
         tile=options.tile,
         max_memory=options.max_memory,
         field_dtype=torch.float16 if wants_field else None,

@@ -298,7 +298,7 @@ class GivenKernels(Method):
         device = torch.device('cpu') if self._model is None else self._model.device
         lq, true = sample['lq'][None].to(device), sample['kernel'][None].to(device)
         # A blind network restores with a field that is given, too.
-        restore: Any = network.restore if isinstance(network, BlindSRNet) else network
+        restore: Any = network.generator if isinstance(network, BlindSRNet) else network
         if restore is not None and not self._is_warm:
             with torch.inference_mode():
                 restore(lq, self._field(true, condition).to(device))

@@ -24,12 +24,16 @@ from manet_basicsr.archs.loading import alignment_of, load_network
 from manet_basicsr.archs.protocols import FieldEstimator, FieldGenerator, missing_attributes
 from manet_basicsr.restoration.arrays import batch_to_image, image_to_batch
 from manet_basicsr.restoration.tiling import OVERLAP, estimate_field_tiled, restore_tiled
-from manet_basicsr.utils.device import pick_device
+from manet_basicsr.utils.device import fast_half_precision, pick_device
 from manet_basicsr.utils.memory import resident_memory, return_freed_memory
+from manet_basicsr.utils.messages import unknown_name
 from manet_basicsr.weights import SHIPPED, shipped_weights
 
 TILE = 256
 """Side of the tiles in LR pixels, where memory allows it."""
+
+PRECISIONS = ('float32', 'bf16', 'float16', 'auto')
+"""What may be asked to compute in."""
 
 SMALLEST_TILE = 16
 """Least side of a tile in LR pixels."""
@@ -56,7 +60,7 @@ def restore(
     scale: int = 4,
     *,
     device: str | torch.device | None = None,
-    half: bool = False,
+    precision: str = 'float32',
     tile: int = TILE,
     max_memory: int | None = None,
     field_dtype: torch.dtype | None = torch.float32,
@@ -74,7 +78,8 @@ def restore(
             not changed; None for the weights that ship for ``scale``.
         scale: Which shipped weights to take; weights given know their own scale.
         device: Where to compute; None for CUDA where there is one, else the CPU.
-        half: Compute in half precision (float16 on CUDA, bfloat16 on the CPU): faster on most GPUs, less memory.
+        precision: What to compute in: ``float32``, ``bf16`` or ``float16`` (less memory, faster on most GPUs), or
+            ``auto``: the half precision that the device is fast in, float32 if there is none.
         tile: Largest side of a tile in LR pixels.
         max_memory: Bytes that the process (on CUDA: the GPU) should stay below; tiles are made smaller for it, and on
             Linux the process's allocator is set to return freed memory at once.
@@ -93,6 +98,7 @@ def restore(
         raise ValueError(f'field_dtype is {field_dtype}, expected a floating point type')
     lq, alpha = image_to_batch(image)
     chosen = pick_device(device)
+    half = _half_precision(precision, chosen)
     tile = _fitting_tile(network, lq, chosen, tile, max_memory, field_dtype)
     passes = 1 if field_dtype is None else 2
     run = evaluation_copy(network, chosen)
@@ -101,7 +107,8 @@ def restore(
         estimate = partial(tiles.estimate, run.kernel_estimation, field_dtype=field_dtype)
         estimator = _TileEstimator(run.kernel_estimation, estimate)
         field = None if field_dtype is None else estimate_field_tiled(estimator, lq, tile)
-        sr = restore_tiled(partial(tiles.restore, run.generator), lq, field, tile, estimator=estimator)
+        generator = run.generator if half is None else _end_in_float32(run.generator)
+        sr = restore_tiled(partial(tiles.restore, generator), lq, field, tile, estimator=estimator)
     # Networks of this alignment show an image further up and left; alpha has to go along.
     shift = network.scale - 1 if alignment_of(network) == 'published' else 0
     return Restored(batch_to_image(sr, image, lq, alpha, shift), field)
@@ -138,8 +145,17 @@ def estimate_field(
     chosen = pick_device(device)
     run = evaluation_copy(estimator, chosen)
     with _progress_bar(progress, _count_tiles(lq, tile)) as tick:
-        estimate = partial(_Tiles(chosen, False, tick).estimate, run, field_dtype=torch.float32)
+        estimate = partial(_Tiles(chosen, None, tick).estimate, run, field_dtype=torch.float32)
         return estimate_field_tiled(_TileEstimator(run, estimate), lq, tile)
+
+
+def _half_precision(precision: str, device: torch.device) -> torch.dtype | None:
+    """Find the half precision that a word means, None for float32."""
+    if precision not in PRECISIONS:
+        raise ValueError(unknown_name('precision', precision, PRECISIONS))
+    if precision == 'auto':
+        return fast_half_precision(device)
+    return {'float32': None, 'bf16': torch.bfloat16, 'float16': torch.float16}[precision]
 
 
 def _count_tiles(lq: Tensor, tile: int) -> int:
@@ -185,14 +201,13 @@ class _Tiles:
 
     Args:
         device: The device.
-        half: Compute in half precision.
+        half: The half precision to compute in; None for float32.
         tick: Called after each tile.
     """
 
-    def __init__(self, device: torch.device, half: bool, tick: Callable[[], object]) -> None:
+    def __init__(self, device: torch.device, half: torch.dtype | None, tick: Callable[[], object]) -> None:
         self.device, self.half, self.tick = device, half, tick
-        dtype = torch.float16 if device.type == 'cuda' else torch.bfloat16
-        self.precision = torch.autocast(device.type, dtype, enabled=half)
+        self.precision = torch.autocast(device.type, half, enabled=half is not None)
 
     def estimate(self, estimator: nn.Module, lq: Tensor, field_dtype: torch.dtype | None) -> Tensor:
         """Estimate the field of a tile; without a type it stays on the device, for the generator."""
@@ -219,11 +234,37 @@ class _Tiles:
         weights = (name for name, value in network.state_dict().items() if not value.isfinite().all())
         if damaged := next(weights, None):
             why = f'the weights are damaged ({damaged} of {type(network).__name__}); get their file again'
-        elif self.half:
-            why = 'half precision does not reach as far as these weights need; restore in full precision'
+        elif self.half is not None:
+            why = f'{self.half} does not reach as far as these weights need; restore in float32'
         else:
             why = f'the weights of {type(network).__name__} make the numbers grow without bound; take others'
         raise ValueError(f'{what} not finite (NaN or infinite): {why}')
+
+
+class _InFloat32(nn.Module):
+    """A layer that computes in float32 under autocast.
+
+    Half precision has 8 (bfloat16) or 11 (float16) bits: an image of 16 bit, or with soft gradients, would come out in
+    steps if the layer that makes it computed in half precision, too.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Run the layer."""
+        with torch.autocast(feature.device.type, enabled=False):
+            return self.layer(feature.float())
+
+
+def _end_in_float32(generator: nn.Module) -> nn.Module:
+    """Let the last convolution of a generator, which is changed, compute in float32."""
+    convolutions = [name for name, layer in generator.named_modules() if isinstance(layer, nn.Conv2d) and name]
+    if convolutions:
+        last = convolutions[-1]
+        generator.set_submodule(last, _InFloat32(generator.get_submodule(last)))
+    return generator
 
 
 class _TileEstimator:

@@ -119,11 +119,41 @@ def test_alpha_is_resampled_on_the_same_grid_and_does_not_touch_the_colours(
 
 
 def test_half_precision_is_close(network: BlindSRNet, photo: np.ndarray) -> None:
-    exact, rough = (restore(photo, network, half=half, device='cpu') for half in (False, True))
+    exact, rough = (restore(photo, network, precision=each, device='cpu') for each in ('float32', 'bf16'))
     assert rough.field is not None and rough.field.dtype == torch.float32
     torch.testing.assert_close(rough.field.sum(1), torch.ones(1, *photo.shape[:2]))
     difference = np.abs(exact.image.astype(int) - rough.image)
     assert 0 < difference.max() <= 12  # bfloat16 has 8 bits
+
+
+@pytest.mark.parametrize('precision', ['bf16', 'float16'])
+def test_half_precision_keeps_the_values_of_16_bits(network: BlindSRNet, precision: str) -> None:
+    bright = copy.deepcopy(network)
+    bright.generator.upsampler[0].weight.data.mul_(0.1)
+    bright.generator.upsampler[0].bias.data.fill_(0.75)
+    ramp = np.linspace(0.2, 0.8, 40 * 40, dtype=np.float32).reshape(40, 40)
+    image = np.dstack([ramp, ramp.T, ramp[::-1]])
+    exact = restore(image, bright).image
+    rough = restore(image, bright, precision=precision, device='cpu').image
+    assert 0 < np.abs(rough - exact).max() < 0.01
+    assert np.array_equal(restore(image, bright).image, exact)  # the network computes as before
+    # bfloat16 has 128 steps between 0.5 and 1
+    assert len(np.unique((rough * 65535).round())) > 0.5 * len(np.unique((exact * 65535).round())) > 1000
+
+
+def test_the_precision_follows_the_device_where_it_may(
+    network: BlindSRNet, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = photo[:16, :16]
+    images = {each: restore(small, network, precision=each, device='cpu').image for each in ('float32', 'bf16')}
+    assert not np.array_equal(images['float32'], images['bf16'])
+    for native in (False, True):
+        monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda native=native: native)
+        monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda: False)
+        found = restore(small, network, precision='auto', device='cpu').image
+        assert np.array_equal(found, images['bf16' if native else 'float32'])
+    with pytest.raises(ValueError, match="precision 'float' .*did you mean 'float32'"):
+        restore(small, network, precision='float')
 
 
 @pytest.mark.parametrize('scale', [1, 2, 3, 4])
@@ -192,8 +222,8 @@ def test_damaged_weights_are_named_and_nothing_is_returned(photo: np.ndarray, pa
 def test_an_overflow_is_told_from_damaged_weights(photo: np.ndarray) -> None:
     network = blind_network(2)
     network.get_parameter('generator.trunk_conv.weight').data.fill_(3e38)
-    with pytest.raises(ValueError, match='half precision does not reach as far .*; restore in full precision'):
-        restore(photo, network, half=True, device='cpu')
+    with pytest.raises(ValueError, match='torch.bfloat16 does not reach as far .*; restore in float32'):
+        restore(photo, network, precision='bf16', device='cpu')
     with pytest.raises(ValueError, match='the weights of SFTRRDBNet make the numbers grow without bound'):
         restore(photo, network)
 

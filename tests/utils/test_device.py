@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from manet_basicsr.utils.device import pick_device
+from manet_basicsr.utils.device import fast_half_precision, pick_device
 
 
 def test_a_device_that_is_there_is_picked() -> None:
@@ -31,3 +31,11 @@ def test_a_cuda_device_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch
     assert pick_device('cuda:0') == torch.device('cuda:0')
     with pytest.raises(ValueError, match="device 'cuda:9': the last CUDA device here is cuda:0"):
         pick_device('cuda:9')
+
+
+def test_half_precision_is_fast_where_the_device_has_instructions_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fast_half_precision(torch.device('cuda')) == torch.float16
+    for amx, avx, expected in ((False, False, None), (True, False, torch.bfloat16), (False, True, torch.bfloat16)):
+        monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda amx=amx: amx)
+        monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda avx=avx: avx)
+        assert fast_half_precision(torch.device('cpu')) == expected
