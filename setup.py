@@ -47,6 +47,7 @@ setup(
     # Ranges are open at the top: constraints.txt has the versions that were tested together.
     install_requires=[
         'basicsr>=1.4.2',
+        'imagecodecs',
         'lmdb',
         'numpy',
         'opencv-python',
@@ -54,6 +55,7 @@ setup(
         'psutil',
         'pyyaml',
         'scipy',
+        'tifffile',
         'torch>=2.6',
         'torchvision',
         'tqdm',

@@ -17,7 +17,8 @@ from typing import Any
 from tqdm import tqdm
 
 from manet_basicsr.data.lmdb_writer import write_lmdb
-from manet_basicsr.data.preparation import ConflictError, DamagedImageError, available_cpus
+from manet_basicsr.data.preparation import ConflictError, available_cpus
+from manet_basicsr.utils.errors import BadSampleError
 
 
 def show_progress(entries: Iterator[Any], total: int) -> Iterator[Any]:
@@ -68,9 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
             workers=max(options.workers, 1),
             progress=show_progress,
         )
-    except (ConflictError, DamagedImageError) as error:
+    except (ConflictError, BadSampleError) as error:
         print(f'error: {error}', file=sys.stderr)
-        return 1 if isinstance(error, DamagedImageError) else 2
+        return 1 if isinstance(error, BadSampleError) else 2
     except KeyboardInterrupt:
         print(f'interrupted; {options.output} was not changed', file=sys.stderr)
         return 130

@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import lmdb
 import numpy as np
 import torch
 
-from manet_basicsr.data.image_headers import check_declared_size
+from manet_basicsr.data.image_files import decode_image_file
 from manet_basicsr.data.raw_pixels import raw_view
 from manet_basicsr.utils.errors import BadSampleError
 from manet_basicsr.utils.lmdb_handles import open_environment
@@ -33,27 +32,6 @@ class AlphaWarning:
             get_root_logger().warning(f'{path} has an alpha channel: alpha is dropped, here and in all further images')
 
 
-def _to_rgb(image: np.ndarray, path: str, warn_of_alpha: Callable[[str], None]) -> np.ndarray:
-    if image.ndim == 2:
-        return np.repeat(image[..., None], 3, axis=2)
-    channels = image.shape[2]
-    if channels == 4:
-        warn_of_alpha(path)
-    if channels not in (3, 4):
-        raise BadSampleError(f'{path}: found {channels} channels, expected 1, 3 or 4')
-    return image[..., 2::-1]
-
-
-def decoding_flags(content: bytes | memoryview) -> int:
-    """Give OpenCV's flags to decode an image file's bytes to all they hold, depth, alpha and orientation.
-
-    OpenCV turns an image as its EXIF data say (as BasicSR has it), but not with IMREAD_UNCHANGED, which alone keeps
-    alpha; JPEG has none.
-    """
-    is_jpeg = bytes(content[:2]) == b'\xff\xd8'
-    return cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if is_jpeg else cv2.IMREAD_UNCHANGED
-
-
 def decode_image(
     content: bytes | memoryview, path: str, warn_of_alpha: Callable[[str], None] = lambda path: None
 ) -> np.ndarray:
@@ -62,7 +40,7 @@ def decode_image(
     Grey is repeated to three channels, a palette converted, alpha dropped.
 
     Args:
-        content: The bytes of a file that OpenCV reads, or a raw value of ``create_lmdb.py --raw``.
+        content: The bytes of an image file, or a raw value of ``create_lmdb.py --raw``.
         path: What to call the image in messages.
         warn_of_alpha: Called with the path when alpha is dropped.
 
@@ -70,26 +48,20 @@ def decode_image(
         ``(H, W, 3)``, uint8 or uint16; a raw value is a view of ``content``.
 
     Raises:
-        BadSampleError: The bytes are no whole image, or say that they are an absurdly large one.
+        BadSampleError: As :func:`decode_image_file`.
     """
     try:
-        image = raw_view(content)
-        if image is None:
-            check_declared_size(content)
+        raw = raw_view(content)
     except ValueError as error:
         raise BadSampleError(f'{path}: {error}') from error
-    if image is not None:
-        return image
-    if len(content):
-        try:
-            image = cv2.imdecode(np.frombuffer(content, np.uint8), decoding_flags(content))
-        except cv2.error as error:
-            raise BadSampleError(f'{path}: {error.err or error}') from error
-    if image is None:
-        raise BadSampleError(f'{path}: damaged, or no image in a format that OpenCV reads ({len(content)} bytes)')
-    if image.dtype not in (np.uint8, np.uint16):
-        raise BadSampleError(f'{path}: found {image.dtype} pixels, expected 8 or 16 bit')
-    return _to_rgb(image, path, warn_of_alpha)
+    if raw is not None:
+        return raw
+    pixels = decode_image_file(content, path).pixels
+    if pixels.ndim == 2:
+        return np.repeat(pixels[..., None], 3, axis=2)
+    if pixels.shape[2] == 4:
+        warn_of_alpha(path)
+    return pixels[..., :3]
 
 
 def image_to_tensor(image: np.ndarray) -> torch.Tensor:

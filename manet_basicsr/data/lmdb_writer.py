@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from manet_basicsr.data.preparation import (
     ConflictError,
-    DamagedImageError,
     encode_png,
     find_images,
     map_in_parallel,
@@ -29,6 +28,7 @@ from manet_basicsr.data.preparation import (
     refuse_same_names,
 )
 from manet_basicsr.data.raw_pixels import encode_raw
+from manet_basicsr.utils.errors import BadSampleError
 from manet_basicsr.utils.files import atomic_folder, remove_leftovers
 
 _KEY = re.compile(r'[!-\-/-~]+')  # printable ASCII without space and dot
@@ -105,7 +105,7 @@ def write_lmdb(
 
     Raises:
         ConflictError: If the target exists or is no ``.lmdb``, there are no images, or their names cannot be keys.
-        DamagedImageError: If an image is damaged and not to be skipped, or every image is damaged.
+        BadSampleError: If an image is damaged and not to be skipped, or every image is damaged.
     """
     if target.suffix != '.lmdb':
         raise ConflictError(f"output {target} must end in '.lmdb': BasicSR tells LMDBs by that")
@@ -122,16 +122,16 @@ def write_lmdb(
         entries = _take_entries(progress(results, len(images)), skipped if skip_damaged else None)
         written, written_raw = _write_entries(unfinished, entries)
         if not written:
-            raise DamagedImageError(f'none of the {len(images)} images of {folder} could be read; first: {skipped[0]}')
+            raise BadSampleError(f'none of the {len(images)} images of {folder} could be read; first: {skipped[0]}')
     return LmdbSummary(written, written_raw, tuple(skipped))
 
 
-def _encode_or_describe(item: tuple[str, Path], raw: bool, compression_level: int) -> _Entry | DamagedImageError:
+def _encode_or_describe(item: tuple[str, Path], raw: bool, compression_level: int) -> _Entry | BadSampleError:
     """Return an image's entry, or what is wrong with it: an exception raised here would end the whole iteration."""
     key, path = item
     try:
         image = read_image(path)
-    except DamagedImageError as error:
+    except BadSampleError as error:
         return error
     channels = image.shape[2] if image.ndim == 3 else 1
     if raw and image.dtype == np.uint8 and channels in (1, 3):
@@ -141,10 +141,10 @@ def _encode_or_describe(item: tuple[str, Path], raw: bool, compression_level: in
 
 
 def _to_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image[..., ::-1]
+    return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
 
 
-def _take_entries(results: Iterator[_Entry | DamagedImageError], skipped: list[str] | None) -> Iterator[_Entry]:
+def _take_entries(results: Iterator[_Entry | BadSampleError], skipped: list[str] | None) -> Iterator[_Entry]:
     """Yield the entries; append the messages of damaged images to ``skipped``, or raise the first where it is None."""
     for result in results:
         if isinstance(result, _Entry):

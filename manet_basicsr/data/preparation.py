@@ -9,20 +9,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from manet_basicsr.data.images import IMAGE_SUFFIXES, decoding_flags
+from manet_basicsr.data.image_files import decode_image_file
+from manet_basicsr.data.images import IMAGE_SUFFIXES
+from manet_basicsr.utils.errors import BadSampleError
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')
-
-
-class DamagedImageError(ValueError):
-    """A file that cannot be read as an image; the message names the file and what is wrong."""
 
 
 class ConflictError(ValueError):
@@ -74,38 +71,32 @@ def refuse_same_names(names: Iterable[tuple[str, Path]]) -> None:
         )
 
 
-def read_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Read an image as its file has it, palettes expanded.
+def read_image(path: Path) -> np.ndarray:
+    """Read an image as its file has it, palettes expanded, the right way up.
 
     Returns:
-        ``(H, W)`` grey, ``(H, W, 3)`` BGR or ``(H, W, 4)`` BGRA, uint8 or uint16.
+        ``(H, W)`` grey, ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGB with alpha, uint8 or uint16.
 
     Raises:
-        DamagedImageError: If the file cannot be decoded whole, or has other than 8 or 16 bits a channel.
+        BadSampleError: As :func:`decode_image_file`, or the file cannot be read.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DamagedImageError(f'{path}: {error.strerror}') from error
-    image = decode(content)
-    if image is None:
-        raise DamagedImageError(f'{path}: damaged, or no image in a format that OpenCV reads ({len(content)} bytes)')
-    if image.dtype not in (np.uint8, np.uint16):
-        raise DamagedImageError(f'{path}: has {image.dtype} values, expected 8 or 16 bits a channel')
-    return image
+        raise BadSampleError(f'{path}: {error.strerror}') from error
+    return decode_image_file(content, str(path)).pixels
 
 
-def decode(content: bytes) -> Any:
-    """Return the image that a file's bytes hold, as OpenCV has it, or None where they do not hold a whole one."""
-    try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), decoding_flags(content))
-    except cv2.error:  # an empty file, or more pixels than OpenCV accepts
-        return None
+def encode_png(image: np.ndarray, compression_level: int) -> bytes:
+    """Return an image as a PNG file.
 
-
-def encode_png(image: NDArray[Any], compression_level: int) -> bytes:
-    """Return an image as OpenCV has it as a PNG file, compressed at a level between 0 and 9."""
-    return bytes(cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, compression_level])[1])
+    Args:
+        image: ``(H, W)`` grey, ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGB with alpha, uint8 or uint16.
+        compression_level: 0 to 9.
+    """
+    ordered = image if image.ndim == 2 else image[..., [2, 1, 0, 3][: image.shape[2]]]
+    settings = [cv2.IMWRITE_PNG_COMPRESSION, compression_level]
+    return bytes(cv2.imencode('.png', np.ascontiguousarray(ordered), settings)[1])
 
 
 def map_in_parallel(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:

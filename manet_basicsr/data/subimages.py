@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from manet_basicsr.data.preparation import (
     ConflictError,
-    DamagedImageError,
-    decode,
     encode_png,
     find_images,
     map_in_parallel,
     read_image,
     refuse_same_names,
 )
+from manet_basicsr.utils.errors import BadSampleError
 from manet_basicsr.utils.files import atomic_path, remove_leftovers
 
 # '0001x4' is the LR image of '0001': both give '0001_s001', so that pairs keep one name.
@@ -114,7 +113,7 @@ def extract_subimages(
 def _extract_or_describe(path: Path, target: Path, grid: SubimageGrid, compression_level: int) -> ImageReport:
     try:
         image = read_image(path)
-    except DamagedImageError as error:
+    except BadSampleError as error:
         return ImageReport(damaged=str(error))
     subimages = list(grid.cut(image))
     if not subimages:
@@ -137,8 +136,9 @@ def _is_there(file: Path, subimage: NDArray[Any], source: Path) -> bool:
     """Tell whether a file holds a sub-image; raise ConflictError if it holds another picture."""
     if not file.exists():
         return False
-    found = decode(file.read_bytes())
-    if found is None:
+    try:
+        found = read_image(file)
+    except BadSampleError:
         return False
     if found.dtype != subimage.dtype or not np.array_equal(found, subimage):
         raise _conflict(file, source)

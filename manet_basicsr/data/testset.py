@@ -16,8 +16,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from manet_basicsr.data.manifest import DrawnEntry, Manifest, ManifestEntry, sharpness_of, write_manifest
 from manet_basicsr.data.preparation import ConflictError, encode_png, refuse_same_names
 from manet_basicsr.data.sampling import SampleIndex, mix_seed, sample_generator
@@ -176,7 +174,7 @@ def _write_set(dataset: SVDegradationDataset, folder: Path, corruption: Corrupti
         gt_name = dataset.gt_name(index)
         name = f'{_file_name(gt_name)}{dataset.lq_suffix(index)}'
         pixels = (sample['lq'] * 255).round().byte().permute(1, 2, 0).numpy()
-        (folder / f'{name}.png').write_bytes(encode_png(np.ascontiguousarray(pixels[..., ::-1]), compression_level=3))
+        (folder / f'{name}.png').write_bytes(encode_png(pixels, compression_level=3))
         # The kernels are drawn first, so the seed of all draws is that of theirs.
         drawn = DrawnEntry(gt_name, seed, sharpness_of(sample['kernel'][None]))
         entries[name] = drawn if is_drawn else ManifestEntry(gt_name, parameters)

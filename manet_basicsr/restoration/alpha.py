@@ -13,11 +13,13 @@ def fill_hidden_colours(pixels: np.ndarray) -> np.ndarray:
     resampling, carries it into visible pixels.
 
     Args:
-        pixels: ``(h, w, 4)``, RGB with alpha, any numeric type.
+        pixels: ``(h, w, 4)``, RGB with alpha, any numeric type; or an image without alpha.
 
     Returns:
         The same with filled colours and the same alpha; ``pixels`` itself if nothing or everything is hidden.
     """
+    if pixels.ndim != 3 or pixels.shape[2] != 4:
+        return pixels
     visible = pixels[..., 3] > 0
     if visible.all() or not visible.any():
         return pixels

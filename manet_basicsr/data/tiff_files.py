@@ -1,0 +1,138 @@
+"""Reading TIFF files, as their tags say: planes, white-is-zero, kinds of alpha, tiles, orientation, compressions."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+from manet_basicsr.data.image_headers import MAX_PIXELS
+from manet_basicsr.data.photograph import Photograph, check_kind, turned
+from manet_basicsr.utils.errors import BadSampleError
+
+SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+_ORIENTATION, _PROFILE, _DNG_VERSION = 274, 34675, 50706
+_REDUCED = 1  # bit of NewSubfileType
+# Photometric interpretations.
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_RAW = (32803, 34892)  # colour filter array, linear raw
+_JPEG = 7  # compression, whose decoder makes RGB of YCbCr
+_FAX = (2, 3, 4)
+_PREMULTIPLIED, _ALPHA = 1, 2  # ExtraSamples
+
+
+def decode_tiff(content: bytes | memoryview) -> Photograph:
+    """Decode the first page of a TIFF file.
+
+    Raises:
+        BadSampleError: It is damaged, of a kind that cannot be read without loss, or its first page is a preview.
+    """
+    import tifffile
+
+    content = bytes(content)
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        page: Any = file.pages[0]
+        _check_page(page, len(content))
+        of_pillow = page.photometric in (_CMYK, _YCBCR) and page.compression != _JPEG or page.compression in _FAX
+        remarks: list[str] = []
+        if of_pillow:
+            pixels, orientation = _decode_with_pillow(content, page), 1
+        else:
+            pixels, remarks = _decode(page)
+            orientation = page.tags.valueof(_ORIENTATION, 1)
+        further = sum(1 for other in file.pages[1:] if not int(getattr(other, 'subfiletype', 0)) & _REDUCED)
+        if further:
+            remarks.append(f'it has {further + 1} pages: only the first is read')
+        profile = page.tags.valueof(_PROFILE)
+        if not isinstance(orientation, int) or not 1 <= orientation <= 8:
+            remarks.append(f'its orientation is {orientation!r}, expected 1 to 8: it is not turned')
+            orientation = 1
+    return Photograph(turned(pixels, orientation), bytes(profile) if profile else None, tuple(remarks))
+
+
+def _check_page(page: Any, size: int) -> None:
+    """Refuse what is no picture, what is absurdly large, and what is not whole."""
+    if page.photometric in _RAW or _DNG_VERSION in page.tags:
+        raise BadSampleError('a camera raw file; develop it and save it as 16-bit TIFF or PNG')
+    if int(page.subfiletype) & _REDUCED:
+        raise BadSampleError('its first page is a reduced image (a preview); save the picture as a TIFF of one page')
+    if page.imagewidth * page.imagelength > MAX_PIXELS or page.imagedepth != 1:
+        found = f'{page.imagewidth}x{page.imagelength}x{page.imagedepth}'
+        raise BadSampleError(f'its header says {found} px, expected at most {MAX_PIXELS:,d} in one plane')
+    missing = [
+        1 for begin, length in zip(page.dataoffsets, page.databytecounts, strict=True)
+        if not begin or not length or begin + length > size
+    ]  # fmt: skip
+    if missing or not page.dataoffsets:
+        raise BadSampleError(f'damaged: {len(missing)} of its {len(page.dataoffsets)} strips or tiles are cut off')
+
+
+def _decode(page: Any) -> tuple[np.ndarray, list[str]]:
+    """Decode grey, RGB and palettes, without turning them."""
+    bits, kind = page.bitspersample, page.photometric
+    if kind not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE) and not (kind == _YCBCR and bits == 8):
+        name = getattr(kind, 'name', kind)
+        raise BadSampleError(f'not supported: a TIFF file with {bits}-bit {name} colours; save it as RGB')
+    if page.sampleformat != 1 or not isinstance(bits, int) or bits > 16:
+        found = page.dtype or f'{bits}-bit'
+        raise BadSampleError(f'found {found} pixels, expected 8 or 16 bit')
+    # (planes, 1, height, width, channels): either planes or channels are one
+    stored = np.moveaxis(page.asarray(squeeze=False, maxworkers=1)[:, 0], 0, -1)
+    stored = stored.reshape(*stored.shape[:2], -1)
+    base = 3 if kind in (_RGB, _YCBCR) else 1
+    if stored.shape[2] < base:
+        raise BadSampleError(f'damaged: a colour TIFF file with {stored.shape[2]} channels')
+    colours, others = stored[..., :base], stored[..., base:]
+    if kind == _PALETTE:
+        colours = _of_palette(colours[..., 0], page.colormap)
+    else:
+        colours, others = _full_range(colours, bits), _full_range(others, bits)
+        if kind == _WHITE_IS_ZERO:
+            colours = np.iinfo(colours.dtype).max - colours
+    colours, remarks = _with_alpha(colours, others, page.extrasamples)
+    return check_kind(colours), remarks
+
+
+def _full_range(samples: np.ndarray, bits: int) -> np.ndarray:
+    """Spread samples of any number of bits over 8 or 16 of them."""
+    if bits in (8, 16):
+        return samples
+    target, largest = (np.uint8, 255) if bits < 8 else (np.uint16, 65535)
+    return np.rint(samples.astype(np.float32) * (largest / (2**bits - 1))).astype(target)
+
+
+def _of_palette(indices: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Look indices up in a palette of 16 bit, of which TIFF's writers use the upper eight."""
+    return (np.asarray(colours).T >> 8).astype(np.uint8)[indices]
+
+
+def _with_alpha(colours: np.ndarray, others: np.ndarray, kinds: tuple[int, ...]) -> tuple[np.ndarray, list[str]]:
+    """Add alpha, if one of the other channels is said to be that, to colours, which are divided by it if need be."""
+    count = others.shape[2]
+    # Files that say nothing of the kind of a fourth channel have alpha there, as OpenCV writes it.
+    said = [int(kind) for kind in kinds] or [_ALPHA] * count
+    place = next((index for index, kind in enumerate(said[:count]) if kind in (_PREMULTIPLIED, _ALPHA)), None)
+    left_out = count - (place is not None)
+    remarks = [f'{left_out} of its channels are neither colour nor alpha: left out'] if left_out else []
+    if place is None or others.dtype != colours.dtype:
+        return colours, remarks
+    alpha = others[..., place : place + 1]
+    if said[place] == _PREMULTIPLIED:
+        largest = int(np.iinfo(colours.dtype).max)
+        straight = colours.astype(np.float64) * largest / np.maximum(alpha, 1)
+        colours = np.rint(straight).clip(0, largest).astype(colours.dtype)
+    return np.dstack([np.broadcast_to(colours, (*colours.shape[:2], 3)), alpha]), remarks
+
+
+def _decode_with_pillow(content: bytes, page: Any) -> np.ndarray:
+    """Decode faxes, and CMYK and YCbCr of 8 bit; Pillow turns them upright."""
+    if page.bitspersample not in ((8,) if page.photometric in (_CMYK, _YCBCR) else (1,)):
+        name = getattr(page.photometric, 'name', page.photometric)
+        raise BadSampleError(f'not supported: a TIFF file with {page.bitspersample}-bit {name} colours; save it as RGB')
+    from PIL import TiffImagePlugin
+
+    with TiffImagePlugin.TiffImageFile(io.BytesIO(content)) as image:
+        image.load()
+        pixels = np.array(image.convert('L' if image.mode in ('1', 'L') else 'RGB'))
+    return pixels
