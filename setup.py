@@ -38,6 +38,7 @@ setup(
         'Topic :: Scientific/Engineering :: Image Processing',
         'Typing :: Typed',
     ],
+    py_modules=['manet_basicsr_commands'],
     packages=find_packages(include=['manet_basicsr', 'manet_basicsr.*']),
     package_data={
         'manet_basicsr': ['py.typed', 'degradation/pca/*.npy', 'explorer/page.*', 'weights_data/*.pth'],
@@ -81,9 +82,9 @@ setup(
     },
     entry_points={
         'console_scripts': [
-            'basicsr = manet_basicsr.commands.basicsr:main',
-            'manet-explore = manet_basicsr.commands.explore:main',
-            'manet-restore = manet_basicsr.commands.restore:main',
+            'basicsr = manet_basicsr_commands:basicsr',
+            'manet-explore = manet_basicsr_commands:explore',
+            'manet-restore = manet_basicsr_commands:restore',
         ]
     },
 )

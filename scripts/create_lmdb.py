@@ -10,20 +10,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
 
 from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.data.preparation import ConflictError, available_cpus
 from manet_basicsr.utils.errors import BadSampleError
-
-
-def show_progress(entries: Iterator[Any], total: int) -> Iterator[Any]:
-    """Draw a progress bar."""
-    yield from tqdm(entries, total=total, unit='image')
+from manet_basicsr.utils.progress import with_progress
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
             skip_damaged=options.on_error == 'skip',
             overwrite=options.force,
             workers=max(options.workers, 1),
-            progress=show_progress,
+            progress=with_progress,
         )
     except (ConflictError, BadSampleError) as error:
         print(f'error: {error}', file=sys.stderr)

@@ -11,19 +11,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from manet_basicsr.data.preparation import ConflictError, available_cpus
 from manet_basicsr.data.subimages import ImageReport, SubimageGrid, extract_subimages
-
-
-def show_progress(reports: Iterator[Any], total: int) -> Iterator[Any]:
-    """Draw a progress bar."""
-    yield from tqdm(reports, total=total, unit='image')
+from manet_basicsr.utils.progress import with_progress
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -65,7 +59,7 @@ def collect_reports(options: argparse.Namespace) -> list[ImageReport]:
         grid,
         compression_level=options.compression_level,
         workers=max(options.workers, 1),
-        progress=show_progress,
+        progress=with_progress,
     ):
         reports.append(report)
         if report.too_small:

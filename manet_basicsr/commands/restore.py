@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import glob
+import importlib.util
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +19,11 @@ import torch
 from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.archs.loading import alignment_of
 from manet_basicsr.data.field_files import save_field
-from manet_basicsr.data.images import IMAGE_SUFFIXES, BadSampleError
-from manet_basicsr.restoration.photographs import Photograph, read_photograph, write_photograph
+from manet_basicsr.data.images import IMAGE_SUFFIXES
+from manet_basicsr.restoration.alpha import fill_hidden_colours
+from manet_basicsr.restoration.photographs import Photograph, check_size, read_photograph, write_photograph
 from manet_basicsr.restoration.restoring import SMALLEST_TILE, TILE, load_blind_network, restore
+from manet_basicsr.utils.console import is_open, printable, say
 from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.files import remove_leftovers
 from manet_basicsr.visualization.figures import FIGURE_SUFFIXES, write_comparison
@@ -97,29 +101,45 @@ def list_inputs(inputs: Sequence[str], output: Path, scale: int) -> tuple[list[P
     Returns:
         The files in order, none twice; those left out; and a message for each input that gives none.
     """
-    files: dict[Path, None] = {}
-    named = {Path(given).expanduser() for given in inputs}
+    files: dict[str, Path] = {}
+    named = {_place(Path(os.path.expanduser(given))) for given in inputs}
     problems = []
     for given in inputs:
-        path = Path(given).expanduser()
-        if path.is_dir():
-            found = sorted(file for file in path.iterdir() if _is_image(file))
-            complaint = f'{given}: no images in this folder ({", ".join(IMAGE_SUFFIXES)})'
-        elif path.exists() or not glob.has_magic(given):
-            found = [path]
-            complaint = ''
-        else:
-            found = sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if _is_image(file))
-            complaint = f'{given}: no images match'
+        try:
+            found = _find(given)
+        except OSError as error:
+            problems.append(f'{error.filename or given}: {error.strerror}')
+            continue
         if not found:
-            problems.append(complaint)
-        files.update(dict.fromkeys(found))
-    beside = output.iterdir() if output.is_dir() else ()
-    stems = {file.stem for file in (*files, *(file for file in beside if _is_image(file)))}
-    results = {f'{stem}_x{scale}{kind}' for stem in stems for kind in ('', '_figure')}
-    searched = [file for file in files if file not in named and file.stem in results]
-    left_out = dict.fromkeys(file for file in searched if file.resolve().parent == output.resolve())
-    return [file for file in files if file not in left_out], list(left_out), problems
+            is_folder = os.path.isdir(os.path.expanduser(given))
+            complaint = f'no images in this folder ({", ".join(IMAGE_SUFFIXES)})' if is_folder else 'no images match'
+            problems.append(f'{given}: {complaint}')
+        for file in found:
+            files.setdefault(_place(file), file)
+    beside = [file for file in output.iterdir() if _is_image(file)] if output.is_dir() else []
+    results = {f'{file.stem}_x{scale}{kind}' for file in (*files.values(), *beside) for kind in ('', '_figure')}
+    folder = os.path.realpath(output)
+    left_out = {
+        place: file
+        for place, file in files.items()
+        if place not in named and file.stem in results and os.path.realpath(file.parent) == folder
+    }
+    return [file for place, file in files.items() if place not in left_out], list(left_out.values()), problems
+
+
+def _find(given: str) -> list[Path]:
+    """List the image files of a folder or a glob; what is neither is a file, if it is there or not."""
+    path = Path(os.path.expanduser(given))  # Path.expanduser raises RuntimeError for ~name.png
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if _is_image(file))
+    if path.exists() or not glob.has_magic(given):
+        return [path]
+    return sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if _is_image(file))
+
+
+def _place(file: Path) -> str:
+    """Return one name for the file, however its folder is spelled; links to files are files of their own."""
+    return os.path.join(os.path.realpath(file.parent), file.name)
 
 
 def _is_image(file: Path) -> bool:
@@ -128,7 +148,7 @@ def _is_image(file: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Outputs:
-    """The files that one input becomes; the image is written last."""
+    """The files that one input becomes; the image is written first, so that no side product can cost it."""
 
     image: Path
     kernels: Path | None
@@ -136,7 +156,7 @@ class _Outputs:
 
     @property
     def all(self) -> list[Path]:
-        return [*([] if self.kernels is None else [self.kernels]), *self.figures, self.image]
+        return [self.image, *([] if self.kernels is None else [self.kernels]), *self.figures]
 
 
 def _outputs(file: Path, scale: int, options: argparse.Namespace) -> _Outputs:
@@ -148,71 +168,99 @@ def _outputs(file: Path, scale: int, options: argparse.Namespace) -> _Outputs:
     )
 
 
-def _restore_file(file: Path, outputs: _Outputs, network: BlindSRNet, options: argparse.Namespace, label: str) -> str:
-    """Restore a file and write what is wanted of it; say what it became."""
+def _restore_file(
+    file: Path, outputs: _Outputs, network: BlindSRNet, options: argparse.Namespace, label: str
+) -> tuple[str, list[str]]:
+    """Restore a file and write what is wanted of it, the image first.
+
+    Returns:
+        What it became, and what of the rest could not be written.
+    """
     begun = time.monotonic()
     photograph = read_photograph(file)
+    scale = network.scale
+    height, width = (side * scale for side in photograph.pixels.shape[:2])
+    check_size(outputs.image, width, height)
+    pixels = fill_hidden_colours(photograph.pixels)
     wants_field = options.kernels or options.figure
     half = 'float16' if pick_device(options.device).type == 'cuda' else 'bf16'
     restored = restore(
-        photograph.pixels,
+        pixels,
         network,
         device=options.device,
         precision=half if options.half else 'float32',
         tile=options.tile,
         max_memory=options.max_memory,
         field_dtype=torch.float16 if wants_field else None,
-        progress=label,
+        progress=printable(label, sys.stderr) if is_open(sys.stderr) else None,
     )
     # What an interrupted run, or one that asked for less, has left is not written again.
     wanted = [path for path in outputs.all if options.overwrite or not path.exists()]
-    if outputs.kernels in wanted and outputs.kernels is not None and restored.field is not None:
-        scale = restored.image.shape[0] // photograph.pixels.shape[0]
-        save_field(outputs.kernels, restored.field, scale=scale, alignment=alignment_of(network))
-    for path in [path for path in outputs.figures if path in wanted]:
-        assert restored.field is not None
-        write_comparison(path, photograph.pixels, restored.image, restored.field)
+    remarks = list(photograph.remarks)
     if outputs.image in wanted:
-        write_photograph(outputs.image, Photograph(restored.image, photograph.profile), options.quality)
-    height, width = restored.image.shape[:2]
-    return f'{file} -> {outputs.image} ({width}x{height}, {time.monotonic() - begun:.1f} s)'
+        remarks += write_photograph(outputs.image, Photograph(restored.image, photograph.profile), options.quality)
+    for remark in remarks:
+        say(f'note: {file}: {remark}')
+    problems = []
+    for path in wanted:
+        try:
+            if path == outputs.kernels and restored.field is not None:
+                save_field(path, restored.field, scale=scale, alignment=alignment_of(network))
+            elif path in outputs.figures and restored.field is not None:
+                write_comparison(path, pixels, restored.image, restored.field)
+        except Exception as error:  # matplotlib's are of any kind; the image is there
+            problems.append(f'{path} is missing, though {outputs.image} is there: {_reason(error)}')
+    return f'{file} -> {outputs.image} ({width}x{height}, {time.monotonic() - begun:.1f} s)', problems
+
+
+def _reason(error: Exception) -> str:
+    """Put an error in one line."""
+    words = ' '.join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
+    if isinstance(error, torch.OutOfMemoryError):
+        return 'the GPU ran out of memory; give less with --max-memory or --tile, or try --half'
+    if isinstance(error, MemoryError) or "can't allocate memory" in words:
+        return 'memory ran out; give less with --max-memory or --tile, and leave out --kernels'
+    return words
 
 
 def _say_why(file: Path, error: Exception) -> str:
-    words = ' '.join(str(error).split()) or type(error).__name__
-    if isinstance(error, OSError) and error.strerror:
-        words = f'{error.filename or file}: {error.strerror}'
-    if isinstance(error, torch.OutOfMemoryError):
-        words = 'the GPU ran out of memory; give less with --max-memory or --tile, or try --half'
-    elif isinstance(error, MemoryError) or "can't allocate memory" in words:
-        words = 'memory ran out; give less with --max-memory or --tile, and leave out --kernels'
+    words = _reason(error)
     return words if words.startswith(str(file)) else f'{file}: {words}'
 
 
 def _restore_all(
     files: list[Path], left_out: list[Path], network: BlindSRNet, scale: int, options: argparse.Namespace
 ) -> list[str]:
-    """Restore files one after the other; give a message for each that failed."""
+    """Restore files one after the other; return a message for each that failed."""
     failures = []
     made_of: dict[Path, Path] = {}
-    inputs = {file.resolve() for file in (*files, *left_out)}
+    inputs = {os.path.realpath(file) for file in (*files, *left_out)}
     for number, file in enumerate(files, start=1):
         outputs = _outputs(file, scale, options)
-        first = made_of.setdefault(outputs.image, file)
-        there = [path for path in outputs.all if path.exists()]
-        if first != file:
-            failures.append(f'{file}: would be {outputs.image}, as {first} is; rename it or give another -o')
-        elif there == outputs.all and not options.overwrite:
-            print(f'{file}: {outputs.image} is there already (--overwrite replaces it)', flush=True)
-        elif overwritten := inputs & {path.resolve() for path in outputs.all}:
-            failures.append(f'{file}: would be written over {overwritten.pop()}, which is an input; give another -o')
-        else:
+        try:
+            if outputs.image in made_of:
+                first = made_of[outputs.image]
+                raise ValueError(f'would be {outputs.image}, as {first} is; rename it or give another -o')
+            there = [path for path in outputs.all if path.exists()]  # an OSError where a name is too long
+            if there == outputs.all and not options.overwrite:
+                made_of[outputs.image] = file
+                say(f'{file}: {outputs.image} is there already (--overwrite replaces it)')
+                continue
+            if overwritten := inputs & {os.path.realpath(path) for path in outputs.all}:
+                raise ValueError(f'would be written over {overwritten.pop()}, which is an input; give another -o')
             label = f'[{number}/{len(files)}] {file.name}'
-            try:
-                print(_restore_file(file, outputs, network, options, label), flush=True)
-            except (OSError, BadSampleError, ValueError, MemoryError, RuntimeError) as error:
-                failures.append(_say_why(file, error))
-                print(f'failed: {failures[-1]}', file=sys.stderr, flush=True)
+            line, problems = _restore_file(file, outputs, network, options, label)
+        except (OSError, ValueError, MemoryError, RuntimeError) as error:
+            problems, line = [_say_why(file, error)], ''
+        else:
+            made_of[outputs.image] = file
+        if line:
+            say(line)
+        for problem in problems:
+            say(f'failed: {problem}', error=True)
+        failures += problems
     return failures
 
 
@@ -222,43 +270,66 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f'--quality: found {options.quality}, expected 1 to 100')
     if options.tile < SMALLEST_TILE:
         raise ValueError(f'--tile: found {options.tile}, expected at least {SMALLEST_TILE}')
+    if options.figure and importlib.util.find_spec('matplotlib') is None:
+        raise ValueError('--figure: figures need the package matplotlib: pip install matplotlib')
     if options.output.exists() and not options.output.is_dir():
         raise ValueError(f'-o {options.output}: is a file, expected a folder')
-    for given in options.inputs:
-        if Path(given).is_dir() and options.output.exists() and os.path.samefile(given, options.output):
+    for given in map(os.path.expanduser, options.inputs):
+        if os.path.isdir(given) and os.path.realpath(given) == os.path.realpath(options.output):
             raise ValueError(f'-o {options.output} is also an input; give another folder')
     pick_device(options.device)
+
+
+def _check_writable(folder: Path) -> None:
+    """Make the folder of the results, and write into it, which tells more than its permissions do."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b'x')
+    except OSError as error:
+        raise ValueError(f'-o {folder}: cannot write there: {error.strerror}') from error
+
+
+def _file_of_weights(given: str | None) -> str | None:
+    """Return the file of weights, so that a name such as ``~w.pth`` is not taken for a user's."""
+    if given is None or not given.startswith('~'):
+        return given
+    expanded = os.path.expanduser(given)
+    return os.path.abspath(expanded) if expanded.startswith('~') else expanded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = build_parser().parse_args(argv)
     try:
+        return _run(options)
+    except KeyboardInterrupt:
+        say('interrupted; the same command goes on where it stopped', error=True)
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
         _check(options)
-        network = load_blind_network(options.weights, options.scale or 4).to(pick_device(options.device))
+        network = load_blind_network(_file_of_weights(options.weights), options.scale or 4)
+        network = network.to(pick_device(options.device))
         scale = network.scale
         if options.scale not in (None, scale):
             raise ValueError(f'--scale: found {options.scale}, but {options.weights} is for x{scale}')
         files, left_out, failures = list_inputs(options.inputs, options.output, scale)
-        options.output.mkdir(parents=True, exist_ok=True)
-        if not os.access(options.output, os.W_OK):
-            raise ValueError(f'-o {options.output}: no permission to write there')
+        _check_writable(options.output)
         remove_leftovers(options.output)
     except (OSError, ValueError) as error:
-        print(f'manet-restore: error: {error}', file=sys.stderr)
+        say(f'manet-restore: error: {error}', error=True)
         return 2
     if alignment_of(network) == 'published':
-        print('these weights are of the published alignment: the images come out displaced by s - 1 px (README)')
+        say('these weights are of the published alignment: the images come out displaced by s - 1 px (README)')
     if left_out:
         found = f'{left_out[0]}' + (f' and {len(left_out) - 1} more' if left_out[1:] else '')
-        print(f'left out as results of other images: {found}; name them to restore them, too')
-    try:
-        failures += _restore_all(files, left_out, network, scale, options)
-    except KeyboardInterrupt:
-        print('interrupted; the same command goes on where it stopped', file=sys.stderr)
-        return 130
+        say(f'left out as results of other images: {found}; name them to restore them, too')
+    failures += _restore_all(files, left_out, network, scale, options)
     if failures:
-        print(f'{len(failures)} failed:', *failures, sep='\n  ', file=sys.stderr)
+        say('\n  '.join([f'{len(failures)} failed:', *failures]), error=True)
     return 1 if failures else 0
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _LEFTOVER = re.compile(r'^\..*\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.partial(\.[^.]*)?$')
+_LONGEST_NAME = 255  # bytes, of nearly all file systems
 
 
 @contextmanager
@@ -110,8 +111,15 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def _partial_path(target: Path) -> Path:
-    writer = f'{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}'
-    return target.with_name(f'.{target.stem}.{writer}.partial{target.suffix}')
+    writer = f'.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.partial{target.suffix}'
+    return target.with_name(f'.{_shortened(target.stem, len(os.fsencode(writer)) + 1)}{writer}')
+
+
+def _shortened(name: str, added: int) -> str:
+    """Cut a name so that ``added`` bytes more still make a name that file systems take."""
+    while name and len(os.fsencode(name)) + added > _LONGEST_NAME:
+        name = name[:-1]
+    return name
 
 
 def _exchange_folder(new: Path, target: Path) -> None:
@@ -120,7 +128,8 @@ def _exchange_folder(new: Path, target: Path) -> None:
         os.replace(new, target)
         return
     # Not a name of a leftover: a kill between the two renames must not cost the old folder as well.
-    old = target.with_name(f'.{target.name}.{uuid.uuid4().hex[:8]}.replaced')
+    aside = f'.{uuid.uuid4().hex[:8]}.replaced'
+    old = target.with_name(f'.{_shortened(target.name, len(aside) + 1)}{aside}')
     os.replace(target, old)
     try:
         os.replace(new, target)

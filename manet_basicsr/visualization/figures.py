@@ -10,11 +10,14 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from manet_basicsr.restoration.alpha import flatten_on_white
 from manet_basicsr.utils.files import atomic_path
 
 FIGURE_SUFFIXES = ('.png', '.pdf')
 _LONGEST = 1600  # px of an image in a figure
 _GAP = 2  # taps between kernels
+# Height of a panel by its width, at most and at least: in full, the figure of a strip of 1x500 px would take 24 GB.
+_TALLEST, _FLATTEST = 3.0, 0.05
 
 
 def kernel_grid(field: Tensor, across: int = 9) -> np.ndarray:
@@ -46,7 +49,7 @@ def write_comparison(path: str | Path, image: np.ndarray, restored: np.ndarray, 
 
     Args:
         path: The file, ``.png`` (300 dots per inch) or ``.pdf``; it appears whole or not at all.
-        image: LR image, grey, RGB or RGB with alpha (which is left out), uint8, uint16 or floating point in [0, 1].
+        image: LR image, grey, RGB or RGB with alpha (laid on white), uint8, uint16 or floating point in [0, 1].
         restored: The restored image, likewise.
         field: Kernel field ``(1, k*k, h, w)``.
 
@@ -90,7 +93,8 @@ def write_panels(
     rows = math.ceil(len(panels) / columns)
     first = panels[0][1]
     tall, wide = first.shape[-2:] if isinstance(first, Tensor) else first.shape[:2]
-    figure = Figure(figsize=(width, rows * (width / columns * tall / wide + 0.25)), layout='constrained')
+    panel = width / columns * min(max(tall / wide, _FLATTEST), _TALLEST)
+    figure = Figure(figsize=(width, rows * (panel + 0.25)), layout='constrained')
     for number, (title, content) in enumerate(panels, start=1):
         axis = figure.add_subplot(rows, columns, number)
         if isinstance(content, Tensor):
@@ -108,11 +112,13 @@ def write_panels(
 
 
 def _displayed(image: np.ndarray) -> np.ndarray:
-    """Make an image RGB uint8, and no larger than a figure needs."""
+    """Make an image RGB uint8, on white, and no larger than a figure needs."""
+    image = flatten_on_white(image)
     largest = 1.0 if image.dtype.kind == 'f' else float(np.iinfo(image.dtype).max)
     pixels = np.rint(image / largest * 255).astype(np.uint8)
-    pixels = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels[..., :3]
+    pixels = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
     factor = _LONGEST / max(pixels.shape[:2])
     if factor >= 1:
         return np.ascontiguousarray(pixels)
-    return np.asarray(cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))
+    size = (max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from manet_basicsr import load_field, restore
+from manet_basicsr.commands import restore as command_module
 from manet_basicsr.commands.restore import build_parser, list_inputs, main, memory_size
 from manet_basicsr.weights import files as weights
 from tests.small_networks import blind_weights
@@ -222,3 +228,183 @@ def test_an_input_is_never_written_over(
     assert main(['a.jpg', 'a_x2.png', '-o', '.', '--weights', network, '--overwrite']) == 1
     assert (here / 'a_x2.png').read_bytes() == (images / 'a.jpg').read_bytes()
     assert 'which is an input' in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------------- hidden colours
+
+
+def disk(hidden: str) -> np.ndarray:
+    """A white disk with soft borders, and under alpha 0 what programs leave there."""
+    rows, columns = np.mgrid[:48, :48]
+    distance = np.hypot(rows - 23.5, columns - 23.5)
+    alpha = np.rint(np.clip(16.5 - distance, 0, 1) * 255).astype(np.uint8)
+    colours = np.full((48, 48, 3), 255, np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, colours.shape, dtype=np.uint8)
+    colours[alpha == 0] = noise[alpha == 0] if hidden == 'noise' else 0
+    return np.dstack([colours, alpha])
+
+
+@pytest.mark.parametrize('hidden', ['black', 'noise'])
+def test_hidden_colours_make_no_rim(here: Path, network: str, hidden: str) -> None:
+    Image.fromarray(disk(hidden)).save('disk.png')
+    seen = []
+    for image in ('disk.png', 'white.png'):
+        Image.fromarray(np.dstack([np.full((48, 48, 3), 255, np.uint8), disk(hidden)[..., 3]])).save('white.png')
+        assert main([image, '-o', f'of_{image}', '--weights', network]) == 0
+        seen.append(np.asarray(Image.open(f'of_{image}/{Path(image).stem}_x2.png')))
+    # What is under alpha 0 decides nothing: as if white were everywhere.
+    assert np.array_equal(seen[0], seen[1])
+
+
+def test_jpeg_is_laid_on_white_with_a_word(here: Path, network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(disk('noise')).save('disk.png')
+    assert main(['disk.png', '-o', 'out', '--weights', network, '--format', 'jpg']) == 0
+    assert Image.open('out/disk_x2.jpg').getpixel((0, 0)) == (255, 255, 255)
+    assert 'note: disk.png: jpg files have no alpha: laid on white' in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------- refused before the work, kept after it
+
+
+@pytest.mark.parametrize(('size', 'kind', 'limit'), [((8200, 2), 'webp', 16_383), ((2, 33_000), 'jpg', 65_500)])
+def test_what_a_format_cannot_hold_is_refused_before_the_work(
+    here: Path,
+    network: str,
+    size: tuple[int, int],
+    kind: str,
+    limit: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command_module, 'restore', lambda *given, **settings: pytest.fail('it was restored'))
+    Image.new('RGB', size).save('wide.png')
+    assert main(['wide.png', '-o', 'out', '--weights', network, '--format', kind]) == 1
+    assert f'{kind} files have at most {limit} px a side' in capsys.readouterr().err
+
+
+def test_a_figure_that_fails_does_not_cost_the_image(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(command_module, 'write_comparison', fail)
+    command = [str(images / 'a.jpg'), '-o', 'out', '--weights', network, '--figure', '--kernels']
+    assert main(command) == 1
+    assert names(Path('out')) == ['a_x2.png', 'a_x2_kernels.npz']
+    assert 'a_x2_figure.png is missing, though out/a_x2.png is there: memory ran out' in capsys.readouterr().err
+
+
+def test_figures_without_matplotlib_are_refused_at_once(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_module.importlib.util, 'find_spec', lambda name: None)
+    assert main([str(images), '-o', 'out', '--weights', network, '--figure']) == 2
+    assert 'figures need the package matplotlib' in capsys.readouterr().err
+    assert not Path('out').exists()
+
+
+def test_a_name_that_fits_is_written_and_one_that_does_not_is_refused_before_the_work(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits, too_long = 'a' * 240, 'b' * 250
+    for name in (fits, too_long):
+        shutil.copy(images / 'a.jpg', f'{name}.jpg')
+    assert main([f'{fits}.jpg', '-o', 'out', '--weights', network]) == 0
+    assert Path(f'out/{fits}_x2.png').is_file()
+    monkeypatch.setattr(command_module, 'restore', lambda *given, **settings: pytest.fail('it was restored'))
+    assert main([f'{too_long}.jpg', '-o', 'out', '--weights', network]) == 1
+    assert 'File name too long' in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------- lines that cannot be printed
+
+
+@pytest.mark.parametrize('stream', ['stdout', 'stderr'])
+@pytest.mark.parametrize('state', ['missing', 'closed', 'full'])
+def test_lines_that_cannot_be_printed_are_no_failed_images(
+    images: Path, network: str, stream: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = None if state == 'missing' else io.TextIOWrapper(io.FileIO('/dev/full', 'w'))
+    if state == 'closed' and gone is not None:
+        gone.close()
+    monkeypatch.setattr(sys, stream, gone)
+    assert main([str(images), '-o', 'out', '--weights', network]) == 0
+    assert names(Path('out')) == ['a_x2.png', 'b_x2.png', 'c_x2.png']
+
+
+@pytest.mark.parametrize('encoding', ['utf-8:strict', 'ascii'])
+def test_names_that_cannot_be_printed_and_a_reader_that_leaves_are_no_failures(
+    images: Path, network: str, here: Path, encoding: str
+) -> None:
+    shutil.copy(images / 'a.jpg', os.fsdecode(b'photographs/latin1_\xe9.jpg'))
+    environment = {**os.environ, 'PYTHONIOENCODING': encoding, 'OMP_NUM_THREADS': '1'}
+    command = [sys.executable, '-m', 'manet_basicsr.commands.restore', 'photographs', '-o', 'out', '--weights', network]
+    for times in range(2):
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True, errors='replace'
+        ) as process:
+            assert process.stdout is not None and process.stderr is not None
+            if times:
+                process.stdout.close()  # as head does
+                said = ''
+            else:
+                said = process.stdout.read()
+            errors = process.stderr.read()
+        assert process.returncode == 0, errors
+        assert 'failed' not in errors and 'Traceback' not in errors and 'Exception ignored' not in errors
+        assert times or said.count(' -> out/') == 4
+    assert len(names(here / 'out')) == 4
+
+
+# ---------------------------------------------------------------------------------------- one bad input is one failure
+
+
+def test_paths_that_begin_with_a_tilde_are_files(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(images / 'a.jpg', '~tilde.jpg')
+    shutil.copy(network, '~w.pth')
+    assert main(['~tilde.jpg', '~absent.jpg', '-o', 'out', '--weights', '~w.pth']) == 1
+    assert names(Path('out')) == ['~tilde_x2.png']
+    assert '~absent.jpg: No such file or directory' in capsys.readouterr().err
+    assert main(['~tilde.jpg', '-o', 'out', '--weights', '~none.pth']) == 2
+    assert 'no such file' in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_read_costs_itself(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path('locked').mkdir()
+    listed = Path.iterdir
+
+    def iterdir(self: Path) -> object:
+        if self.name == 'locked':
+            raise PermissionError(13, 'Permission denied', str(self))
+        return listed(self)
+
+    monkeypatch.setattr(Path, 'iterdir', iterdir)
+    assert main(['locked', str(images / 'a.jpg'), '-o', 'out', '--weights', network]) == 1
+    assert names(Path('out')) == ['a_x2.png']
+    assert capsys.readouterr().err == '1 failed:\n  locked: Permission denied\n'
+
+
+def test_one_file_under_two_spellings_is_one_and_a_failed_one_takes_no_name(images: Path, network: str) -> None:
+    assert main([str(images / 'a.jpg'), 'photographs/../photographs/a.jpg', '-o', 'out', '--weights', network]) == 0
+    Path('bad').mkdir()
+    Path('bad/b.png').write_bytes(b'no image')
+    assert main(['bad/b.png', str(images / 'b.png'), '-o', 'out', '--weights', network]) == 1
+    assert names(Path('out')) == ['a_x2.png', 'b_x2.png']
+
+
+def test_an_interruption_at_any_moment_is_130(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*given: object, **settings: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ('_check', 'load_blind_network', 'list_inputs', 'read_photograph', 'restore', 'write_photograph'):
+        with monkeypatch.context() as patched:
+            patched.setattr(command_module, name, interrupt)
+            assert main([str(images), '-o', 'out', '--weights', network]) == 130
+    assert 'interrupted' in capsys.readouterr().err

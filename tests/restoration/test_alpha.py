@@ -74,3 +74,9 @@ def test_alpha_is_enlarged_on_the_usual_grid_or_displaced(scale: int) -> None:
     assert moved.shape == usual.shape
     rest = slice(scale - 1, None)
     assert np.array_equal(moved[: 7 * scale - scale + 1, : 9 * scale - scale + 1], usual[rest, rest])
+
+
+def test_what_has_no_hidden_or_no_visible_pixel_stays() -> None:
+    grey, colour = np.zeros((4, 5), np.uint8), np.zeros((4, 5, 3), np.uint8)
+    for image in (grey, colour, np.dstack([colour, grey]), np.dstack([colour, grey + 1])):
+        assert fill_hidden_colours(image) is image

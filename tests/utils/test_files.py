@@ -159,3 +159,16 @@ def test_writers_of_one_target_do_not_disturb_each_other(tmp_path: Path) -> None
         second.write_bytes(b'second')
 
     assert target.read_bytes() == b'first' and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize('stem', ['a' * 251, 'é' * 125])
+def test_a_name_that_just_fits_can_be_written(tmp_path: Path, stem: str) -> None:
+    with atomic_path(tmp_path / f'{stem}.png') as path:
+        assert path.suffix == '.png' and len(os.fsencode(path.name)) <= 255
+        path.write_bytes(b'')
+    for _ in range(2):
+        with atomic_folder(tmp_path / stem, overwrite=True) as folder:
+            (folder / 'a').touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [stem, f'{stem}.png']
+    (leftover := files._partial_path(tmp_path / f'{stem}.png')).touch()
+    assert files._LEFTOVER.match(leftover.name)

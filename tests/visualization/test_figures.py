@@ -50,3 +50,21 @@ def test_titles_say_the_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r'a figure ends in one of \.png, \.pdf'):
         write_comparison(tmp_path / 'a.svg', *[np.zeros((2, 2, 3), np.uint8)] * 2, torch.ones(1))
+
+
+@pytest.mark.parametrize('shape', [(500, 1), (1, 500), (3000, 2)])
+def test_figures_of_strips_have_bounded_size(tmp_path: Path, shape: tuple[int, int]) -> None:
+    lr = np.zeros((*shape, 3), np.uint8)
+    restored = np.zeros((4 * shape[0], 4 * shape[1], 3), np.uint8)
+    write_comparison(tmp_path / 'a.png', lr, restored, torch.full((1, 9, *shape), 1 / 9))
+    assert max(cv2.imread(str(tmp_path / 'a.png')).shape) < 4000
+
+
+def test_hidden_colours_are_not_drawn(tmp_path: Path) -> None:
+    hidden = np.random.default_rng(0).integers(0, 256, (20, 20, 4), np.uint8)
+    hidden[..., 3] = 0
+    pictures = []
+    for image in (hidden, np.full((20, 20, 3), 255, np.uint8)):
+        write_comparison(tmp_path / 'a.png', image, image, torch.full((1, 9, 20, 20), 1 / 9))
+        pictures.append((tmp_path / 'a.png').read_bytes())
+    assert pictures[0] == pictures[1]

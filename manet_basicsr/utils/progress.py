@@ -1,0 +1,39 @@
+"""The progress bar of all commands: on a terminal, on standard error; elsewhere there is none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from manet_basicsr.utils.console import is_open, printable
+
+Item = TypeVar('Item')
+
+
+@contextmanager
+def progress_bar(total: int, *, label: str = '', unit: str = 'it') -> Iterator[Callable[[], object]]:
+    """Draw a bar while the body runs; yields what to call at each step.
+
+    Args:
+        total: Number of steps.
+        label: What the bar is about.
+        unit: What a step is.
+    """
+    if not is_open(sys.stderr):
+        yield lambda: None
+        return
+    from tqdm import tqdm
+
+    # disable=None: only where standard error is a terminal
+    with tqdm(total=total, desc=printable(label, sys.stderr), unit=unit, disable=None, leave=False) as bar:
+        yield bar.update
+
+
+def with_progress(items: Iterable[Item], total: int, *, label: str = '', unit: str = 'image') -> Iterator[Item]:
+    """Yield items, drawing how many of them are done."""
+    with progress_bar(total, label=label, unit=unit) as step:
+        for item in items:
+            yield item
+            step()
