@@ -12,8 +12,9 @@ import tifffile
 from PIL import Image, ImageCms, ImageOps
 
 from manet_basicsr.data.images import BadSampleError
+from manet_basicsr.restoration import photographs
 from manet_basicsr.restoration.alpha import flatten_on_white
-from manet_basicsr.restoration.photographs import Photograph, read_photograph, write_photograph
+from manet_basicsr.restoration.photographs import Photograph, check_size, read_photograph, write_photograph
 
 
 @pytest.fixture(scope='module')
@@ -113,16 +114,6 @@ def test_deep_grey_tiff_with_alpha_keeps_both(tmp_path: Path, photo: np.ndarray,
     assert np.array_equal(read_photograph(tmp_path / 'a.tif').pixels, grey[..., [0, 0, 0, 1]])
 
 
-def test_sizes_that_pillow_suspects_are_read(
-    tmp_path: Path, photo: np.ndarray, alpha: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pixels = np.dstack([photo, alpha])
-    Image.fromarray(pixels).save(tmp_path / 'a.tif')
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
-    assert np.array_equal(read_photograph(tmp_path / 'a.tif').pixels, pixels)
-    assert Image.MAX_IMAGE_PIXELS == 100
-
-
 def test_quality_is_for_the_formats_that_lose_something(tmp_path: Path, photo: np.ndarray) -> None:
     sizes = []
     for quality in (40, 95):
@@ -148,3 +139,99 @@ def test_bad_files_are_named(tmp_path: Path, photo: np.ndarray) -> None:
         read_photograph(tmp_path / 'cut.tiff')
     with pytest.raises(OSError, match='suffix is not one of'):
         write_photograph(tmp_path / 'a.gif', Photograph(photo))
+
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+
+
+def profile_of(size: int) -> bytes:
+    """A valid profile of so many bytes."""
+    return size.to_bytes(4, 'big') + PROFILE[4:].ljust(size - 4, b'\0')
+
+
+def in_space(space: bytes) -> bytes:
+    return PROFILE[:16] + space + PROFILE[20:]
+
+
+@pytest.mark.parametrize('size', [589, 70_000, 600_000])
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'webp', 'tif'])
+def test_profiles_of_any_size_are_kept(tmp_path: Path, photo: np.ndarray, suffix: str, size: int) -> None:
+    assert write_photograph(tmp_path / f'a.{suffix}', Photograph(photo, profile_of(size))) == ()
+    assert read_photograph(tmp_path / f'a.{suffix}').profile == profile_of(size)
+
+
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'webp', 'tif'])
+@pytest.mark.parametrize(
+    ('profile', 'words'),
+    [
+        (PROFILE[:500], 'its colour profile is damaged: left out'),
+        (PROFILE[:100], 'its colour profile is damaged: left out'),
+        (b'', 'its colour profile is damaged: left out'),
+        (PROFILE[:36] + b'xxxx' + PROFILE[40:], 'its colour profile is damaged: left out'),
+        (in_space(b'CMYK'), 'its colour profile is for CMYK colours, and the result is RGB: left out'),
+        (in_space(b'GRAY'), 'its colour profile is for GRAY colours, and the result is RGB: left out'),
+    ],
+)
+def test_a_profile_that_does_not_fit_is_left_out_with_a_word(
+    tmp_path: Path, photo: np.ndarray, suffix: str, profile: bytes, words: str
+) -> None:
+    assert write_photograph(tmp_path / f'a.{suffix}', Photograph(photo, profile)) == (words,)
+    found = read_photograph(tmp_path / f'a.{suffix}')
+    assert found.profile is None and found.pixels.shape == photo.shape
+
+
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'webp', 'tif'])
+def test_what_follows_a_profile_is_cut_off(tmp_path: Path, photo: np.ndarray, suffix: str) -> None:
+    assert write_photograph(tmp_path / f'a.{suffix}', Photograph(photo, PROFILE + bytes(4))) == ()
+    assert read_photograph(tmp_path / f'a.{suffix}').profile == PROFILE
+
+
+def test_a_profile_that_an_encoder_refuses_does_not_cost_the_image(
+    tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = photographs._encode
+
+    def refuse(suffix: str, pixels: np.ndarray, profile: bytes | None, quality: int) -> bytes:
+        if profile is not None:
+            raise ValueError('odd profile')
+        return encode(suffix, pixels, profile, quality)
+
+    monkeypatch.setattr(photographs, '_encode', refuse)
+    (words,) = write_photograph(tmp_path / 'a.png', Photograph(photo, PROFILE))
+    assert words == 'its colour profile of 588 bytes does not fit in a png file: left out'
+    assert read_photograph(tmp_path / 'a.png').pixels.shape == photo.shape
+
+
+def test_a_profile_too_large_for_jpeg_is_left_out_with_a_word(tmp_path: Path, photo: np.ndarray) -> None:
+    # JPEG has room for 255 parts of 64 KB.
+    (words,) = write_photograph(tmp_path / 'a.jpg', Photograph(photo, profile_of(17_000_000)))
+    assert words == 'its colour profile of 17000000 bytes does not fit in a jpg file: left out'
+    assert read_photograph(tmp_path / 'a.jpg').pixels.shape == photo.shape
+
+
+@pytest.mark.parametrize(('suffix', 'is_kept'), [('png', True), ('jpg', True), ('tif', True), ('webp', False)])
+def test_the_profile_of_grey_is_kept_where_the_file_is_grey(
+    tmp_path: Path, photo: np.ndarray, suffix: str, is_kept: bool
+) -> None:
+    words = write_photograph(tmp_path / f'a.{suffix}', Photograph(photo[..., 0], in_space(b'GRAY')))
+    assert bool(words) != is_kept
+    assert (read_photograph(tmp_path / f'a.{suffix}').profile == in_space(b'GRAY')) == is_kept
+
+
+def test_deep_tiff_keeps_its_profile(tmp_path: Path, photo: np.ndarray) -> None:
+    write_photograph(tmp_path / 'a.tif', Photograph(photo.astype(np.uint16) * 257, PROFILE))
+    assert read_photograph(tmp_path / 'a.tif').profile == PROFILE
+
+
+@pytest.mark.parametrize(('suffix', 'limit'), [('webp', 16_383), ('jpg', 65_500), ('png', 1_000_000)])
+def test_what_a_format_cannot_hold_is_refused(tmp_path: Path, suffix: str, limit: int) -> None:
+    check_size(tmp_path / f'a.{suffix}', limit, 1)
+    with pytest.raises(ValueError, match=f'{suffix} files have at most {limit} px a side; choose another format'):
+        check_size(tmp_path / f'a.{suffix}', 1, limit + 1)
+    check_size(tmp_path / 'a.tif', 2_000_000, 1)
+
+
+def test_the_largest_webp_and_jpeg_can_be_written(tmp_path: Path) -> None:
+    for suffix, limit in (('webp', 16_383), ('jpg', 65_500)):
+        write_photograph(tmp_path / f'a.{suffix}', Photograph(np.zeros((2, limit, 3), np.uint8)))
+        assert read_photograph(tmp_path / f'a.{suffix}').pixels.shape == (2, limit, 3)

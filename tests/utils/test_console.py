@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from manet_basicsr.utils.console import is_open, printable, say
+from manet_basicsr.utils.progress import progress_bar, with_progress
+
+
+def test_a_line_is_printed_with_escapes_for_what_the_stream_cannot_encode(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(written, encoding='ascii'))
+    say('größe \udce9')
+    assert written.getvalue() == b'gr\\xf6\\xdfe \\udce9\n'
+    assert printable('größe', None) == 'größe'
+
+
+@pytest.mark.parametrize('error', [False, True])
+def test_a_stream_that_is_gone_stops_nothing(error: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = 'stderr' if error else 'stdout'
+    full = io.TextIOWrapper(io.FileIO('/dev/full', 'w'))
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed, full):
+        monkeypatch.setattr(sys, name, stream)
+        say('lost', error=error)
+        say('lost, too', error=error)
+    full.flush()  # as the interpreter does at its end
+    assert not is_open(None) and not is_open(closed) and is_open(full)
+
+
+def test_progress_is_a_bar_on_a_terminal_and_silent_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream in (Terminal(), io.StringIO(), None):
+        monkeypatch.setattr(sys, 'stderr', stream)
+        assert list(with_progress(iter('abc'), 3, label='letters')) == ['a', 'b', 'c']
+        with progress_bar(2) as step:
+            step()
+        if stream is not None:
+            assert ('letters' in stream.getvalue()) == stream.isatty()
