@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import io
 import os
 import random
 import resource
@@ -32,6 +33,7 @@ import cv2
 import numpy as np
 import psutil
 import skimage.data
+import tifffile
 import torch
 
 from manet_basicsr.data.field_files import load_field, save_field
@@ -135,6 +137,10 @@ def image_seeds() -> list[bytes]:
     with_alpha, not_numbers = np.dstack([image, image[..., :1]]), np.full((4, 4, 3), np.nan, np.float32)
     encoded += [cv2.imencode('.png', kind)[1].tobytes() for kind in (deep, image[..., 0], with_alpha)]
     encoded += [cv2.imencode('.tiff', kind)[1].tobytes() for kind in (deep, not_numbers)]
+    planar, premultiplied = io.BytesIO(), io.BytesIO()
+    tifffile.imwrite(planar, deep.transpose(2, 0, 1), photometric='rgb', planarconfig='separate', tile=(16, 16))
+    tifffile.imwrite(premultiplied, with_alpha, photometric='rgb', extrasamples=['assocalpha'], compression='lzw')
+    encoded += [planar.getvalue(), premultiplied.getvalue()]
     return [*encoded, encode_raw(image)]
 
 

@@ -20,6 +20,9 @@ _RAW = (32803, 34892)  # colour filter array, linear raw
 _JPEG = 7  # compression, whose decoder makes RGB of YCbCr
 _FAX = (2, 3, 4)
 _PREMULTIPLIED, _ALPHA = 1, 2  # ExtraSamples
+_MOST_CHANNELS = 8
+# What compressions can make of a byte: none, LZW (a code of 12 bits stands for 4,095 bytes), deflate twice, PackBits.
+_BYTES_A_BYTE = {1: 1, 5: 2730, 8: 1032, 32946: 1032, 32773: 64}
 
 
 def decode_tiff(content: bytes | memoryview) -> Photograph:
@@ -41,14 +44,21 @@ def decode_tiff(content: bytes | memoryview) -> Photograph:
         else:
             pixels, remarks = _decode(page)
             orientation = page.tags.valueof(_ORIENTATION, 1)
-        further = sum(1 for other in file.pages[1:] if not int(getattr(other, 'subfiletype', 0)) & _REDUCED)
-        if further:
-            remarks.append(f'it has {further + 1} pages: only the first is read')
+        remarks += _further_pages(file)
         profile = page.tags.valueof(_PROFILE)
         if not isinstance(orientation, int) or not 1 <= orientation <= 8:
             remarks.append(f'its orientation is {orientation!r}, expected 1 to 8: it is not turned')
             orientation = 1
     return Photograph(turned(pixels, orientation), bytes(profile) if profile else None, tuple(remarks))
+
+
+def _further_pages(file: Any) -> list[str]:
+    try:
+        count = len(file.pages)
+        is_picture = count > 1 and not int(file.pages[1].subfiletype) & _REDUCED
+    except Exception:  # what is wrong with another page costs that page
+        return ['its further pages are damaged']
+    return [f'it has {count} pages: only the first is read'] if is_picture else []
 
 
 def _check_page(page: Any, size: int) -> None:
@@ -57,15 +67,28 @@ def _check_page(page: Any, size: int) -> None:
         raise BadSampleError('a camera raw file; develop it and save it as 16-bit TIFF or PNG')
     if int(page.subfiletype) & _REDUCED:
         raise BadSampleError('its first page is a reduced image (a preview); save the picture as a TIFF of one page')
-    if page.imagewidth * page.imagelength > MAX_PIXELS or page.imagedepth != 1:
-        found = f'{page.imagewidth}x{page.imagelength}x{page.imagedepth}'
-        raise BadSampleError(f'its header says {found} px, expected at most {MAX_PIXELS:,d} in one plane')
+    _check_declared_size(page, size)
     missing = [
         1 for begin, length in zip(page.dataoffsets, page.databytecounts, strict=True)
         if not begin or not length or begin + length > size
     ]  # fmt: skip
     if missing or not page.dataoffsets:
         raise BadSampleError(f'damaged: {len(missing)} of its {len(page.dataoffsets)} strips or tiles are cut off')
+
+
+def _check_declared_size(page: Any, size: int) -> None:
+    """Refuse a page that says it is absurdly large, or larger than so few bytes can be, before memory is set aside."""
+    said = f'its header says {page.imagewidth}x{page.imagelength} px'
+    if page.imagedepth != 1 or page.tiledepth > 1:
+        raise BadSampleError(f'{said} in {page.imagedepth} planes, expected one')
+    if max(page.imagewidth * page.imagelength, page.tilewidth * page.tilelength) > MAX_PIXELS:
+        raise BadSampleError(f'{said}, expected at most {MAX_PIXELS:,d} in all')
+    if page.samplesperpixel > _MOST_CHANNELS:
+        raise BadSampleError(f'{said} of {page.samplesperpixel} channels, expected at most {_MOST_CHANNELS}')
+    bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
+    stored = page.imagelength * (page.imagewidth * page.samplesperpixel * bits // 8)
+    if stored > size * _BYTES_A_BYTE.get(page.compression, stored):
+        raise BadSampleError(f'{said}, more than its {size} bytes can hold')
 
 
 def _decode(page: Any) -> tuple[np.ndarray, list[str]]:

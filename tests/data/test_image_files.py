@@ -171,6 +171,15 @@ def test_only_the_first_page_is_read_with_a_word() -> None:
     assert found.remarks == ('it has 2 pages: only the first is read',)
 
 
+def test_a_damaged_second_page_costs_itself() -> None:
+    content = tiff(RGB, photometric='rgb')
+    (directory,) = struct.unpack_from('<I', content, 4)
+    after = directory + 2 + 12 * struct.unpack_from('<H', content, directory)[0]
+    # A directory that goes beyond the end of the file.
+    content = content[:after] + struct.pack('<I', len(content)) + content[after + 4 :] + b'\x02\0\xfe\0'
+    assert check(content, RGB).remarks == ('its further pages are damaged',)
+
+
 @pytest.mark.parametrize(
     ('content', 'words'),
     [
@@ -189,6 +198,35 @@ def test_only_the_first_page_is_read_with_a_word() -> None:
 )
 def test_tiff_that_cannot_be_read_without_loss_is_refused(content: bytes, words: str) -> None:
     with pytest.raises(BadSampleError, match=f'^image: {words}'):
+        decode_image_file(content, 'image')
+
+
+def with_tag(content: bytes, tag: int, value: int) -> bytes:
+    """A little-endian TIFF file with another value of a number in its first directory."""
+    (directory,) = struct.unpack_from('<I', content, 4)
+    for number in range(struct.unpack_from('<H', content, directory)[0]):
+        place = directory + 2 + 12 * number
+        if struct.unpack_from('<H', content, place)[0] == tag:
+            return content[: place + 2] + struct.pack('<HII', 4, 1, value) + content[place + 12 :]
+    raise KeyError(tag)
+
+
+@pytest.mark.parametrize(
+    ('tags', 'words'),
+    [
+        ({256: 60_000, 257: 60_000}, 'its header says 60000x60000 px, expected at most'),
+        ({256: 16_000, 257: 16_000}, r'its header says 16000x16000 px, more than its \d+ bytes can hold'),
+        ({322: 60_000, 323: 60_000}, 'expected at most'),
+        ({277: 60}, 'of 60 channels, expected at most 8'),
+        ({325: 10**6}, 'damaged: 1 of its 1 strips or tiles are cut off'),
+    ],
+)
+@pytest.mark.parametrize('compression', [None, 'packbits'])
+def test_tiff_that_lies_about_its_size_is_refused(tags: dict[int, int], words: str, compression: str | None) -> None:
+    content = tiff(RGB, photometric='rgb', tile=(32, 32), compression=compression)
+    for tag, value in tags.items():
+        content = with_tag(content, tag, value)
+    with pytest.raises(BadSampleError, match=f'^image: .*{words}'):
         decode_image_file(content, 'image')
 
 
