@@ -4,6 +4,8 @@ PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
+# A process a core, each with one thread. A file's tests stay together: most files share what is costly to make.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 READY := .venv/ready-$(VERSION)
 
 .PHONY: demo demo-train test test-all coverage lint bench clean
@@ -15,17 +17,18 @@ demo-train: $(READY)
 	$(BIN)/python examples/demo_train.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # Lines and branches of the package that the whole suite reaches, in processes that it starts as well.
 coverage: $(READY)
-	$(BIN)/python -m pytest --cov
+	$(PYTEST) --cov
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 bench: $(READY)
@@ -37,7 +40,7 @@ clean:
 
 # torch comes first and alone decides between CPU and CUDA. basicsr is built against it without build isolation, which
 # would fetch a second one. The package is installed editable, so that only these files call for another installation.
-$(READY): setup.py constraints.txt tools/install_basicsr.py
+$(READY): pyproject.toml setup.py constraints.txt tools/install_basicsr.py
 	test -x $(BIN)/python$(VERSION) -a -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 	$(PIP_INSTALL) cython numpy setuptools torch wheel
 	$(PIP_INSTALL) --no-deps torchvision

@@ -128,7 +128,7 @@ def test_pruning_leaves_files_of_other_names_and_later_states(tmp_path: Path) ->
         (folders['models'] / f'net_g_{iteration}.pth').touch()
     (folders['models'] / 'net_g_12.pth').touch()  # its state was never written
     # 90 was damaged: the run went on from 15 and has just saved 20.
-    removed = prune_checkpoints(*folders.values(), ['net_g'], newest=20, keep=1)
+    removed = prune_checkpoints(folders['models'], folders['training_states'], ['net_g'], newest=20, keep=1)
     assert saved_iterations(folders['training_states']) == [90, 20]
     expected = ['5.state', '10.state', '15.state', *(f'net_g_{number}.pth' for number in (5, 10, 12, 15))]
     assert sorted(path.name for path in removed) == sorted(expected)

@@ -26,7 +26,7 @@ FILE = shortened.option_file('train', 'MANet_stage1', 4)
 
 def run(
     root: Path, images: Path, *more: str, job: str = 'MANet_stage1', auto_resume: bool = False, **short: Any
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Any]:
     """Train a shortened file in this process and give the last network."""
     file = shortened.option_file('train', job, 4)
     entries = [*shortened.train_entries(job, images, **short), *more]
@@ -74,7 +74,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(job: str, model: str, photos
         pytest.skip('only stage 3 is a job for SRModel')
     more = [] if model == 'ours' else ['model_type=SRModel']
     # 4 images in batches of 2: iteration 3 begins the second epoch; the resume at 3 is in the middle of it.
-    short = {'job': job, 'every': 3}
+    short: dict[str, Any] = {'job': job, 'every': 3}
     more += ['train:ema_decay=0.9', 'train:scheduler={type: MultiStepLR, milestones: [2, 4], gamma: 0.5}']
     whole = run(tmp_path / 'whole', photos_lmdb, *more, total_iter=5, **short)
     run(tmp_path / 'parts', photos_lmdb, *more, total_iter=3, **short)

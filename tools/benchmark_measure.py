@@ -34,7 +34,7 @@ ROUNDS = 2
 
 def seconds(work: Work, setting: Setting) -> float:
     """Time work: the median, in seconds."""
-    clock = {'timer': time.process_time} if setting.clock == 'cpu' else {}
+    clock: dict[str, Any] = {'timer': time.process_time} if setting.clock == 'cpu' else {}
     timer = Timer('work()', globals={'work': work}, num_threads=torch.get_num_threads(), **clock)
     return timer.blocked_autorange(min_run_time=setting.choose(1.0, 0.05)).median
 

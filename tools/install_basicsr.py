@@ -70,14 +70,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument('--constraint', metavar='FILE', help="pip's constraints file")
     options = parser.parse_args(arguments)
-    if sys.version_info < (3, 13):
-        return install(REQUIREMENT, options.constraint)
-    with tempfile.TemporaryDirectory() as folder:
-        source = fetch_source(Path(folder))
-        setup = source / 'setup.py'
-        setup.write_text(repair_setup(setup.read_text(encoding='utf-8')), encoding='utf-8')
-        print("basicsr's setup.py repaired for Python 3.13 and newer: get_version executes into a dict of its own")
-        return install(str(source), options.constraint)
+    if sys.version_info >= (3, 13):
+        with tempfile.TemporaryDirectory() as folder:
+            source = fetch_source(Path(folder))
+            setup = source / 'setup.py'
+            setup.write_text(repair_setup(setup.read_text(encoding='utf-8')), encoding='utf-8')
+            print("basicsr's setup.py repaired for Python 3.13 and newer: get_version executes into a dict of its own")
+            return install(str(source), options.constraint)
+    return install(REQUIREMENT, options.constraint)
 
 
 if __name__ == '__main__':

@@ -16,7 +16,7 @@ from manet_basicsr.archs.loading import alignment_of, load_network
 from manet_basicsr.archs.protocols import FieldEstimator, FieldGenerator, missing_attributes
 from manet_basicsr.weights import convert_file
 
-SMALL = {'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}
+SMALL: dict[str, Any] = {'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}
 
 
 def same(network: nn.Module, other: nn.Module) -> bool:

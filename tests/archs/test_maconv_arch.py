@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -132,7 +133,7 @@ def test_block_adds_two_convolutions_to_its_input() -> None:
         ({'reduction': 0}, 'reduction is 0, expected at least 1'),
     ],
 )
-def test_wrong_arguments_say_what_was_expected(arguments: dict[str, int], message: str) -> None:
+def test_wrong_arguments_say_what_was_expected(arguments: dict[str, Any], message: str) -> None:
     for architecture in (MAConv, MABlock):
         with pytest.raises(ValueError, match=message):
             architecture(8, 8, **arguments)
@@ -146,7 +147,7 @@ def test_wrong_arguments_say_what_was_expected(arguments: dict[str, int], messag
         ({'in_channels': 8, 'out_channels': 8, 'kernel_size': 5}, 'kernel_size 5'),
     ],
 )
-def test_block_refuses_to_change_the_shape(arguments: dict[str, int], message: str) -> None:
+def test_block_refuses_to_change_the_shape(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MABlock(**arguments)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from manet_basicsr.archs import MANet
 
 
-def small(**arguments: int) -> MANet:
+def small(**arguments: Any) -> MANet:
     torch.manual_seed(0)
     return MANet(**{'kernel_size': 5, 'num_feat': 8, **arguments})
 
@@ -86,7 +87,7 @@ def test_known_weights_give_a_known_field() -> None:
 
 
 @pytest.mark.parametrize('arguments', [{}, {'split': 3}, {'num_block': 2}, {'num_in_ch': 1}, {'kernel_size': 4}])
-def test_field_is_made_of_kernels(arguments: dict[str, int]) -> None:
+def test_field_is_made_of_kernels(arguments: dict[str, Any]) -> None:
     network = small(**arguments)
     field = network(torch.rand(2, arguments.get('num_in_ch', 3), 17, 12))
     assert field.shape == (2, network.kernel_size**2, 17, 12)
@@ -212,6 +213,6 @@ def test_exports_with_dynamic_sizes() -> None:
         ({'num_feat': 3, 'split': 4}, '3 channels cannot be split into 4 groups'),
     ],
 )
-def test_wrong_arguments_say_what_was_expected(arguments: dict[str, int], message: str) -> None:
+def test_wrong_arguments_say_what_was_expected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MANet(**arguments)

@@ -66,7 +66,7 @@ def test_srmd_in_full_size_has_twelve_convolutions() -> None:
     ('changes', 'message'),
     [({'num_conv': 1}, 'num_conv is 1'), ({'scale': 0}, 'scale is 0'), ({'kernel_size': 15}, 'compute_pca')],
 )
-def test_srmd_refuses_sizes_that_make_no_network(changes: dict[str, int], message: str) -> None:
+def test_srmd_refuses_sizes_that_make_no_network(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SRMDNet(**{'num_feat': 8, **changes})
 

@@ -138,6 +138,7 @@ def test_transparent_photographs_are_shown_on_white(tmp_path: Path) -> None:
 
 def test_deep_and_transparent_photographs_are_explored(tmp_path: Path) -> None:
     photo = cv2.imread('photo.png')
+    assert photo is not None
     cv2.imwrite('deep.png', np.dstack([photo, photo[..., 0]]).astype(np.uint16) * 257)
     assert main(['deep.png', '--weights', str(blind_weights(tmp_path, 2))]) == 0
     assert contents('deep_kernels.html')[0] == ['LR image', 'restored']

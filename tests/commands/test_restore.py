@@ -135,7 +135,7 @@ def test_files_folders_and_globs_are_found_once_each(images: Path) -> None:
     given = [str(images / 'c.PNG'), str(images), f'{images}/**/*.jpg', f'{images}/deep']
     files, left_out, problems = list_inputs(given, Path('out'), 2)
     assert [file.name for file in files] == ['c.PNG', 'a.jpg', 'b.png', 'z.jpg']
-    assert problems == left_out == []
+    assert not problems and not left_out
     (images / 'empty').mkdir()
     assert list_inputs([f'{images}/empty'], Path('out'), 2)[2] == [
         f'{images}/empty: no images in this folder (.png, .jpg, .jpeg, .bmp, .tif, .tiff, .webp)'

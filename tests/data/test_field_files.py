@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,8 +56,13 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         load_field(tmp_path / 'field.npz')
 
 
-def write(path: Path, **arrays: object) -> None:
-    content = {'field': np.full((9, 2, 3), 1 / 9, np.float16), 'kernel_size': 3, 'scale': 4, 'alignment': 'centered'}
+def write(path: Path, **arrays: Any) -> None:
+    content: dict[str, Any] = {
+        'field': np.full((9, 2, 3), 1 / 9, np.float16),
+        'kernel_size': 3,
+        'scale': 4,
+        'alignment': 'centered',
+    }
     np.savez_compressed(path, **{key: value for key, value in {**content, **arrays}.items() if value is not None})
 
 
@@ -79,7 +85,7 @@ def write(path: Path, **arrays: object) -> None:
     ],
     ids=repr,
 )
-def test_file_with_wrong_arrays_is_refused_by_name(tmp_path: Path, arrays: dict[str, object]) -> None:
+def test_file_with_wrong_arrays_is_refused_by_name(tmp_path: Path, arrays: dict[str, Any]) -> None:
     write(tmp_path / 'field.npz', **arrays)
     with pytest.raises(ValueError) as raised:
         load_field(tmp_path / 'field.npz')

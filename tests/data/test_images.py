@@ -79,7 +79,8 @@ def test_a_palette_is_converted_to_its_colours(rgb: np.ndarray, kind: str) -> No
 
 
 def test_a_palette_with_transparency_is_converted_and_its_alpha_dropped_with_a_word(rgb: np.ndarray) -> None:
-    image, warned = Image.fromarray(rgb).quantize(16), []
+    image = Image.fromarray(rgb).quantize(16)
+    warned: list[str] = []
     decoded = decode_image(encoded(image, transparency=3), 'image', warned.append)
     np.testing.assert_array_equal(decoded, np.array(image.convert('RGB')))
     assert warned == ['image']
@@ -87,7 +88,8 @@ def test_a_palette_with_transparency_is_converted_and_its_alpha_dropped_with_a_w
 
 @pytest.mark.parametrize('mode', ['RGBA', 'LA'])
 def test_alpha_is_dropped_not_blended(rgb: np.ndarray, mode: str) -> None:
-    image, warned = Image.fromarray(rgb).convert(mode), []
+    image = Image.fromarray(rgb).convert(mode)
+    warned: list[str] = []
     expected = np.array(image.convert('RGBA').convert('RGB'))
     image.putalpha(Image.fromarray(rgb[..., 1]))
     np.testing.assert_array_equal(decode_image(encoded(image), 'image', warned.append), expected)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from manet_basicsr.degradation import anisotropic_gaussian_kernels, sample_kerne
 TAP_TOLERANCE = 1e-6
 
 
-def draw(l1: float, l2: float, angle: float, *args: object, **kwargs: object) -> torch.Tensor:
+def draw(l1: float, l2: float, angle: float, *args: Any, **kwargs: Any) -> torch.Tensor:
     kernel = anisotropic_gaussian_kernels(torch.tensor([[l1, l2]]), torch.tensor([angle]), *args, **kwargs)[0]
     side = math.isqrt(len(kernel))
     return kernel.view(side, side)
@@ -135,7 +136,7 @@ def test_gradients_are_right_in_float64() -> None:
         ({'variances': torch.full((3, 2), math.nan)}, 'positive .* found nan'),
     ],
 )
-def test_wrong_arguments_are_named_with_what_was_expected(arguments: dict[str, object], message: str) -> None:
+def test_wrong_arguments_are_named_with_what_was_expected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         anisotropic_gaussian_kernels(**{'variances': torch.ones(3, 2), 'angles': torch.ones(3), **arguments})
 

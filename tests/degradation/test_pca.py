@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_files_that_hold_something_else_are_refused(tmp_path: Path) -> None:
         ({'variance': (2, 1)}, '0 < min <= max'),
     ],
 )
-def test_wrong_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
+def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kernel_pca_basis(4, **{'num_kernels': 10, **arguments})
 

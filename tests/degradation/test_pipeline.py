@@ -31,8 +31,9 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def degraded(options: dict[str, Any], hr: torch.Tensor, seed: int = 0) -> torch.Tensor:
     degradation, generator = Degradation.from_options(options), seeded(seed)
-    parameters = degradation.draw_parameters(*hr.shape[1:], 4, generator)
-    return degradation.degrade(hr, degradation.make_field(parameters, *hr.shape[1:], 4), 4, generator)
+    height, width = hr.shape[1:]
+    parameters = degradation.draw_parameters(height, width, 4, generator)
+    return degradation.degrade(hr, degradation.make_field(parameters, height, width, 4), 4, generator)
 
 
 def test_a_section_says_all_there_is_to_a_degradation() -> None:

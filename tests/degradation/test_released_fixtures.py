@@ -54,18 +54,19 @@ def test_kernels_equal_the_released_ones(released: NpzFile, name: str, scale: in
 @pytest.mark.parametrize('name', ['si0', 'si1', 'si2'])
 def test_invariant_lr_images_equal_the_released_ones(released: NpzFile, name: str, scale: int) -> None:
     parameters = torch.from_numpy(released[f'x{scale}_{name}_params']).float().view(1, 1, 3)
-    field = block_field(parameters, *released['hr_uint8'].shape[:2], scale, alignment='published')
+    height, width = released['hr_uint8'].shape[:2]
+    field = block_field(parameters, height, width, scale, alignment='published')
     assert_same_bytes(released, f'x{scale}_{name}_lr_uint8', field, scale)
 
 
 @pytest.mark.parametrize('scale', [2, 3, 4])
 @pytest.mark.parametrize('kind', [1, 2, 3, 4])
 def test_variant_fields_and_lr_images_equal_the_released_ones(released: NpzFile, kind: int, scale: int) -> None:
-    size = released['hr_uint8'].shape[:2]
-    parameters = protocol_parameters(kind, *size, scale)
+    height, width = released['hr_uint8'].shape[:2]
+    parameters = protocol_parameters(kind, height, width, scale)
     expected = torch.from_numpy(released[f'x{scale}_sv{kind}_sigma_hr'])
     torch.testing.assert_close(parameters, expected, atol=TAP_TOLERANCE, rtol=0)
-    field = protocol_field(kind, *size, scale, alignment='published')
+    field = protocol_field(kind, height, width, scale, alignment='published')
     i, j = torch.from_numpy(released[f'x{scale}_sv{kind}_points']).T
     at_points = field[0, :, i, j].T.reshape(-1, 21, 21)
     expected = torch.from_numpy(released[f'x{scale}_sv{kind}_kernels'])

@@ -122,7 +122,7 @@ def test_inputs_are_not_changed_and_need_no_gradient(gt: Tensor) -> None:
 @pytest.mark.parametrize('metric', [calculate_kernel_psnr, calculate_lr_psnr, calculate_lr_ssim])
 def test_more_than_one_image_is_an_error(gt: Tensor, metric: object) -> None:
     with pytest.raises(ValueError, match=r'field has shape \(2, 441, 1, 1\), expected one image'):
-        metric(field=gaussian(3, 1).repeat(2, 1, 1, 1), field_gt=gaussian(6, 2), gt=gt, scale=4)  # type: ignore[operator]
+        metric(field=gaussian(3, 1).repeat(2, 1, 1, 1), field_gt=gaussian(6, 2), gt=gt, scale=4)
 
 
 def test_fields_that_do_not_fit_are_an_error() -> None:

@@ -323,7 +323,7 @@ def test_shipped_file_passes_where_its_files_exist(file: Path, tmp_path: Path, m
 # ------------------------------------------------------------------------------------------- networks and their weights
 
 STAGE_2 = {'type': 'SFTRRDBNet', 'scale': 4, 'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}
-STAGE_3 = {'type': 'BlindSRNet', 'estimator': {'type': 'MANet', 'num_feat': 16}, 'generator': STAGE_2}
+STAGE_3: dict[str, Any] = {'type': 'BlindSRNet', 'estimator': {'type': 'MANet', 'num_feat': 16}, 'generator': STAGE_2}
 
 
 @pytest.mark.parametrize(
@@ -420,8 +420,7 @@ def test_all_problems_of_one_dataset_are_reported_at_once(tmp_path: Path) -> Non
     degradation = {'field': field, 'kernel_size': 20, 'noise': [15, 0], 'jpeg': [0, 50]}
     options['datasets']['train'].update(gt_size=50, on_bad_sample='ignore', degradation=degradation)
     problems = find_problems(options, is_train=True)
-    expected = ('variance', 'kernel_size: found 20', 'noise: found', 'jpeg: found', 'gt_size: found 50')
-    expected += ('bad_sample',)
+    expected = ('variance', 'kernel_size: found 20', 'noise: found', 'jpeg: found', 'gt_size: found 50', 'bad_sample')
     for words in expected:
         assert sum(words in line for line in problems) == 1, (words, problems)
     assert len(problems) == 6
@@ -456,7 +455,7 @@ def _places(options: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Give the way to every key of nested options."""
     if not isinstance(options, dict):
         return []
-    return [place for key in options for place in ([*path, key],)] + [
+    return [place for key in options for place in ((*path, key),)] + [
         place for key, content in options.items() for place in _places(content, (*path, key))
     ]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 from manet_basicsr.data.images import BadSampleError
 from manet_basicsr.restoration import photographs
@@ -55,7 +57,8 @@ def test_photographs_are_turned_upright(tmp_path: Path, photo: np.ndarray, orien
     path = tmp_path / f'a.{kind}'
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(photo).save(path, exif=exif, **({'lossless': True} if kind == 'webp' else {}))
+    settings: dict[str, Any] = {'lossless': True} if kind == 'webp' else {}
+    Image.fromarray(photo).save(path, exif=exif, **settings)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(path)))
     found = read_photograph(path).pixels
     assert found.shape == expected.shape
@@ -86,7 +89,8 @@ def test_alpha_in_tiff_does_not_touch_the_colours(tmp_path: Path, photo: np.ndar
     exif[0x0112] = 6
     for image, expected in ((Image.fromarray(pixels), pixels), (grey, np.dstack([photo[..., [0, 0, 0]], alpha]))):
         for suffix in ('tif', 'png', 'webp'):
-            image.save(tmp_path / f'a.{suffix}', **({'lossless': True, 'exact': True} if suffix == 'webp' else {}))
+            settings: dict[str, Any] = {'lossless': True, 'exact': True} if suffix == 'webp' else {}
+            image.save(tmp_path / f'a.{suffix}', **settings)
             assert np.array_equal(read_photograph(tmp_path / f'a.{suffix}').pixels, expected), suffix
         image.save(tmp_path / 'turned.tif', exif=exif)
         assert np.array_equal(read_photograph(tmp_path / 'turned.tif').pixels, np.rot90(expected, -1))
@@ -97,7 +101,7 @@ def test_tiff_says_that_it_has_alpha_and_keeps_the_profile(
 ) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
     write_photograph(tmp_path / 'a.tif', Photograph(np.dstack([photo, alpha]), profile))
-    with Image.open(tmp_path / 'a.tif') as image:
+    with TiffImageFile(tmp_path / 'a.tif') as image:
         assert image.tag_v2[338] == (2,)  # ExtraSamples: alpha that the colours are not multiplied with
     assert read_photograph(tmp_path / 'a.tif').profile == profile
 

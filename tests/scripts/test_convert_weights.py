@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,8 +24,8 @@ def main() -> Callable[[list[str]], int]:
 
 def network_of_stage(stage: int) -> nn.Module:
     """The network that the published fixture of a stage belongs to."""
-    estimator = {'num_feat': 32}
-    generator = {'num_feat': 16, 'num_block': 2, 'num_grow_ch': 8}
+    estimator: dict[str, Any] = {'num_feat': 32}
+    generator: dict[str, Any] = {'num_feat': 16, 'num_block': 2, 'num_grow_ch': 8}
     if stage == 3:
         return BlindSRNet({'type': 'MANet', **estimator}, {'type': 'SFTRRDBNet', **generator})
     return MANet(**estimator) if stage == 1 else SFTRRDBNet(**generator)

@@ -132,7 +132,8 @@ def test_a_map_that_is_too_small_grows(
 
     views = {name: raw_view(value) for name, value in read_values(tmp_path / 'out.lmdb').items()}
     assert views.keys() == images.keys()
-    assert all(np.array_equal(views[name], image) for name, image in images.items())
+    for name, image in images.items():
+        np.testing.assert_array_equal(views[name], image)
 
 
 def test_subfolders_become_part_of_the_keys(create_lmdb: Callable[..., int], tmp_path: Path) -> None:
@@ -251,7 +252,13 @@ def test_a_killed_run_leaves_no_output_and_the_next_one_succeeds(
     noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
     for index in range(40):  # seconds of work at level 9: the kill comes long before
         cv2.imwrite(str(tmp_path / f'images/{index}.bmp'), noise)
-    command = [sys.executable, SCRIPT, tmp_path / 'images', tmp_path / 'out.lmdb', '--compression-level=9']
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        str(tmp_path / 'images'),
+        str(tmp_path / 'out.lmdb'),
+        '--compression-level=9',
+    ]
     with subprocess.Popen(
         command, env={**os.environ, 'PYTHONPATH': str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:

@@ -61,7 +61,7 @@ def test_subimages_are_the_crops_row_by_row_under_the_published_names(
     crops = [image[top : top + 40, left : left + 40] for top in (0, 20, 30) for left in (0, 20)]
     assert [path.name for path in sorted((tmp_path / 'out').iterdir())] == [f'photo_s{i:03d}.png' for i in range(1, 7)]
     for index, crop in enumerate(crops, 1):
-        assert np.array_equal(cv2.imread(str(tmp_path / f'out/photo_s{index:03d}.png')), crop)
+        np.testing.assert_array_equal(cv2.imread(str(tmp_path / f'out/photo_s{index:03d}.png')), crop)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_16_bit_grey_stays_as_it_is(extract: Callable[..., int], tmp_path: Path)
 
     assert extract(tmp_path / 'in', tmp_path / 'out', *SMALL) == 0
 
-    assert np.array_equal(cv2.imread(str(tmp_path / 'out/deep_s001.png'), cv2.IMREAD_UNCHANGED), ramp)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / 'out/deep_s001.png'), cv2.IMREAD_UNCHANGED), ramp)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
 from torch.utils.tensorboard import SummaryWriter
 
 from manet_basicsr.evaluation import build_methods, evaluate, plan_conditions, write_tables
@@ -26,6 +28,22 @@ def plot_curves() -> Callable[..., int]:
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     return lambda *arguments: script.main([str(argument) for argument in arguments])
+
+
+def keep_figures(monkeypatch: pytest.MonkeyPatch, figures: list[Figure]) -> None:
+    """Keep what would be drawn, and leave an empty file in its place."""
+
+    def save(figure: Figure, path: Path, **settings: Any) -> None:
+        figures.append(figure)
+        path.touch()
+
+    monkeypatch.setattr(Figure, 'savefig', save)
+
+
+def height_of(text: Text) -> float:
+    """Where on the vertical axis a number is written."""
+    assert isinstance(text, Annotation)
+    return float(text.xy[1])
 
 
 @pytest.fixture(scope='module')
@@ -150,7 +168,7 @@ def test_every_dot_lies_in_the_band_of_its_set_at_the_same_height_in_all_panels(
     row = {'images': 'Set5', 'scale': '4', 'alignment': 'centered', 'corruption': 'clean', 'lr_psnr': ''}
     results = [{**row, 'set': s, 'method': m, 'psnr': psnr, 'kernel_psnr': kernel} for s, m, psnr, kernel in scores]
     figures: list[Figure] = []
-    monkeypatch.setattr(Figure, 'savefig', lambda figure, path, **_: (figures.append(figure), path.touch()))
+    keep_figures(monkeypatch, figures)
     plot(tmp_path / 'drawn.png', results=results)
     panels = figures[0].axes
     assert [panel.get_title() for panel in panels] == ['PSNR_Y (dB)', 'kernel PSNR (dB)']
@@ -158,15 +176,15 @@ def test_every_dot_lies_in_the_band_of_its_set_at_the_same_height_in_all_panels(
         assert panel.get_ylim() == (2.5, -0.5)
         labels = dict(zip(panel.get_yticks(), [label.get_text() for label in panel.get_yticklabels()], strict=True))
         assert labels == {0: 'type1', 1: 'type2', 2: 'type3'}
-        found = sorted((labels[round(text.xy[1])], text.get_text()) for text in panel.texts)
+        found = sorted((labels[round(height_of(text))], text.get_text()) for text in panel.texts)
         words = {'inf': 'exact'}
         expected = [(row['set'], words.get(row[metric], f'{row[metric]}.00')) for row in results if row[metric]]
         assert found == sorted(expected)
         for place in labels:  # the lines of the methods lie about the label
-            assert all(abs(text.xy[1] - place) < 0.4 for text in panel.texts if round(text.xy[1]) == place)
+            assert all(abs(height_of(text) - place) < 0.4 for text in panel.texts if round(height_of(text)) == place)
     # An exact match stands beyond the numbers of the axis.
     (exact,) = (text for text in panels[1].texts if text.get_text() == 'exact')
-    assert max(panels[1].get_xticks()) < exact.xy[0] < panels[1].get_xlim()[1]
+    assert isinstance(exact, Annotation) and max(panels[1].get_xticks()) < exact.xy[0] < panels[1].get_xlim()[1]
 
 
 def test_sets_are_named_by_what_differs_and_many_methods_look_different(
@@ -175,7 +193,7 @@ def test_sets_are_named_by_what_differs_and_many_methods_look_different(
     write_results(tmp_path / 'a.csv', [('Set5', str(number), '25') for number in range(12)])
     write_results(tmp_path / 'b.csv', [('BSD100', '0', '24')])
     figures: list[Figure] = []
-    monkeypatch.setattr(Figure, 'savefig', lambda figure, path, **_: (figures.append(figure), path.touch()))
+    keep_figures(monkeypatch, figures)
     assert plot_curves(tmp_path / 'drawn.png', '--results', tmp_path / 'a.csv', tmp_path / 'b.csv') == 0
     panel = figures[0].axes[0]
     assert [label.get_text() for label in panel.get_yticklabels()] == ['Set5 type1', 'BSD100 type1']

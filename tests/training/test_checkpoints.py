@@ -25,7 +25,7 @@ from manet_basicsr.training.checkpoints import (
 
 def small_model(scheduler: dict[str, Any] | None = None) -> BaseModel:
     """A model of BasicSR with a network, an optimizer that has taken a step, and a scheduler."""
-    opt = {'num_gpu': 0, 'is_train': True, 'dist': False}
+    opt: dict[str, Any] = {'num_gpu': 0, 'is_train': True, 'dist': False}
     opt['train'] = {'scheduler': dict(scheduler or {'type': 'MultiStepLR', 'milestones': [1, 3, 3], 'gamma': 0.5})}
     model = BaseModel(opt)
     torch.manual_seed(0)

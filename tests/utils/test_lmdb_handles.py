@@ -35,7 +35,7 @@ def read(folder: Path, key: str) -> bytes | None:
 def test_every_spelling_of_a_path_gives_the_same_handle(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(database.parent)
     os.symlink(database, 'link.lmdb')
-    spellings = [database, str(database), 'set.lmdb', './set.lmdb/', 'link.lmdb']
+    spellings: list[Path | str] = [database, str(database), 'set.lmdb', './set.lmdb/', 'link.lmdb']
     assert len({id(open_environment(path)) for path in spellings}) == 1
 
 

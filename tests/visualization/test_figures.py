@@ -48,8 +48,9 @@ def test_titles_say_the_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
+    image = np.zeros((2, 2, 3), np.uint8)
     with pytest.raises(ValueError, match=r'a figure ends in one of \.png, \.pdf'):
-        write_comparison(tmp_path / 'a.svg', *[np.zeros((2, 2, 3), np.uint8)] * 2, torch.ones(1))
+        write_comparison(tmp_path / 'a.svg', image, image, torch.ones(1))
 
 
 @pytest.mark.parametrize('shape', [(500, 1), (1, 500), (3000, 2)])

@@ -36,7 +36,7 @@ def test_files_are_those_of_the_checksums_and_small() -> None:
 def test_names_give_scale_and_kind() -> None:
     assert {'blind_x4', 'manet_x4'} <= set(shipped_weights())
     for name in shipped_weights():
-        kind, scale = re.fullmatch(r'(blind|manet)_x([234])', name).groups()  # type: ignore[union-attr]
+        kind, scale = re.fullmatch(r'(blind|manet)_x([234])', name).groups()
         network = load_network(f'weights://{name}')
         assert isinstance(network, BlindSRNet if kind == 'blind' else MANet)
         assert kind == 'manet' or network.generator.scale == int(scale)
