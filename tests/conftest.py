@@ -20,7 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope='session')
 def shared() -> Path:
-    """The shared data folder (MANET_SHARED, default ../shared beside the project); skips where it is not there."""
+    """What the authors' release made, and images: MANET_SHARED, or ../shared. Skips where it is not there.
+
+    ``test_fidelity.py`` proves the formulas without it.
+    """
     folder = Path(os.environ.get('MANET_SHARED', ROOT.parent / 'shared'))
     if not (folder / 'fixtures').is_dir():
         pytest.skip(f'no shared data at {folder} (set MANET_SHARED)')

@@ -16,7 +16,7 @@ from manet_basicsr.archs.maconv_arch import split_channels
 
 
 def maconv_by_loops(state: dict[str, Tensor], x: Tensor, sizes: list[int], stride: int = 1, padding: int = 1) -> Tensor:
-    """FACTS 2, group by group and channel by channel."""
+    """The paper's equations of the mutual affine convolution, group by group and channel by channel."""
     starts = [sum(sizes[:index]) for index in range(len(sizes))]
     outputs = []
     for index, (start, size) in enumerate(zip(starts, sizes, strict=True)):

@@ -23,7 +23,7 @@ def small(**arguments: Any) -> MANet:
 
 
 def manet_plainly(state: dict[str, Tensor], lq: Tensor) -> Tensor:
-    """FACTS 2 for nb 1 and split 2, written out function by function."""
+    """The paper's estimator with one block and two groups, written out function by function."""
 
     def conv(key: str, x: Tensor, padding: int = 0, stride: int = 1) -> Tensor:
         return F.conv2d(x, state[f'{key}.weight'], state[f'{key}.bias'], stride, padding)

@@ -38,7 +38,7 @@ def kernels(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def generator_plainly(state: dict[str, Tensor], lq: Tensor, field: Tensor, scale: int, num_block: int) -> Tensor:
-    """FACTS 2 written out; the code by the product over all taps."""
+    """The paper's generator written out; the kernel code by the product over all taps."""
 
     def conv(key: str, x: Tensor) -> Tensor:
         return F.conv2d(x, state[f'{key}.weight'], state[f'{key}.bias'], 1, 1)

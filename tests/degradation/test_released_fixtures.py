@@ -1,4 +1,4 @@
-"""Kernels, fields and LR images against what the authors' release makes of the same input (FACTS 6)."""
+"""Kernels, fields and LR images against what the authors' release makes of the same input."""
 
 from __future__ import annotations
 

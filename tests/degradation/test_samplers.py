@@ -44,7 +44,7 @@ def kernel_of(parameters: torch.Tensor, scale: int, alignment: str = 'centered')
 
 
 def protocol_row(kind: int, row: int, col: int, rows: int, cols: int, scale: int) -> list[float]:
-    """The table of FACTS 1, cell by cell."""
+    """The paper's spatially variant test types, cell by cell."""
     a, b, r, c = 2.325 * scale, 0.175 * scale, row / rows, col / cols
     return {
         1: [a + b, a * r + b, 0],

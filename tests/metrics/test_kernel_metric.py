@@ -25,7 +25,7 @@ def gt(generator: torch.Generator) -> Tensor:
 
 
 def lr_by_loops(gt: Tensor, field: Tensor, scale: int) -> Tensor:
-    """FACTS 1 pixel by pixel: the 8-bit LR image, (3, h, w), float64."""
+    """The paper's image formation pixel by pixel: the 8-bit LR image, (3, h, w), float64."""
     padded = F.pad(gt.double(), [10] * 4, mode='replicate')[0]
     height, width = gt.shape[2] // scale, gt.shape[3] // scale
     kernels = field.double().expand(1, 441, height, width)[0].view(21, 21, height, width)

@@ -146,6 +146,6 @@ def test_the_reference_figures_on_set5_are_met(evaluate: Callable[..., int], sha
     for name, expected in bicubic.items():
         assert float(found[name, 'bicubic'][4]) == pytest.approx(expected, abs=0.011)  # both are rounded
         assert float(found[name, 'fixed'][6]) == pytest.approx(fixed[name], abs=0.011)
-    # Random draws: FACTS 5 has 26.71 and 39.88 for others, which move bicubic by 0.15 dB.
+    # Random draws: others gave 26.71 and 39.88; they move bicubic by 0.15 dB.
     assert float(found['type5', 'bicubic'][4]) == pytest.approx(26.71, abs=0.15)
     assert float(found['type5', 'fixed'][6]) == pytest.approx(39.88, abs=1.0)
