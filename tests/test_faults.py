@@ -70,6 +70,7 @@ def states(root: Path) -> list[int]:
 # --------------------------------------------------------------------------------------------------------------- kills
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_and_while_writing_ends_as_the_uninterrupted_one(tmp_path: Path) -> None:
     """The long form is `python tools/torture.py FOLDER --kills 100`."""
     script = [sys.executable, str(shortened.ROOT / 'tools/torture.py'), str(tmp_path / 'torture')]
@@ -128,7 +129,7 @@ def test_pruning_leaves_files_of_other_names_and_later_states(tmp_path: Path) ->
         (folders['models'] / f'net_g_{iteration}.pth').touch()
     (folders['models'] / 'net_g_12.pth').touch()  # its state was never written
     # 90 was damaged: the run went on from 15 and has just saved 20.
-    removed = prune_checkpoints(folders['models'], folders['training_states'], ['net_g'], newest=20, keep=1)
+    removed = prune_checkpoints(folders['training_states'], folders['models'], ['net_g'], newest=20, keep=1)
     assert saved_iterations(folders['training_states']) == [90, 20]
     expected = ['5.state', '10.state', '15.state', *(f'net_g_{number}.pth' for number in (5, 10, 12, 15))]
     assert sorted(path.name for path in removed) == sorted(expected)
@@ -375,7 +376,8 @@ def test_a_loss_scale_that_fell_for_ever_is_not_finite_numbers_any_more() -> Non
 
 
 @pytest.mark.parametrize('amp', ['bf16', 'fp16'])
-def test_mixed_precision_stays_finite_over_300_iterations(amp: str, photos_lmdb: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize('iterations', [60, pytest.param(300, marks=pytest.mark.slow)])
+def test_mixed_precision_stays_finite_and_learns(amp: str, iterations: int, photos_lmdb: Path, tmp_path: Path) -> None:
     entries = [*shortened.train_entries('MANet_stage1', photos_lmdb), f'train:amp={amp}', 'datasets:train:gt_size=32']
     opt = shortened.resolved(FILE, entries, tmp_path)
     torch.manual_seed(0)
@@ -383,10 +385,10 @@ def test_mixed_precision_stays_finite_over_300_iterations(amp: str, photos_lmdb:
     loader = build_dataloader(build_dataset(opt['datasets']['train']), opt['datasets']['train'])
     batches = [next(iter(loader)) for _ in range(4)]
     losses = []
-    for current_iter in range(1, 301):
+    for current_iter in range(1, iterations + 1):
         model.feed_data(batches[current_iter % 4])
         model.optimize_parameters(current_iter)
-        if current_iter % 100 == 0:
+        if current_iter % (iterations // 3) == 0:
             model.check_finite(current_iter)
             losses.append(model.get_current_log()['l_kernel'])
     assert all(parameter.isfinite().all() for parameter in model.net_g.parameters())
@@ -398,6 +400,7 @@ def test_mixed_precision_stays_finite_over_300_iterations(amp: str, photos_lmdb:
 # --------------------------------------------------------------------------------------------------------- long reading
 
 
+@pytest.mark.slow
 def test_many_workers_on_one_lmdb_neither_grow_nor_change_the_samples() -> None:
     """The long form is `python tools/soak.py`: 1, 4 and 16 workers, 10,000 batches."""
     script = [sys.executable, str(shortened.ROOT / 'tools/soak.py'), '--workers', '1', '4', '--batches', '300']

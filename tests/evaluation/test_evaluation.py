@@ -34,7 +34,7 @@ from manet_basicsr.options.errors import OptionError
 from manet_basicsr.test import test_pipeline
 from tests import shortened
 
-# A hundredth of a decibel is what the issue allows; the roads share their code, so they agree to rounding.
+# What tables show; the roads share their code, so they agree to rounding.
 DECIBELS = 0.01
 
 
