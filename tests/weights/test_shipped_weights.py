@@ -12,6 +12,7 @@ import pytest
 import skimage.data
 import torch
 from basicsr.models import build_model
+from PIL import Image
 
 from manet_basicsr.archs import BlindSRNet, MANet
 from manet_basicsr.archs.loading import load_network
@@ -83,7 +84,11 @@ def test_weights_are_found_wherever_the_command_runs(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize(('name', 'metric', 'least'), [('MANet_stage1', 'lr_psnr', 36), ('BlindSR_stage3', 'psnr', 20)])
 def test_test_files_need_nothing_but_images(name: str, metric: str, least: float, photos: Path, tmp_path: Path) -> None:
-    entries = [f'datasets:test_{number}:dataroot_gt={photos}' for number in range(6)]
+    images = tmp_path / 'images'  # one is enough: the sets make 14 LR images of it
+    images.mkdir()
+    with Image.open(photos / 'chelsea.png') as photo:
+        photo.crop((40, 40, 136, 136)).save(images / 'chelsea.png')
+    entries = [f'datasets:test_{number}:dataroot_gt={images}' for number in range(6)]
     results = test_pipeline(shortened.resolved(shortened.option_file('test', name, 4), entries, tmp_path))
     assert len(results) == 6
     assert all(scores[metric] > least for scores in results.values())
