@@ -49,11 +49,9 @@ def test_test_file_scores_the_whole_protocol(job: str, scale: int, photos: Path,
     file = shortened.option_file('test', job, scale)
     network = build_network(shortened.forced(file, shortened.small_network(job))['network_g'])
     torch.save({'params': network.state_dict()}, tmp_path / 'network.pth')
-    images = photos
-    if scale == 1:  # an LR image is as large as the photograph: a corner of one will do
-        images = tmp_path / 'corner'
-        images.mkdir()
-        cv2.imwrite(str(images / 'chelsea.png'), cv2.imread(str(photos / 'chelsea.png'))[:60, :70])
+    images, side = tmp_path / 'corner', 30 * scale  # LR images of 30x35 px, of one photograph, will do
+    images.mkdir()
+    cv2.imwrite(str(images / 'chelsea.png'), cv2.imread(str(photos / 'chelsea.png'))[:side, : side + 5 * scale])
     entries = [*shortened.test_entries(job, images, tmp_path / 'network.pth'), 'val:save_img=false']
     results = test_pipeline(shortened.resolved(file, entries, tmp_path))
     assert list(results) == ['Set5_invariant', *(f'Set5_type{kind}' for kind in range(1, 6))]
