@@ -22,11 +22,11 @@ from pathlib import Path
 from manet_basicsr.data.lmdb_writer import LmdbSummary, write_lmdb
 from manet_basicsr.data.preparation import (
     ConflictError,
-    DamagedImageError,
     available_cpus,
     find_images,
     refuse_same_names,
 )
+from manet_basicsr.utils.errors import BadSampleError
 
 HELD_OUT = Path(__file__).with_name('held_out_photographs.txt')
 
@@ -141,9 +141,9 @@ def main(arguments: list[str] | None = None) -> int:
         for images, target in ((train, options.train), (validation, options.val)):
             summary = pack(images, target, overwrite=options.force, workers=max(options.workers, 1))
             print(f'{target}: {summary.written} images')
-    except (ConflictError, DamagedImageError, OSError) as error:
+    except (ConflictError, BadSampleError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
-        return 1 if isinstance(error, DamagedImageError) else 2
+        return 1 if isinstance(error, BadSampleError) else 2
     return 0
 
 

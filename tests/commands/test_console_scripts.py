@@ -29,13 +29,17 @@ def test_an_interruption_while_the_package_is_imported_is_130_without_a_tracebac
 
 @pytest.mark.parametrize('name', ['basicsr', 'explore', 'restore'])
 def test_each_command_is_there_and_its_exit_code_returned(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
+    started: list[str] = []
 
     class Command:
         @staticmethod
         def main() -> int:
             return 7
 
-    monkeypatch.setattr(importlib, 'import_module', lambda module: started.append(module) or Command)
+    def import_module(module: str) -> type[Command]:
+        started.append(module)
+        return Command
+
+    monkeypatch.setattr(importlib, 'import_module', import_module)
     assert getattr(manet_basicsr_commands, name)() == 7
     assert find_spec(started[0]) is not None

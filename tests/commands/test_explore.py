@@ -126,7 +126,8 @@ def test_help_has_examples() -> None:
 
 
 def test_transparent_photographs_are_shown_on_white(tmp_path: Path) -> None:
-    photo = np.dstack([cv2.imread('photo.png'), np.zeros((40, 48), np.uint8)])
+    opaque: Any = cv2.imread('photo.png')
+    photo = np.dstack([opaque, np.zeros((40, 48), np.uint8)])
     photo[10:20, 10:20, 3] = 255
     cv2.imwrite('clear.png', photo)
     assert main(['clear.png', '--weights', str(blind_weights(tmp_path, 2))]) == 0

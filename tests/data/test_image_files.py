@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,7 +61,7 @@ def check(content: bytes, expected: np.ndarray) -> Photograph:
 # ---------------------------------------------------------------------------------------------------------------- TIFF
 
 
-def tiff(pixels: np.ndarray, **settings: object) -> bytes:
+def tiff(pixels: np.ndarray, **settings: Any) -> bytes:
     content = io.BytesIO()
     tifffile.imwrite(content, pixels, **settings)
     return content.getvalue()

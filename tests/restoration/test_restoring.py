@@ -213,7 +213,7 @@ def test_damaged_weights_are_named_and_nothing_is_returned(photo: np.ndarray, pa
     expected = rf'{what} not finite \(NaN or infinite\): the weights are damaged \({name} of'
     for image, options in ((photo, {'tile': 24}), (photo[:16, :16], {'field_dtype': None})):
         with pytest.raises(ValueError, match=expected):
-            restore(image, network, **options)  # type: ignore[arg-type]
+            restore(image, network, **options)
     if part == 'kernel_estimation':
         with pytest.raises(ValueError, match=expected):
             estimate_field(photo, network.kernel_estimation, tile=24)
@@ -295,7 +295,7 @@ def test_unusual_arrays_are_taken(network: BlindSRNet, photo: np.ndarray) -> Non
         found = restore(planes.transpose(1, 2, 0), network).image
     assert np.abs(found * 255 - expected).max() < 0.51
     assert np.array_equal(restore(np.repeat(small, 2, axis=1)[:, ::2], network).image, expected)
-    assert restore(np.ma.masked_array(small, small > 200), network).image.shape == expected.shape  # type: ignore[no-untyped-call]
+    assert restore(np.ma.masked_array(small, small > 200), network).image.shape == expected.shape
 
 
 @pytest.mark.parametrize('alpha', [math.nan, 255.0, -1.0])
