@@ -111,8 +111,8 @@ def _build_model(opt: Options) -> Any:
         folder = osp.join(torch.hub.get_dir(), 'checkpoints')
         raise OptionError(
             [
-                f'train.perceptual_opt: the weights of its VGG cannot be downloaded ({error.reason}); put '
-                f'vgg19-dcbb9e9d.pth, from download.pytorch.org/models, into {folder}'
+                f'train.perceptual_opt: the weights of its VGG cannot be downloaded ({error.reason}); put the file '
+                f'vgg19-dcbb9e9d.pth of torchvision into {folder}'
             ]
         ) from error
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from manet_basicsr.archs import BlindSRNet, MANet
 from manet_basicsr.archs.loading import alignment_of, load_network
+from manet_basicsr.data.alpha import flatten_on_white
 from manet_basicsr.data.field_files import load_field
 from manet_basicsr.degradation import blur_downsample, protocol_field, quantize
 from manet_basicsr.explorer import Layer, make_page
 from manet_basicsr.explorer.page import describe_error
-from manet_basicsr.restoration.alpha import flatten_on_white
 from manet_basicsr.restoration.arrays import image_to_batch
 from manet_basicsr.restoration.photographs import read_photograph
 from manet_basicsr.restoration.restoring import estimate_field, load_blind_network, restore

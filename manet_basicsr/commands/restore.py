@@ -18,9 +18,9 @@ import torch
 
 from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.archs.loading import alignment_of
+from manet_basicsr.data.alpha import fill_hidden_colours
 from manet_basicsr.data.field_files import save_field
 from manet_basicsr.data.images import IMAGE_SUFFIXES
-from manet_basicsr.restoration.alpha import fill_hidden_colours
 from manet_basicsr.restoration.photographs import Photograph, check_size, read_photograph, write_photograph
 from manet_basicsr.restoration.restoring import SMALLEST_TILE, TILE, load_blind_network, restore
 from manet_basicsr.utils.console import is_open, printable, say

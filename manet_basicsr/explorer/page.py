@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from manet_basicsr.data.alpha import flatten_on_white
 from manet_basicsr.explorer.coding import CodedField, code_field
-from manet_basicsr.restoration.alpha import flatten_on_white
 
 LIMIT = 5_000_000
 """Bytes that a page stays below."""

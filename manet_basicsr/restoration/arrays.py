@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from manet_basicsr.restoration.alpha import enlarge_alpha, fill_hidden_colours
+from manet_basicsr.data.alpha import enlarge_alpha, fill_hidden_colours
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 

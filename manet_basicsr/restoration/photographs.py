@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from manet_basicsr.data.alpha import flatten_on_white
 from manet_basicsr.data.image_files import decode_image_file
 from manet_basicsr.data.images import IMAGE_SUFFIXES
 from manet_basicsr.data.photograph import Photograph
 from manet_basicsr.data.png_files import with_profile
 from manet_basicsr.data.preparation import encode_png
-from manet_basicsr.restoration.alpha import flatten_on_white
 from manet_basicsr.utils.files import atomic_path
 
 __all__ = ['Photograph', 'check_size', 'read_photograph', 'write_photograph']

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from manet_basicsr.restoration.alpha import flatten_on_white
+from manet_basicsr.data.alpha import flatten_on_white
 from manet_basicsr.utils.files import atomic_path
 
 FIGURE_SUFFIXES = ('.png', '.pdf')

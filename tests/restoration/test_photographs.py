@@ -13,9 +13,9 @@ import tifffile
 from PIL import Image, ImageCms, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
+from manet_basicsr.data.alpha import flatten_on_white
 from manet_basicsr.data.images import BadSampleError
 from manet_basicsr.restoration import photographs
-from manet_basicsr.restoration.alpha import flatten_on_white
 from manet_basicsr.restoration.photographs import Photograph, check_size, read_photograph, write_photograph
 
 

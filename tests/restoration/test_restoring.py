@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import manet_basicsr
 from manet_basicsr.archs import BlindSRNet, MANet
-from manet_basicsr.restoration.alpha import flatten_on_white
+from manet_basicsr.data.alpha import flatten_on_white
 from manet_basicsr.restoration.arrays import image_to_batch
 from manet_basicsr.restoration.restoring import estimate_field, load_blind_network, memory_of_tile, restore
 from manet_basicsr.weights import files as weights

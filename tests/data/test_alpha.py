@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manet_basicsr.restoration.alpha import enlarge_alpha, fill_hidden_colours, flatten_on_white
+from manet_basicsr.data.alpha import enlarge_alpha, fill_hidden_colours, flatten_on_white
 
 
 def with_alpha(colours: Any, alpha: Any, dtype: Any = np.uint8) -> np.ndarray:
