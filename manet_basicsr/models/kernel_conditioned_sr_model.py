@@ -5,7 +5,8 @@ from __future__ import annotations
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
-from manet_basicsr.models.restoration_model import Batch, RestorationModel
+from manet_basicsr.models.batches import Batch
+from manet_basicsr.models.restoration_model import RestorationModel
 from manet_basicsr.utils.errors import BadSampleError
 
 

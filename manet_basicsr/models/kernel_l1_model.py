@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from manet_basicsr.data.field_files import save_field
 from manet_basicsr.degradation import blur_downsample
-from manet_basicsr.models.restoration_model import Batch, RestorationModel, need
+from manet_basicsr.models.batches import Batch, need
+from manet_basicsr.models.restoration_model import RestorationModel
 from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.visualization.pictures import kernels_over_image, write_image
 

@@ -20,13 +20,12 @@ from tqdm import tqdm
 
 from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.degradation.pipeline import Degradation
+from manet_basicsr.models.batches import Batch, need
 from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.models.muon import Muon
 from manet_basicsr.models.scoring import RandomStateKept, mean_scores, score_image
 from manet_basicsr.restoration.tiling import estimate_field_tiled, restore_tiled
-from manet_basicsr.utils.errors import BadSampleError, ValidationError, last_line
-
-Batch = dict[str, Any]
+from manet_basicsr.utils.errors import ValidationError, last_line
 
 _AMP_TYPES = {None: None, False: None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -379,17 +378,6 @@ class RestorationModel(SRModel):
                 self._update_best_metric_result(dataset_name, name, mean, current_iter)
         if self.metric_results and self.opt['rank'] == 0:
             self._log_validation_metric_values(current_iter, dataset_name, tb)
-
-
-def need(batch: Batch, key: str, purpose: str) -> None:
-    """Check that a dataset gives what is needed of it.
-
-    Raises:
-        BadSampleError: It does not.
-    """
-    if key not in batch:
-        paths = batch.get('lq_path') or ['a sample']
-        raise BadSampleError(f"{paths[0]}: its dataset gives no '{key}', which {purpose} needs")
 
 
 def _degradation_on_device(opt: dict[str, Any]) -> Degradation | None:

@@ -28,8 +28,9 @@ from manet_basicsr.evaluation import (
     write_tables,
 )
 from manet_basicsr.evaluation.conditions import parse_corruption
-from manet_basicsr.evaluation.methods import GivenKernels, bicubic_upsample
+from manet_basicsr.evaluation.methods import GivenKernels, OptionFile, bicubic_upsample
 from manet_basicsr.evaluation.records import RecordFile
+from manet_basicsr.options import plugins
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.test import test_pipeline
 from tests import shortened
@@ -464,3 +465,33 @@ def test_rows_of_another_name_are_scored_under_it(images: Path, tmp_path: Path) 
         plan = plan_conditions([folder], sets=[], more_fields=dict.fromkeys(names, field))
         result = evaluate(plan, [Counted()], tmp_path / 'r.jsonl')
         assert [(row['scored'], row['expected']) for row in summarize(result)] == [(2, 2)] * len(names)
+
+
+def test_option_files_may_name_what_plugins_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    imported: list[str] = []
+
+    class Plugin:
+        name = value = 'theirs'
+
+        def load(self) -> None:
+            imported.append(self.name)
+
+    monkeypatch.setattr(plugins, 'entry_points', lambda group: [Plugin()] if group == 'basicsr.plugins' else [])
+    build_methods([str(small_file('MANet_stage1', tmp_path))])
+    assert imported == ['theirs']
+
+
+def test_rows_are_of_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = OptionFile(small_file('MANet_stage1', tmp_path, num_gpu='auto'))
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    on_cpu = file.fingerprint()
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    assert file.fingerprint() != on_cpu
+    file.options['num_gpu'] = 0
+    assert file.fingerprint() == on_cpu
+
+
+def test_the_weights_of_a_training_file_are_those_below_its_root(tmp_path: Path) -> None:
+    path = tmp_path / 'train.yml'
+    path.write_text('name: x\nscale: 4\npath: {experiments_root: runs}\ntrain: {}\n')
+    assert OptionFile(path).options['path']['pretrain_network_g'] == 'runs/x/models/net_g_latest.pth'

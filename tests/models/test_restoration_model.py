@@ -33,6 +33,18 @@ class NearestNet(nn.Module):
         return self.weight * nn.functional.interpolate(lq, scale_factor=self.scale)
 
 
+@ARCH_REGISTRY.register()
+class NormalisedNet(NearestNet):
+    """A generator with a normalisation, whose running means are buffers."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__(scale)
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, lq: Tensor) -> Tensor:
+        return super().forward(self.norm(lq))
+
+
 @METRIC_REGISTRY.register()
 def first_pixel(img: np.ndarray, **_unused: Any) -> float:
     """A metric that needs no ground truth."""
@@ -145,6 +157,21 @@ def test_validation_uses_the_ema_network_and_leaves_training_mode_as_it_was(phot
     model.test()
     assert model.result['sr'].abs().max() == 0
     assert model.net_g.training
+
+
+def test_the_averaged_network_follows_buffers(photos: Path, tmp_path: Path) -> None:
+    network = 'network_g={type: NormalisedNet, scale: 4}'
+    model = one_step(options(tmp_path, photos, network, 'train:ema_decay=0.999'), random_batch())
+    assert model.net_g.norm.num_batches_tracked == model.net_g_ema.norm.num_batches_tracked == 1
+    assert model.net_g.norm.running_mean.min() > 0
+    assert torch.equal(model.net_g.norm.running_mean, model.net_g_ema.norm.running_mean)
+
+
+@pytest.mark.parametrize('missing', ['gt', 'kernel'])
+def test_a_batch_without_what_a_loss_needs_names_the_sample(missing: str, photos: Path, tmp_path: Path) -> None:
+    batch = {key: value for key, value in random_batch().items() if key != missing}
+    with pytest.raises(ValueError, match=f"noise: its dataset gives no '{missing}', which a loss on"):
+        one_step(options(tmp_path, photos, job='MANet_stage1' if missing == 'kernel' else 'BlindSR_stage3'), batch)
 
 
 def test_the_estimators_field_reaches_the_metrics_of_stage_3(photos: Path, tmp_path: Path) -> None:

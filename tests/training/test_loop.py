@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -157,3 +158,16 @@ def test_images_of_any_name_are_tested(photos: Path, tmp_path: Path, monkeypatch
     test_pipeline(opt)
     saved = tmp_path / 'results/run/visualization/s' / name.replace('.png', '_run.png')
     assert np.asarray(cv2.imdecode(np.frombuffer(saved.read_bytes(), np.uint8), cv2.IMREAD_COLOR)).shape[2] == 3
+
+
+def test_wandb_is_started_without_what_it_no_longer_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[dict[str, Any]] = []
+    fake = types.ModuleType('wandb')  # without wandb.util, as today's
+    fake.init = lambda **arguments: started.append(arguments)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, 'wandb', fake)
+    for resume_id in (None, None, 'mine'):
+        wandb_opt = {'project': 'manet', 'resume_id': resume_id}
+        logger_opt = {'use_tb_logger': True, 'wandb': wandb_opt}
+        start_trackers({'rank': 0, 'name': 'run', 'root_path': str(tmp_path), 'logger': logger_opt}, 0).close()
+    assert [one['resume'] for one in started] == ['never', 'never', 'allow']
+    assert started[2]['id'] == 'mine' and len({one['id'] for one in started}) == 3
