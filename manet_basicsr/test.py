@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from pathlib import Path
 
 if __name__ == '__main__':
     # Started as a file, its own folder comes first on the path, and everything in it would be importable by itself.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from manet_basicsr.commands.basicsr import main
-
-    sys.exit(main(['test', *sys.argv[1:]]))
+    sys.argv.insert(1, 'test')
+    runpy.run_module('manet_basicsr', run_name='__main__')  # the command, which ends the process
 
 from os import path as osp
 from typing import Any
