@@ -51,7 +51,7 @@ class SRMDNet(KernelCodeNet):
         super().__init__(scale, kernel_size, code_length, pca_path, pca_matrix)
         if num_conv < 2:
             raise ValueError(f'num_conv is {num_conv}, expected at least 2')
-        # For restoring within a limit of memory: measured on the CPU, rounded up.
+        # For restoring within a limit of memory: more than was measured on the CPU (the larger of taps and 3.3 widths).
         self.floats_per_pixel = math.ceil(1.5 * kernel_size**2 + 4 * num_feat + 3 * num_out_ch * scale**2)
         layers: list[nn.Module] = []
         for width in (num_in_ch + code_length, *[num_feat] * (num_conv - 2)):

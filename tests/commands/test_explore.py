@@ -98,6 +98,7 @@ def test_a_photograph_that_is_blurred_here_has_known_kernels(tmp_path: Path) -> 
         (['photo.png'], 2, 'no weights ship with this version yet; for x4'),
         (['absent.png', '--degrade', '1'], 2, 'absent.png: no such file'),
         (['photo.png', '--weights', 'absent.pth'], 2, 'absent.pth: no such file of weights'),
+        (['photo.png', '--device', 'mps'], 2, "device 'mps' is not one of cpu, cuda, cuda:0"),
         (['photo.png', '-o', 'page.txt'], 2, '-o page.txt: expected the name of a file that ends in .html'),
         (['photo.png', '--weights', 'a.pth', '--field', 'b.npz'], 2, '--field and --weights both give'),
         (['photo.png', '--weights', 'generator.pth'], 2, 'generator.pth: a SFTRRDBNet estimates no kernels'),

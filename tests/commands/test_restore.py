@@ -19,7 +19,7 @@ from manet_basicsr import load_field, restore
 from manet_basicsr.commands import restore as command_module
 from manet_basicsr.commands.restore import build_parser, list_inputs, main, memory_size
 from manet_basicsr.weights import files as weights
-from tests.small_networks import blind_weights
+from tests.small_networks import blind_network, blind_weights
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +118,23 @@ def test_two_inputs_of_one_name_do_not_overwrite_each_other(
     assert main([str(images / 'a.jpg'), str(images / 'a.png'), '-o', 'out', '--weights', network, '--overwrite']) == 1
     assert 'a.png: would be out/a_x2.png, as' in capsys.readouterr().err
     assert cv2.imread('out/a_x2.png', cv2.IMREAD_UNCHANGED).ndim == 3
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_damaged_weights_write_nothing(images: Path, capsys: pytest.CaptureFixture[str], value: float) -> None:
+    state_dict = blind_network(2).state_dict()
+    state_dict['trunk_conv.bias'][3] = value
+    torch.save(state_dict, 'damaged.pth')
+    assert main([str(images / 'a.jpg'), '-o', 'out', '--weights', 'damaged.pth']) == 1
+    assert 'the restored image is not finite (NaN or infinite): the weights are damaged' in capsys.readouterr().err
+    assert not list(Path('out').iterdir())
+
+
+@pytest.mark.parametrize('device', ['mps', 'xpu', 'meta', 'hip', 'vulkan', 'cuda:9'])
+def test_an_unknown_device_is_one_line(images: Path, capsys: pytest.CaptureFixture[str], device: str) -> None:
+    assert main([str(images / 'a.jpg'), '-o', 'out', '--device', device]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"manet-restore: error: device '{device}'")
 
 
 def test_too_little_memory_fails_that_image_only(
