@@ -32,6 +32,7 @@ from basicsr.utils.options import ordered_yaml
 import manet_basicsr
 from manet_basicsr import compat
 from manet_basicsr.utils.lmdb_handles import open_environment
+from manet_basicsr.utils.process_group import read_slurm_environment
 
 SIDES = {'tiny': 4, 'large': 320}
 
@@ -104,23 +105,12 @@ def test_second_apply_changes_nothing() -> None:
     assert all(one is other for one, other in zip(before, after, strict=True))
 
 
-def test_another_version_of_basicsr_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from basicsr.utils import file_client
-
-    before = file_client.LmdbBackend
-    monkeypatch.setattr(basicsr, '__version__', '1.5.0')
-    monkeypatch.setattr(compat, '_applied', False)
-    compat.apply()
-    assert file_client.LmdbBackend is before
-    assert compat._applied
-
-
 def test_repair_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
+    def fail() -> list[Any]:
         raise OSError('no')
 
     monkeypatch.setattr(compat, '_applied', False)
-    monkeypatch.setattr(compat, '_repair_basicsr', fail)
+    monkeypatch.setattr(compat, 'REPAIRS', [fail])
     for _ in range(2):
         with pytest.raises(OSError, match='no'):
             compat.apply()
@@ -280,7 +270,7 @@ def test_slurm_variables_are_translated(tmp_path: Path, monkeypatch: pytest.Monk
     expected = {'MASTER_ADDR': 'node7', 'MASTER_PORT': '29501', 'RANK': '3', 'WORLD_SIZE': '4', 'LOCAL_RANK': '1'}
     for name in expected:
         monkeypatch.setenv(name, '')  # so that they are put back
-    compat._read_slurm_environment(29501)
+    read_slurm_environment(29501)
     assert {name: os.environ[name] for name in expected} == expected
 
 
@@ -377,6 +367,42 @@ def test_kill_in_the_middle_of_a_save_leaves_the_old_file(saving_model: BaseMode
         os._exit(0)
     assert os.WTERMSIG(os.waitpid(process, 0)[1]) == 9
     assert file.read_bytes() == before
+
+
+# --------------------------------------------------------------------------------------------------- learning rate
+
+
+@pytest.mark.parametrize(
+    ('warmup_iter', 'milestones', 'expected'),
+    [
+        (-1, [3], [2, 2, 2, 1, 1, 1]),
+        (2, [], [1, 2, 2, 2, 2, 2]),
+        (4, [], [0.5, 1, 1.5, 2, 2, 2]),
+        (4, [2], [0.5, 1, 1.5, 1, 1, 1]),  # in iteration 3, halved once the warm-up is over
+        (4, [4], [0.5, 1, 1.5, 2, 1, 1]),
+    ],
+)
+@pytest.mark.parametrize('resumed_at', [None, 2, 4])
+def test_warm_up_ends_at_the_scheduled_learning_rate(
+    warmup_iter: int, milestones: list[int], expected: list[float], resumed_at: int | None
+) -> None:
+    def new_model() -> BaseModel:
+        scheduler = {'type': 'MultiStepLR', 'milestones': milestones, 'gamma': 0.5}
+        model = bare_model(train={'scheduler': scheduler})
+        model.optimizers = [torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=2e-4)]
+        model.setup_schedulers()
+        return model
+
+    model, rates = new_model(), []
+    for iteration in range(1, 7):
+        model.optimizers[0].step()
+        model.update_learning_rate(iteration, warmup_iter=warmup_iter)
+        rates += model.get_current_learning_rate()
+        if iteration == resumed_at:
+            kept = {name: [each.state_dict() for each in getattr(model, name)] for name in ('optimizers', 'schedulers')}
+            model = new_model()
+            model.resume_training(kept)
+    assert rates == pytest.approx([1e-4 * rate for rate in expected], rel=1e-12)
 
 
 # --------------------------------------------------------------------------------------------------- options, folders
@@ -495,6 +521,131 @@ def test_error_behind_prefetch_mode_cpu_reaches_the_training(workers: int) -> No
     assert [int(prefetcher.next()), int(prefetcher.next())] == [0, 1]
     with pytest.raises(ValueError, match='damaged image'):
         prefetcher.next()
+
+
+# ------------------------------------------------------------------------------------- other versions and forks
+
+LOOK_AT_UNREPAIRED = """
+import sys, types
+package = types.ModuleType('manet_basicsr')
+package.__path__ = [sys.argv[1]]
+sys.modules['manet_basicsr'] = package  # without the repairs that its import makes
+from manet_basicsr import compat
+compat.define_torchvision_ops()
+compat.restore_functional_tensor()
+"""
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A copy of the installed basicsr as a later version, which processes that a test starts import instead."""
+    folder = tmp_path / 'clone/basicsr'
+    shutil.copytree(Path(basicsr.__file__).parent, folder, ignore=shutil.ignore_patterns('__pycache__'))
+    (folder / 'version.py').write_text("__version__ = '1.4.3'\n__gitsha__ = 'unknown'\n")
+    return folder
+
+
+def change(file: Path, old: str, new: str) -> None:
+    """Change one place of a file."""
+    text = file.read_text(encoding='utf-8')
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new), encoding='utf-8')
+
+
+def run_with(clone: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with a copy of basicsr."""
+    paths = [str(clone.parent), str(Path(manet_basicsr.__file__).parents[1])]
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(paths)}
+    command = [sys.executable, '-P', *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_repairs_ask_for_no_version(clone: Path) -> None:
+    script = (
+        'import manet_basicsr, basicsr\n'
+        'from basicsr.models.base_model import BaseModel\n'
+        'from basicsr.utils import file_client, misc\n'
+        'print(basicsr.__version__, BaseModel.save_network.__module__, BaseModel.save_training_state.__module__)\n'
+        'print(file_client.LmdbBackend.__module__, misc.make_exp_dirs.__module__)\n'
+    )
+    done = run_with(clone, '-c', script)
+    repaired = (
+        '1.4.3 manet_basicsr.compat manet_basicsr.compat\nmanet_basicsr.utils.lmdb_handles manet_basicsr.compat\n'
+    )
+    assert done.stdout == repaired, done.stderr
+
+
+def test_what_cannot_be_repaired_is_refused_in_a_line(clone: Path) -> None:
+    change(
+        clone / 'models/base_model.py', "current_iter, param_key='params'):", "current_iter, key='params', note=''):"
+    )
+    change(
+        clone / 'data/prefetch_dataloader.py', 'self.generator = generator', 'self.generator = self.items = generator'
+    )
+    change(clone / 'data/prefetch_dataloader.py', 'for item in self.generator', 'for item in self.items')
+    expected = (
+        f'found basicsr 1.4.3 in {clone}, which cannot be repaired: '
+        'basicsr.models.base_model.BaseModel.save_network takes (self, net, net_label, current_iter, key, note), '
+        'not (self, net, net_label, current_iter, param_key); '
+        'basicsr.data.prefetch_dataloader.PrefetchGenerator.run does not use generator. '
+        'Install: pip install --no-build-isolation basicsr==1.4.2\n'
+    )
+    command = run_with(clone, '-m', 'manet_basicsr', 'check', '-opt', 'any.yml')
+    assert (command.returncode, command.stdout, command.stderr) == (1, '', f'basicsr: error: {expected}')
+    module = run_with(clone, '-c', 'import manet_basicsr')
+    assert module.stderr.endswith(f'\nmanet_basicsr.utils.repairs.UnsupportedBasicSRError: {expected}')
+
+
+def test_clone_that_is_not_set_up_is_refused_in_a_line(clone: Path) -> None:
+    (clone / 'version.py').unlink()  # BasicSR's setup.py makes it
+    command = run_with(clone, '-m', 'manet_basicsr', 'check', '-opt', 'any.yml')
+    assert command.returncode == 1
+    (line,) = command.stderr.splitlines()
+    reason = "No module named 'basicsr.version'"
+    assert line.startswith(
+        f'basicsr: error: found basicsr in {clone}, which cannot be repaired: {reason}. Install: pip'
+    )
+
+
+def test_every_function_that_is_replaced_is_looked_at_first(clone: Path) -> None:
+    script = (
+        LOOK_AT_UNREPAIRED + 'changes = compat._find_changes()\n'
+        'missed = []\n'
+        'for owner, name, _ in changes:\n'
+        '    original = getattr(owner, name)\n'
+        '    if not isinstance(original, (type, dict)):\n'
+        '        setattr(owner, name, lambda of_another_kind: None)\n'
+        '        try:\n'
+        '            compat._find_changes()\n'
+        '            missed.append(name)\n'
+        '        except ImportError as error:\n'
+        "            assert f'{name} takes (of_another_kind), not' in str(error), error\n"
+        '        setattr(owner, name, original)\n'
+        'print(bool(changes), missed)\n'
+    )
+    done = run_with(clone, '-c', script, str(Path(manet_basicsr.__file__).parent))
+    assert done.stdout == 'True []\n', done.stderr
+
+
+def test_what_is_sound_already_is_left_alone(clone: Path) -> None:
+    change(clone / 'models/base_model.py', 'device_ids=[torch.cuda.current_device()]', 'device_ids=None')
+    run = """
+        try:
+            for item in self.generator:
+                self.queue.put(item)
+        except Exception as error:
+            self.queue.put(error)
+"""
+    change(
+        clone / 'data/prefetch_dataloader.py',
+        '\n        for item in self.generator:\n            self.queue.put(item)\n',
+        run,
+    )
+    script = LOOK_AT_UNREPAIRED + "print(*sorted(change.name for change in compat._find_changes()), sep='\\n')"
+    done = run_with(clone, '-c', script, str(Path(manet_basicsr.__file__).parent))
+    names = done.stdout.splitlines()
+    assert 'save_network' in names, done.stderr
+    assert not {'model_to_device', 'run', '__next__'} & set(names)
 
 
 # ------------------------------------------------------------------------------------------------- a fresh interpreter
