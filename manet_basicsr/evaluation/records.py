@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
+import importlib
 import json
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+
+fcntl: Any = None
+with suppress(ImportError):  # Unix
+    fcntl = importlib.import_module('fcntl')
 
 Row = dict[str, Any]
 
@@ -46,7 +51,8 @@ class RecordFile:
                 'expected a folder, or the name of one to make'
             ) from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fcntl is not None:  # without it nothing stops a second run
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._file.close()
             raise ValueError(f'{self.path} is in use by another run') from error

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 _LEFTOVER = re.compile(r'^\..*\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.partial(\.[^.]*)?$')
 _LONGEST_NAME = 255  # bytes, of nearly all file systems
 
@@ -50,7 +52,7 @@ def atomic_path(target: str | os.PathLike[str], *, sync: bool = True) -> Iterato
         partial.unlink(missing_ok=True)
         raise
     if sync:
-        _flush(target.parent)
+        _flush_folder(target.parent)
 
 
 @contextmanager
@@ -77,13 +79,13 @@ def atomic_folder(target: str | os.PathLike[str], *, overwrite: bool = False) ->
         for file in partial.iterdir():
             if file.is_file():
                 _flush(file)
-        _flush(partial)
+        _flush_folder(partial)
         _refuse_existing(target, overwrite)
         _exchange_folder(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    _flush(target.parent)
+    _flush_folder(target.parent)
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
@@ -100,7 +102,7 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         match = _LEFTOVER.match(path.name)
         # Another machine may be writing to a shared folder: its process numbers say nothing here.
-        if match is None or match['host'] != _host() or _runs(int(match['process'])):
+        if match is None or match['host'] != _host() or psutil.pid_exists(int(match['process'])):
             continue
         if path.is_dir():
             shutil.rmtree(path)
@@ -143,24 +145,26 @@ def _host() -> str:
     return socket.gethostname().split('.')[0]
 
 
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it runs, under another user
-        return True
-    return True
-
-
 def _refuse_existing(target: Path, overwrite: bool) -> None:
     if target.exists() and not overwrite:
         raise FileExistsError(f'{target} already exists')
 
 
-def _flush(path: Path) -> None:
-    """Wait until the disk has the file's bytes, or the folder's names."""
-    descriptor = os.open(path, os.O_RDONLY)
+def _flush(file: Path) -> None:
+    """Wait until the disk has the file's bytes."""
+    _flush_descriptor(os.open(file, os.O_RDWR))  # Windows flushes only what may be written
+
+
+def _flush_folder(folder: Path) -> None:
+    """Wait until the disk has the folder's names, where the system lets a folder be opened; Windows does not."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+    _flush_descriptor(descriptor)
+
+
+def _flush_descriptor(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     finally:

@@ -28,7 +28,8 @@ def _renew_lock() -> None:
     _opening = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_renew_lock)
+if hasattr(os, 'register_at_fork'):  # where processes fork: not on Windows
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def open_environment(path: str | Path, *, readahead: bool = False) -> lmdb.Environment:
