@@ -588,7 +588,8 @@ def test_what_cannot_be_repaired_is_refused_in_a_line(clone: Path) -> None:
         'basicsr.models.base_model.BaseModel.save_network takes (self, net, net_label, current_iter, key, note), '
         'not (self, net, net_label, current_iter, param_key); '
         'basicsr.data.prefetch_dataloader.PrefetchGenerator.run does not use generator. '
-        'Install: pip install --no-build-isolation basicsr==1.4.2\n'
+        'Install: pip install --no-build-isolation basicsr==1.4.2 '
+        '(Python 3.13 and newer: python tools/install_basicsr.py)\n'
     )
     command = run_with(clone, '-m', 'manet_basicsr', 'check', '-opt', 'any.yml')
     assert (command.returncode, command.stdout, command.stderr) == (1, '', f'basicsr: error: {expected}')

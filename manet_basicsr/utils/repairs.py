@@ -11,7 +11,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
-_INSTALL = 'pip install --no-build-isolation basicsr==1.4.2'
+_INSTALL = 'pip install --no-build-isolation basicsr==1.4.2 (Python 3.13 and newer: python tools/install_basicsr.py)'
 _PROGRAMS = ('basicsr', 'manet-explore', 'manet-restore')
 
 
