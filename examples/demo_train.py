@@ -66,6 +66,7 @@ def train(folder: Path, iterations: int) -> Path:
         'datasets:train:num_worker_per_gpu=1',
         *SMALL,
         'train:optim_g:lr=2e-3',
+        'train:compile=false',  # it takes as long as this training
         f'train:total_iter={iterations}',
         f'train:scheduler:milestones=[{iterations * 2 // 3}, {iterations * 5 // 6}]',
         f'val:val_freq={iterations}',

@@ -59,6 +59,7 @@ def train_entries(job: str, images: Path, *, total_iter: int = 2, workers: int =
         'datasets:train:batch_size_per_gpu=2',
         f'datasets:train:num_worker_per_gpu={workers}',
         'path:pretrain_network_g=~',
+        *([] if job == 'RRDBNet' else ['train:compile=false']),  # it takes longer than these trainings
         f'train:total_iter={total_iter}',
         f'val:val_freq={every}',
         f'logger:print_freq={every}',

@@ -175,7 +175,7 @@ def training_options(setting: Setting, job: str, **train: Any) -> dict[str, Any]
     options = load_options(ROOT / f'options/train/train_{job}_x{SCALE}.yml')
     options.update(is_train=True, dist=False, rank=0, world_size=1, num_gpu=int(setting.device != 'cpu'))
     options['datasets']['train']['degrade_on'] = 'device'
-    options['train'].update(train)
+    options['train'].update({'channels_last': False, 'compile': False, **train})
     if setting.quick:
         small = {'MANet_stage1': {'num_feat': 16}, 'SFTRRDB_stage2': {'num_feat': 8, 'num_block': 1}}
         options['network_g'].update(small[job])

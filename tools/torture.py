@@ -67,6 +67,7 @@ def entries(folder: Path, total_iter: int, num_feat: int, workers: int) -> list[
         f'train:total_iter={total_iter}',
         'train:ema_decay=0.9',
         'train:amp=fp16',
+        'train:compile=false',
         f'train:scheduler={{type: MultiStepLR, milestones: [{total_iter // 3}, {total_iter // 2}], gamma: 0.5}}',
         f'val:val_freq={7 * SAVE_FREQ}',
         'logger:print_freq=1',

@@ -24,6 +24,7 @@ from manet_basicsr.models.batches import Batch, need
 from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.models.muon import Muon
 from manet_basicsr.models.scoring import RandomStateKept, mean_scores, score_image
+from manet_basicsr.models.speed import prepare_for_training
 from manet_basicsr.restoration.tiling import estimate_field_tiled, restore_tiled
 from manet_basicsr.utils.errors import ValidationError, last_line
 
@@ -54,18 +55,13 @@ class RestorationModel(SRModel):
     LOSS_KEYS: tuple[str, ...] = ('pixel_opt', 'perceptual_opt')
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        self._speed = opt.get('train') or {}
+        self._compiled = False
         super().__init__(opt)
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
-        """Move a network to the device, in the memory format asked for, compiled in place and wrapped."""
-        if self._speed.get('channels_last'):
-            for weight in net.parameters():
-                if weight.ndim == 4:  # net.to() would refuse the five dimensions of the PCA basis
-                    weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        if mode := self._speed.get('compile'):
-            # In place: torch.compile(net) would change the saved keys.
-            net.compile(mode=None if mode is True else mode)
+        """Move a network to the device; for training in the memory format asked for, compiled in place and wrapped."""
+        if self.is_train:
+            self._compiled = prepare_for_training(net, self.opt['train'], self.device)
         return super().model_to_device(net)
 
     def print_network(self, net: nn.Module) -> None:
@@ -193,7 +189,7 @@ class RestorationModel(SRModel):
 
         It is waited for with fp16, which looks at its gradients, and with ``on_nonfinite: skip``, which looks at all.
         """
-        if self._speed.get('compile'):
+        if self._compiled:
             torch.compiler.cudagraph_mark_step_begin()  # what a CUDA graph gave in the last step may be overwritten
         self.optimizer_g.zero_grad(set_to_none=True)
         parts = self._parts()

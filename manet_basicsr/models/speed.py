@@ -10,10 +10,13 @@ import ctypes
 import os
 import shutil
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from basicsr.utils import get_root_logger
 from torch import nn
+
+from manet_basicsr.utils.device import fast_half_precision
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 _KEPT_AT_MOST = 2**30  # bytes; more freed memory than this at the end of the heap goes back to the system
@@ -25,6 +28,38 @@ class Choice(NamedTuple):
 
     value: bool | str
     reason: str
+
+
+def prepare_for_training(net: nn.Module, train_opt: dict[str, Any], device: torch.device) -> bool:
+    """Bring a network into the form in which it trains fastest here, and log what was chosen and why.
+
+    Args:
+        net: The network, changed in place: compiled otherwise, it would be saved under other keys.
+        train_opt: The section ``train``; ``channels_last`` and ``compile`` are ``auto`` where they are missing.
+        device: Where it will train.
+
+    Returns:
+        Whether it is compiled.
+    """
+    log = get_root_logger().info
+    layout = choose_channels_last(train_opt.get('channels_last', 'auto'), device)
+    compiling = choose_compile(train_opt.get('compile', 'auto'), device)
+    log(
+        f'channels_last: {_word(layout.value)} ({layout.reason}); compile: {_word(compiling.value)} ({compiling.reason})'
+    )
+    if train_opt.get('amp') == 'bf16' and device.type == 'cpu' and fast_half_precision(device) is None:
+        log('amp: bf16 is slow on this CPU, which has no instructions for it; train.amp: ~ computes in float32')
+    if device.type == 'cpu' and (kept := keep_freed_memory()):
+        log(kept)
+    if layout.value:
+        to_channels_last(net)
+    if compiling.value:
+        net.compile(mode=None if compiling.value is True else compiling.value)
+    return bool(compiling.value)
+
+
+def _word(value: bool | str) -> str:
+    return str(value).lower()
 
 
 def has_amx() -> bool:

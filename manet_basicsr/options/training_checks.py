@@ -77,7 +77,11 @@ def train_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
     for key in model.LOSS_KEYS:
         if train.get(key) is not None:
             yield from registered_problems(train[key], LOSS_REGISTRY, f'train.{key}')
-    choices = {'amp': (None, False, 'bf16', 'fp16'), 'channels_last': SWITCH, 'compile': (*SWITCH, 'reduce-overhead')}
+    choices = {
+        'amp': (None, False, 'bf16', 'fp16'),
+        'channels_last': (*SWITCH, 'auto'),
+        'compile': (*SWITCH, 'auto', 'reduce-overhead'),
+    }
     choices['on_nonfinite'] = ('stop', 'skip')
     yield from choice_problems(train, choices, 'train.')
     if not is_count(train.get('accumulate', 1), 1):

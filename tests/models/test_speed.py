@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -81,3 +83,31 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     ]
     assert faults[0] < 500
     assert faults[1] > 10 * faults[0] + 1000
+
+
+def test_what_was_chosen_is_logged_with_its_reason_and_done(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda: True)
+    monkeypatch.setattr(speed, 'keep_freed_memory', lambda: None)  # of this process, which goes on
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
+    compiled: list[Any] = []
+    network = nn.Sequential(nn.Conv2d(4, 8, 3))
+    monkeypatch.setattr(network, 'compile', lambda mode: compiled.append(mode))
+    with caplog.at_level(logging.INFO, 'basicsr'):
+        assert not speed.prepare_for_training(network, {'compile': False, 'amp': 'bf16'}, CPU)
+        assert speed.prepare_for_training(network, {'channels_last': False, 'compile': 'reduce-overhead'}, CPU)
+    assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert compiled == ['reduce-overhead']
+    assert 'channels_last: true (a CPU with AMX); compile: false (as train.compile says)' in caplog.text
+
+
+def test_bf16_without_instructions_for_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(speed, 'keep_freed_memory', lambda: None)
+    monkeypatch.setattr(speed, 'fast_half_precision', lambda device: None)
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
+    with caplog.at_level(logging.INFO, 'basicsr'):
+        speed.prepare_for_training(nn.Conv2d(1, 1, 1), {'compile': False, 'amp': 'bf16'}, CPU)
+    assert 'amp: bf16 is slow on this CPU' in caplog.text
