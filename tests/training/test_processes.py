@@ -147,10 +147,10 @@ def test_numbers_that_are_not_finite_in_one_process_end_all_and_are_named(photos
         '@LOSS_REGISTRY.register()\n'
         'class BreaksInRank1(KernelL1Loss):\n'
         '    calls = 0\n'
-        '    def forward(self, field, target):\n'
+        '    def from_logits(self, logits, target):\n'
         '        self.calls += 1\n'
         "        broken = self.calls == 3 and os.environ['RANK'] == '1'\n"
-        '        return super().forward(field, target) * (math.nan if broken else 1)\n'
+        '        return super().from_logits(logits, target) * (math.nan if broken else 1)\n'
     )
     information = tmp_path / 'breaking-1.dist-info'
     information.mkdir()
