@@ -27,4 +27,12 @@ def test_demo_restores_a_photograph_and_shows_it(tmp_path: Path, capfd: pytest.C
     assert load_field(tmp_path / 'lr_x4_kernels.npz').field.shape[-2:] == small.shape[:2]
     assert read_photograph(tmp_path / 'comparison.png').pixels.shape[1] > 1000
     assert b'true' in (tmp_path / 'lr_kernels.html').read_bytes()
-    assert main(['--folder', str(tmp_path), '--photograph', 'chelsea']) == 0, 'a second run replaces the first'
+
+
+@pytest.mark.slow
+def test_a_second_demo_replaces_the_first(tmp_path: Path) -> None:
+    main = runpy.run_path(str(ROOT / 'examples/demo.py'))['main']
+    assert main(['--folder', str(tmp_path)]) == 0
+    first = (tmp_path / 'comparison.png').read_bytes()
+    assert main(['--folder', str(tmp_path), '--photograph', 'chelsea']) == 0
+    assert (tmp_path / 'comparison.png').read_bytes() != first
