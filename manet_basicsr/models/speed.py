@@ -44,9 +44,7 @@ def prepare_for_training(net: nn.Module, train_opt: dict[str, Any], device: torc
     log = get_root_logger().info
     layout = choose_channels_last(train_opt.get('channels_last', 'auto'), device)
     compiling = choose_compile(train_opt.get('compile', 'auto'), device)
-    log(
-        f'channels_last: {_word(layout.value)} ({layout.reason}); compile: {_word(compiling.value)} ({compiling.reason})'
-    )
+    log(f'channels_last: {_words(layout)}; compile: {_words(compiling)}')
     if train_opt.get('amp') == 'bf16' and device.type == 'cpu' and fast_half_precision(device) is None:
         log('amp: bf16 is slow on this CPU, which has no instructions for it; train.amp: ~ computes in float32')
     if device.type == 'cpu' and (kept := keep_freed_memory()):
@@ -58,8 +56,8 @@ def prepare_for_training(net: nn.Module, train_opt: dict[str, Any], device: torc
     return bool(compiling.value)
 
 
-def _word(value: bool | str) -> str:
-    return str(value).lower()
+def _words(choice: Choice) -> str:
+    return f'{str(choice.value).lower()} ({choice.reason})'
 
 
 def has_amx() -> bool:

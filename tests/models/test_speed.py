@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from basicsr.utils import get_root_logger
 from torch import nn
 
 from manet_basicsr.models import speed
@@ -90,7 +91,7 @@ def test_what_was_chosen_is_logged_with_its_reason_and_done(
 ) -> None:
     monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda: True)
     monkeypatch.setattr(speed, 'keep_freed_memory', lambda: None)  # of this process, which goes on
-    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
+    monkeypatch.setattr(get_root_logger(), 'propagate', True)
     compiled: list[Any] = []
     network = nn.Sequential(nn.Conv2d(4, 8, 3))
     monkeypatch.setattr(network, 'compile', lambda mode: compiled.append(mode))
@@ -107,7 +108,7 @@ def test_bf16_without_instructions_for_it_is_said(
 ) -> None:
     monkeypatch.setattr(speed, 'keep_freed_memory', lambda: None)
     monkeypatch.setattr(speed, 'fast_half_precision', lambda device: None)
-    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
+    monkeypatch.setattr(get_root_logger(), 'propagate', True)
     with caplog.at_level(logging.INFO, 'basicsr'):
         speed.prepare_for_training(nn.Conv2d(1, 1, 1), {'compile': False, 'amp': 'bf16'}, CPU)
     assert 'amp: bf16 is slow on this CPU' in caplog.text
