@@ -36,7 +36,7 @@ import manet_basicsr  # noqa: F401  (repairs the stack before anything imports b
 from manet_basicsr.data.images import BadSampleError
 from manet_basicsr.data.testset import Corruption, write_testsets
 from manet_basicsr.degradation import ALIGNMENTS
-from manet_basicsr.degradation.sets import PAPER_SETS, SETS
+from manet_basicsr.degradation.sets import PAPER_SETS, SETS, parse_corruption
 from manet_basicsr.evaluation.conditions import parse_fields
 
 
@@ -63,12 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--kernel-size', type=int, default=21, metavar='TAPS', help='default 21')
     parser.add_argument(
-        '--noise', type=float, nargs='+', default=[0], metavar='SIGMA',
-        help="on the 0..255 scale, or the smallest and largest; the paper's noisy test: 15",
-    )  # fmt: skip
-    parser.add_argument(
-        '--jpeg', type=int, nargs='+', metavar='QUALITY',
-        help="or the smallest and largest; the paper's compressed tests: 70 or 50",
+        '--corruption', default='clean', metavar='C',
+        help="clean, noise15, jpeg70, noise15+jpeg70 (the paper's; jpeg50 too), or ranges such as noise0-15",
     )  # fmt: skip
     parser.add_argument(
         '--seed', type=int, metavar='N', help='of all that is random; default: what a test draws on the fly'
@@ -77,22 +73,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _range(option: str, numbers: list[Any]) -> tuple[Any, Any]:
-    """Give the range that one or two numbers of an option stand for."""
-    if len(numbers) > 2:
-        raise ValueError(f'{option}: found {len(numbers)} numbers, expected one, or the smallest and largest')
-    return numbers[0], numbers[-1]
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = build_parser().parse_args(arguments)
     try:
+        noise, jpeg = parse_corruption(options.corruption)
         corruption = Corruption(
             alignment=options.alignment,
             kernel_size=options.kernel_size,
-            noise=_range('--noise', options.noise),
-            jpeg=_range('--jpeg', options.jpeg) if options.jpeg else None,
+            noise=(noise[0], noise[1]),
+            jpeg=None if jpeg is None else (jpeg[0], jpeg[1]),
             seed=options.seed,
         )
         folders = write_testsets(

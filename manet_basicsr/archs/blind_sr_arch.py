@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from manet_basicsr.utils.messages import nearest
 from manet_basicsr.weights import ESTIMATOR_PREFIX, load_pretrained
 
 _GENERATOR_PREFIX = 'generator.'
@@ -85,8 +85,7 @@ def _build(section: str, options: Mapping[str, Any]) -> nn.Module:
     name = arguments.get('type')
     # Registry.get accepts the second form too, for BasicSR's own classes.
     if name not in ARCH_REGISTRY and f'{name}_basicsr' not in ARCH_REGISTRY:
-        nearest = get_close_matches(str(name), ARCH_REGISTRY.keys(), n=1)
-        hint = f'; did you mean {nearest[0]!r}?' if nearest else ''
+        hint = nearest(name, ARCH_REGISTRY.keys())
         raise ValueError(f'{section}.type {name!r} is not a registered architecture{hint}')
     network = build_network(arguments)
     if pretrained is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,3 +62,34 @@ def fields_of(
     if not sets and not more_fields:
         raise ValueError(f'--sets: found none, expected some of {", ".join(SETS)}, or --field NAME={{type: ...}}')
     return {blur: field_of(blur, scale) for blur in sets} | {k: dict(v) for k, v in (more_fields or {}).items()}
+
+
+_CORRUPTION = re.compile(r'(?P<kind>noise|jpeg)(?P<low>\d+(?:\.\d+)?)(?:-(?P<high>\d+(?:\.\d+)?))?')
+
+
+def parse_corruption(words: str) -> tuple[list[float], list[int] | None]:
+    """Return the ranges of noise and of JPEG quality that a name stands for, as a ``degradation`` section has them.
+
+    Args:
+        words: ``clean``, or ``noise`` and its standard deviation (0..255 scale), or ``jpeg`` and its quality, or both
+            joined by ``+``; each a number or a range such as ``noise0-15``.
+
+    Returns:
+        Smallest and largest standard deviation, and quality, or None for no JPEG.
+
+    Raises:
+        ValueError: It is no such name.
+    """
+    noise, jpeg = [0.0, 0.0], None
+    for word in [] if words == 'clean' else words.split('+'):
+        match = _CORRUPTION.fullmatch(word)
+        if match is None or (match['kind'] == 'jpeg' and '.' in word):
+            raise ValueError(
+                f"corruption: found '{words}', expected clean, noise15, jpeg70, noise15+jpeg70 or ranges (noise0-15)"
+            )
+        low, high = match['low'], match['high'] or match['low']
+        if match['kind'] == 'noise':
+            noise = [float(low), float(high)]
+        else:
+            jpeg = [int(low), int(high)]
+    return noise, jpeg

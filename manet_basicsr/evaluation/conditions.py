@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as member
@@ -12,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
-from manet_basicsr.degradation.sets import PAPER_SETS, SETS, fields_of
+from manet_basicsr.degradation.sets import PAPER_SETS, SETS, fields_of, parse_corruption
 from manet_basicsr.options.reading import read_yaml
-
-_CORRUPTION = re.compile(r'^(?:noise(?P<noise>\d+(?:\.\d+)?)|jpeg(?P<jpeg>\d+))$')
 
 
 @dataclass(frozen=True)
@@ -56,39 +53,14 @@ class Condition:
                 'kernel_size': self.kernel_size,
                 'alignment': self.alignment,
                 'field': dict(self.field),
-                'noise': [noise, noise],
-                'jpeg': None if jpeg is None else [jpeg, jpeg],
+                'noise': noise,
+                'jpeg': jpeg,
             },
         }
 
     def open(self) -> SVDegradationDataset:
         """Open the images as ``basicsr test`` would."""
         return SVDegradationDataset({**self.dataset_options(), 'phase': 'test', 'scale': self.scale})
-
-
-def parse_corruption(words: str) -> tuple[float, int | None]:
-    """Give the noise level and the JPEG quality that a corruption's name stands for.
-
-    Args:
-        words: ``clean``, or ``noise`` and its standard deviation (0..255 scale), or ``jpeg`` and its quality, or both
-            joined by ``+``.
-
-    Returns:
-        The standard deviation, and the quality or None.
-
-    Raises:
-        ValueError: It is no such name.
-    """
-    noise, jpeg = 0.0, None
-    for word in [] if words == 'clean' else words.split('+'):
-        match = _CORRUPTION.match(word)
-        if match is None:
-            raise ValueError(f"corruption: found '{words}', expected clean, noise15, jpeg70 or noise15+jpeg70")
-        if match['noise']:
-            noise = float(match['noise'])
-        else:
-            jpeg = int(match['jpeg'])
-    return noise, jpeg
 
 
 def parse_fields(entries: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,6 +26,7 @@ from manet_basicsr.restoration.tiling import OVERLAP, estimate_field_tiled, rest
 from manet_basicsr.utils.device import fast_half_precision, pick_device
 from manet_basicsr.utils.memory import resident_memory, return_freed_memory
 from manet_basicsr.utils.messages import unknown_name
+from manet_basicsr.utils.progress import progress_bar
 from manet_basicsr.weights import SHIPPED, shipped_weights
 
 TILE = 256
@@ -102,7 +102,7 @@ def restore(
     tile = _fitting_tile(network, lq, chosen, tile, max_memory, field_dtype)
     passes = 1 if field_dtype is None else 2
     run = evaluation_copy(network, chosen)
-    with _progress_bar(progress, passes * _count_tiles(lq, tile)) as tick:
+    with _progress(progress, passes * _count_tiles(lq, tile)) as tick:
         tiles = _Tiles(chosen, half, tick)
         estimate = partial(tiles.estimate, run.kernel_estimation, field_dtype=field_dtype)
         estimator = _TileEstimator(run.kernel_estimation, estimate)
@@ -144,7 +144,7 @@ def estimate_field(
     lq = image_to_batch(image)[0]
     chosen = pick_device(device)
     run = evaluation_copy(estimator, chosen)
-    with _progress_bar(progress, _count_tiles(lq, tile)) as tick:
+    with _progress(progress, _count_tiles(lq, tile)) as tick:
         estimate = partial(_Tiles(chosen, None, tick).estimate, run, field_dtype=torch.float32)
         return estimate_field_tiled(_TileEstimator(run, estimate), lq, tile)
 
@@ -280,15 +280,10 @@ class _TileEstimator:
         return self._run(lq)
 
 
-@contextmanager
-def _progress_bar(label: str | None, total: int) -> Iterator[Callable[[], object]]:
-    if label is None or sys.stderr is None:  # as of programs without a console
-        yield lambda: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=label, unit='tile', disable=None, leave=False) as bar:
-        yield bar.update
+def _progress(label: str | None, tiles: int) -> AbstractContextManager[Callable[[], object]]:
+    if label is None:
+        return nullcontext(lambda: None)
+    return progress_bar(tiles, label=label, unit='tile')
 
 
 def memory_of_tile(network: BlindSRNet, tile: int) -> int:

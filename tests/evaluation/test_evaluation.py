@@ -17,7 +17,7 @@ from basicsr.archs import build_network
 from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.data.testset import Corruption, write_testsets
 from manet_basicsr.degradation import blur_downsample, protocol_field
-from manet_basicsr.degradation.sets import SETS, field_of
+from manet_basicsr.degradation.sets import SETS, field_of, parse_corruption
 from manet_basicsr.evaluation import (
     Evaluation,
     Method,
@@ -27,7 +27,6 @@ from manet_basicsr.evaluation import (
     summarize,
     write_tables,
 )
-from manet_basicsr.evaluation.conditions import parse_corruption
 from manet_basicsr.evaluation.methods import GivenKernels, OptionFile, bicubic_upsample
 from manet_basicsr.evaluation.records import RecordFile
 from manet_basicsr.options import plugins

@@ -86,7 +86,17 @@ def test_sets_on_disk_are_bit_by_bit_what_the_dataset_makes_on_the_fly(
 def test_blur_beyond_gaussians_is_written_and_read_bit_by_bit_too(
     make_testset: Callable[..., int], images: Path, tmp_path: Path, alignment: str
 ) -> None:
-    arguments = ['--scale', 2, 4, '--sets', *BEYOND_GAUSSIANS, '--alignment', alignment, '--noise', 5, '--jpeg', 90]
+    arguments = [
+        '--scale',
+        2,
+        4,
+        '--sets',
+        *BEYOND_GAUSSIANS,
+        '--alignment',
+        alignment,
+        '--corruption',
+        'noise5+jpeg90',
+    ]
     assert make_testset(images, tmp_path, *arguments) == 0
     suffix = ('' if alignment == 'centered' else '_published') + '_noise5_jpeg90'
     corruption = {'alignment': alignment, 'noise': [5, 5], 'jpeg': [90, 90]}
@@ -132,7 +142,7 @@ def test_kernels_that_are_not_those_of_the_image_are_refused(
 def test_noise_and_jpeg_are_those_of_the_option_file_too(
     make_testset: Callable[..., int], images: Path, tmp_path: Path, kind: str
 ) -> None:
-    arguments = ['--sets', kind, '--noise', 0, 15, '--jpeg', 70, '--kernel-size', 15]
+    arguments = ['--sets', kind, '--corruption', 'noise0-15+jpeg70', '--kernel-size', 15]
     assert make_testset(images, tmp_path, *arguments) == 0
     expected = on_the_fly(images, 4, KINDS[kind], noise=[0, 15], jpeg=[70, 70], kernel_size=15)
     assert_same_sets(on_disk(images, tmp_path / f'x4/{kind}_k15_noise0-15_jpeg70', 4), expected)
@@ -185,7 +195,7 @@ def test_another_seed_draws_other_kernels_and_noise_and_the_same_seed_the_same(
     make_testset: Callable[..., int], images: Path, tmp_path: Path
 ) -> None:
     for output, seed in (('a', []), ('b', ['--seed', 0]), ('c', ['--seed', 1]), ('d', ['--seed', 1])):
-        assert make_testset(images, tmp_path / output, '--sets', 'type5', '--noise', 15, *seed) == 0
+        assert make_testset(images, tmp_path / output, '--sets', 'type5', '--corruption', 'noise15', *seed) == 0
     assert tree(tmp_path / 'c') == tree(tmp_path / 'd')
     seeds = {'a': '', 'b': '_seed0', 'c': '_seed1'}
     sets = [tmp_path / f'{output}/x4/type5_noise15{seed}' for output, seed in seeds.items()]
@@ -243,9 +253,9 @@ def test_a_damaged_image_is_named_and_no_set_is_left(
     ('arguments', 'message'),
     [
         (['--scale', 0], 'scale: found 0, expected a whole number'),
-        (['--noise', 15, 0], 'degradation.noise: found [15.0, 0.0], expected [smallest, largest]'),
-        (['--noise', 1, 2, 3], '--noise: found 3 numbers, expected one, or the smallest and largest'),
-        (['--jpeg', 101], 'degradation.jpeg: found [101, 101]'),
+        (['--corruption', 'noise15-0'], 'degradation.noise: found [15.0, 0.0], expected [smallest, largest]'),
+        (['--corruption', 'noise1-2-3'], "corruption: found 'noise1-2-3', expected clean, noise15"),
+        (['--corruption', 'jpeg101'], 'degradation.jpeg: found [101, 101]'),
         (['--kernel-size', 20], 'degradation.kernel_size: found 20, expected an odd number'),
         (['--sets'], '--sets: found none, expected some of invariant, type1'),
         (['--field', 'a/b={type: fixed, variances: [1, 1]}'], "--field: found the name 'a/b', expected one that a"),
