@@ -27,7 +27,9 @@ _PILLOW_NAMES = {'.jpg': 'JPEG', '.jpeg': 'JPEG', '.webp': 'WEBP', '.bmp': 'BMP'
 _LARGEST_SIDE = {'.webp': 16_383, '.jpg': 65_500, '.jpeg': 65_500, '.png': 1_000_000}
 _PNG_COMPRESSION = 1
 _PROFILE_HEADER = 128  # bytes
-_LARGEST_JPEG_PROFILE = 255 * 65_519  # 255 segments, less what stands before each part
+_JPEG_PROFILE = 255 * 65_519  # 255 segments, less what stands before each part; Pillow would write a broken one
+#: In bytes. Pillow does not open a PNG file with a larger one.
+_LARGEST_PROFILE = {'.jpg': _JPEG_PROFILE, '.jpeg': _JPEG_PROFILE, '.png': 2**20}
 
 
 def read_photograph(path: str | Path) -> Photograph:
@@ -117,7 +119,7 @@ def _fitting_profile(profile: bytes | None, pixels: np.ndarray, suffix: str) -> 
         return None, [f'its colour profile is for {space} colours, and the result is {kind}: left out']
     if suffix == '.bmp':
         return None, ['bmp files have no colour profile: left out']
-    if suffix in _JPEG and length > _LARGEST_JPEG_PROFILE:  # Pillow would write a broken one
+    if length > _LARGEST_PROFILE.get(suffix, length):
         return None, [f'its colour profile of {length} bytes does not fit in a {suffix[1:]} file: left out']
     return profile[:length], []
 

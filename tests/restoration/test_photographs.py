@@ -208,11 +208,15 @@ def test_a_profile_that_an_encoder_refuses_does_not_cost_the_image(
     assert read_photograph(tmp_path / 'a.png').pixels.shape == photo.shape
 
 
-def test_a_profile_too_large_for_jpeg_is_left_out_with_a_word(tmp_path: Path, photo: np.ndarray) -> None:
-    # JPEG has room for 255 parts of 64 KB.
-    (words,) = write_photograph(tmp_path / 'a.jpg', Photograph(photo, profile_of(17_000_000)))
-    assert words == 'its colour profile of 17000000 bytes does not fit in a jpg file: left out'
-    assert read_photograph(tmp_path / 'a.jpg').pixels.shape == photo.shape
+# JPEG has room for 255 parts of 64 KB, and Pillow refuses a PNG file whose profile has more than 1 MiB.
+@pytest.mark.parametrize(('suffix', 'size'), [('jpg', 17_000_000), ('png', 2_000_000)])
+def test_a_profile_too_large_for_the_format_is_left_out_with_a_word(
+    tmp_path: Path, photo: np.ndarray, suffix: str, size: int
+) -> None:
+    (words,) = write_photograph(tmp_path / f'a.{suffix}', Photograph(photo, profile_of(size)))
+    assert words == f'its colour profile of {size} bytes does not fit in a {suffix} file: left out'
+    with Image.open(tmp_path / f'a.{suffix}') as image:
+        assert image.size == photo.shape[1::-1] and 'icc_profile' not in image.info
 
 
 @pytest.mark.parametrize(('suffix', 'is_kept'), [('png', True), ('jpg', True), ('tif', True), ('webp', False)])
