@@ -189,7 +189,7 @@ def _with_own_bank(field: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if field['type'] != 'bank':
         return dict(field)
     (folder / BANK_NAME).mkdir()
-    for path in Path(field['folder']).expanduser().iterdir():
+    for path in Path(os.path.expanduser(field['folder'])).iterdir():
         if path.suffix.lower() in BANK_SUFFIXES and path.name[0] != '.':
             with atomic_path(folder / BANK_NAME / path.name) as partial:
                 shutil.copyfile(path, partial)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -40,7 +41,7 @@ def read_bank(folder: str) -> dict[str, NDArray[np.float64]]:
         FileNotFoundError: There is no such folder.
         ValueError: There is no kernel in it, or a file holds something else; the message names it.
     """
-    root = Path(folder).expanduser()
+    root = Path(os.path.expanduser(folder))
     if not root.is_dir():
         raise FileNotFoundError(f'{folder} is not a folder of kernels')
     files = sorted(path for path in root.iterdir() if path.suffix.lower() in BANK_SUFFIXES and path.name[0] != '.')

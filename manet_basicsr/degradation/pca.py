@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Callable
 from importlib import resources
@@ -159,7 +160,7 @@ def load_pca_basis(
     """
     if path is None:
         return _load_shipped_basis(scale, kernel_size, code_length)
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise FileNotFoundError(f'PCA basis {path} does not exist; scripts/compute_pca.py makes one')
     if path.suffix not in ('.npy', '.pt', '.pth'):

@@ -218,7 +218,7 @@ def _files_in(section: Any, key: str = '') -> Iterator[str]:
 
 def _checksum(path: str) -> str:
     try:
-        file = resolve_weights(path) if path.startswith(SHIPPED) else Path(path).expanduser()
+        file = resolve_weights(path) if path.startswith(SHIPPED) else Path(os.path.expanduser(path))
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
         raise OptionError([f'{path}: cannot read weights ({error.strerror or error})']) from error

@@ -50,7 +50,7 @@ def resolve_weights(address: str | os.PathLike[str]) -> Path:
         FileNotFoundError: There is no such file, or no weights of that name ship.
     """
     if not str(address).startswith(SHIPPED):
-        file = Path(address).expanduser()
+        file = Path(os.path.expanduser(address))  # pathlib's own raises a RuntimeError for ~unknown
         if not file.is_file():
             raise FileNotFoundError(f'{address}: no such file of weights')
         return file
@@ -259,7 +259,7 @@ def convert_file(
         FileExistsError: If ``target`` exists and ``overwrite`` is not given.
         ValueError: If ``source`` is not of the other form, or not of this package's networks.
     """
-    target = Path(target).expanduser()
+    target = Path(os.path.expanduser(target))
     if target.exists() and not overwrite:
         raise FileExistsError(f'{target} already exists; overwrite=True replaces it')
     if _is_safetensors(target) and form == 'basicsr':

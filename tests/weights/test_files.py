@@ -302,3 +302,8 @@ def test_safetensors_hold_bare_state_dicts_only(tmp_path: Path, estimator: dict[
     (tmp_path / 'net.safetensors').write_bytes(b'no tensors')
     with pytest.raises(ValueError, match='net.safetensors cannot be read as weights'):
         load_any_state_dict(tmp_path / 'net.safetensors')
+
+
+def test_a_path_with_an_unknown_user_is_a_missing_file() -> None:
+    with pytest.raises(FileNotFoundError, match='~nobody-of-this-name/w.pth: no such file of weights'):
+        resolve_weights('~nobody-of-this-name/w.pth')
