@@ -5,13 +5,14 @@
 
 ``option_templates/train.yml`` and ``test.yml`` are whole option files in which $name, $scale and what follows from the
 scale are filled in. ``option_templates/table.yml`` has an entry a file: which template or other entry it is like, the
-comment at its head, and the sections and keys that are other than there, each as the lines to write in its place. A
-wording that files share therefore stands once, in the first of them.
+comment at its head, and the sections and keys that are other than there, each as the value or the lines to write in its
+place. What several of them share is in the table's ``parts``. So a wording stands once, and a test says so.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import string
 import sys
 import textwrap
@@ -61,19 +62,42 @@ def block_of(lines: Sequence[str], path: str) -> tuple[int, int, int]:
     return start, end, indent
 
 
-def replace(text: str, changes: dict[str, str]) -> str:
+def include(text: str, parts: dict[str, str]) -> str:
+    """Write parts, which may name others, in the place of the lines that name them, with the indentation of these."""
+
+    def part_of(line: re.Match[str]) -> str:
+        if line['name'] not in parts:
+            return line[0]
+        return textwrap.indent(include(parts[line['name']].rstrip('\n'), parts), line['indent'])
+
+    return re.sub(r'(?m)^(?P<indent> *)\$(?P<name>\w+)$', part_of, text)
+
+
+def commented(value: str, line: str) -> str:
+    """Give a value the comment that ``line`` has, unless it brings one; a comment that was aligned keeps its column."""
+    found = re.match(r'(?P<key> *\w+: )(?P<value>.*?)(?P<gap> +)(?P<comment># .*)', line)
+    if not found:
+        return value
+    own, _, comment = value.partition('  # ')
+    width = len(found['value'] + found['gap']) - 2 if len(found['gap']) > 2 else 0
+    return f'{own.rstrip():{width}}  {f"# {comment}" if comment else found["comment"]}'
+
+
+def replace(text: str, changes: dict[str, str], parts: dict[str, str]) -> str:
     """Write something else in the place of keys.
 
     Args:
         text: An option file.
-        changes: By the path of a key its new value, with a comment, or all the lines to write instead (a text of
-            several lines); an empty text takes the key away.
+        changes: By the path of a key its new value, with a comment where it has another, or all the lines to write
+            instead (a text of several lines, or of one that ends); an empty text takes the key away.
+        parts: The lines that a line such as ``$MANet`` stands for.
     """
     lines = text.split('\n')
     for path, content in changes.items():
         start, end, indent = block_of(lines, path)
-        whole = content if '\n' in content else f'{path.split(".")[-1]}: {content}'
-        lines[start:end] = textwrap.indent(whole.rstrip('\n'), ' ' * indent).split('\n') if content else []
+        whole = content if '\n' in content else f'{path.split(".")[-1]}: {commented(content, lines[start])}'
+        whole = include(whole.rstrip('\n'), parts)
+        lines[start:end] = textwrap.indent(whole, ' ' * indent).split('\n') if content else []
     return '\n'.join(lines)
 
 
@@ -85,13 +109,12 @@ def values_of(name: str, scale: int) -> dict[str, Any]:
 
 def text_of(name: str, table: dict[str, Any]) -> str:
     """Return an option file's text before its placeholders are filled in."""
-    entry = table[name]
+    entry, parts = table[name], table['parts']
     like = entry['like']
     text = text_of(like, table) if like in table else (TEMPLATES / f'{like}.yml').read_text(encoding='utf-8')
     if 'head' in entry:
-        body = text[text.index('\nname:') :]
-        text = f'{entry["head"]}{body}'
-    return replace(text, entry.get('lines', {}))
+        text = entry['head'] + text[text.index('# basicsr ') :]
+    return replace(include(text, parts), entry.get('lines', {}), parts)
 
 
 def generate() -> dict[Path, str]:
@@ -104,7 +127,7 @@ def generate() -> dict[Path, str]:
         for scale in map(int, entry.get('scales') or [entry.get('scale', 4)]):
             name = key.replace('{scale}', str(scale))
             text = text_of(key, table)
-            text = replace(text, entry.get('at', {}).get(str(scale), {}))
+            text = replace(text, entry.get('at', {}).get(str(scale), {}), table['parts'])
             path = Path(entry['folder']) / f'{name}.yml'
             files[path] = string.Template(text).substitute(values_of(name, scale), folder=entry['folder'])
     return files
