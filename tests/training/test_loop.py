@@ -129,7 +129,9 @@ def test_a_perceptual_loss_without_its_network_says_which_file_to_put_where(monk
         raise URLError(OSError(-2, 'Name or service not known'))
 
     monkeypatch.setattr(train, 'build_model', fail)
-    with pytest.raises(OptionError, match=r'train\.perceptual_opt: .*put vgg19-dcbb9e9d\.pth, .* into .*checkpoints'):
+    with pytest.raises(
+        OptionError, match=r'train\.perceptual_opt: .*put the file vgg19-dcbb9e9d\.pth .* into .*checkpoints'
+    ):
         train._build_model({})
 
 
