@@ -124,10 +124,11 @@ function hue(angle) {
 
 // --- Drawing kernels and places -------------------------------------------------------------------------------------
 
+// The trail of a point of light: images are cross-correlated with kernels, so it is the kernel turned by 180 degrees.
 function drawKernel(canvas, kernel, side, peak) {
   canvas.width = canvas.height = side;
   const pixels = new ImageData(side, side);
-  kernel.forEach((weight, tap) => pixels.data.set([...inferno(weight / peak), 255], 4 * tap));
+  kernel.forEach((weight, tap) => pixels.data.set([...inferno(weight / peak), 255], 4 * (side * side - 1 - tap)));
   canvas.getContext('2d').putImageData(pixels, 0, 0);
 }
 

@@ -23,6 +23,8 @@ _TALLEST, _FLATTEST = 3.0, 0.05
 def kernel_grid(field: Tensor, across: int = 9) -> np.ndarray:
     """Lay kernels of a field side by side, each as bright as the brightest tap of all, at the places it has them.
 
+    Each is turned by 180 degrees: so it is the trail of a point of light, see :mod:`.pictures`.
+
     Args:
         field: Kernel field ``(k*k, h, w)``.
         across: Kernels along the longer side, at most.
@@ -34,7 +36,7 @@ def kernel_grid(field: Tensor, across: int = 9) -> np.ndarray:
     size = math.isqrt(taps)
     step = max(height, width) / across
     rows, columns = (_centres(side, max(1, min(side, round(side / step)))) for side in (height, width))
-    picked = field[:, rows][:, :, columns].float().cpu().numpy().reshape(size, size, len(rows), len(columns))
+    picked = field.flip(0)[:, rows][:, :, columns].float().cpu().numpy().reshape(size, size, len(rows), len(columns))
     padded = np.pad(picked.transpose(2, 0, 3, 1), ((0, 0), (0, _GAP), (0, 0), (0, _GAP)), constant_values=np.nan)
     return padded.reshape(len(rows) * (size + _GAP), len(columns) * (size + _GAP))[:-_GAP, :-_GAP]
 

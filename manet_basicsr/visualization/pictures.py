@@ -1,4 +1,8 @@
-"""Pictures of kernels: over the image that they blur, and side by side with the truth."""
+"""Pictures of kernels: over the image that they blur, and side by side with the truth.
+
+A kernel is drawn as the trail that a point of light leaves, so a moving light is seen to move as it does in the image.
+Images are cross-correlated with kernels, hence a trail is the kernel turned by 180 degrees.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,14 @@ Picture = np.ndarray  # (H, W, 3) uint8, BGR as OpenCV has it
 
 
 def kernel_tile(kernel: Tensor, size: int) -> Picture:
-    """Draw one kernel, brightest where it weighs most.
+    """Draw the trail of one kernel, brightest where it weighs most.
 
     Args:
         kernel: ``(k*k,)`` or ``(k, k)``.
         size: Side of the tile in px.
     """
     side = round(kernel.numel() ** 0.5)
-    taps = kernel.detach().float().cpu().reshape(side, side).numpy()
+    taps = kernel.detach().float().cpu().reshape(side, side).flip(0, 1).numpy()
     taps = np.nan_to_num(taps, posinf=0)  # of a training that diverged; black
     grey = (taps * (255 / max(float(taps.max()), 1e-12))).clip(0, 255).astype(np.uint8)
     return cv2.resize(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO), (size, size), interpolation=cv2.INTER_NEAREST)

@@ -102,12 +102,12 @@ class Explorer:
         return {figure.get_attribute('data-field'): figure.text for figure in figures}
 
     def kernel(self, name: str, selector: str = '#here') -> np.ndarray:
-        """The brightness of the kernel drawn, (k, k)."""
+        """The brightness of the kernel whose trail is drawn, (k, k)."""
         pixels = self.run(
             f"""const canvas = document.querySelector('{selector} figure[data-field="{name}"] canvas');
             return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data];"""
         )
-        return np.array(pixels).reshape(21, 21, 4)[..., :3].sum(2)
+        return np.array(pixels).reshape(21, 21, 4)[::-1, ::-1, :3].sum(2)
 
     def overlay(self) -> np.ndarray:
         """The overlay's pixels, RGBA."""

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from manet_basicsr.degradation import protocol_field
+from manet_basicsr.degradation import blur_downsample, protocol_field
+from manet_basicsr.degradation.motion import motion_kernels
+from manet_basicsr.visualization.figures import kernel_grid
 from manet_basicsr.visualization.pictures import kernel_tile, kernels_beside_image, kernels_over_image, write_image
 
 
@@ -24,15 +26,29 @@ def point_kernels(height: int, width: int, size: int = 5) -> torch.Tensor:
     return field
 
 
-def test_kernel_is_brightest_where_it_weighs_most() -> None:
+def test_trail_is_brightest_where_it_weighs_most() -> None:
     kernel = torch.zeros(5, 5)
-    kernel[1, 3] = 0.9
-    kernel[3, 1] = 0.1
+    kernel[3, 1] = 0.9
+    kernel[1, 3] = 0.1
     tile = kernel_tile(kernel, 50).astype(int).sum(2)
     assert tile.shape == (50, 50)
     brightest = np.argwhere(tile == tile.max())
     assert brightest.min(0).tolist() == [10, 30] and brightest.max(0).tolist() == [19, 39]
     assert tile[35, 15] > tile[5, 5]  # the lesser tap is seen too
+
+
+@pytest.mark.parametrize('alignment', ['centered', 'published'])
+def test_kernel_is_drawn_as_the_trail_that_a_point_of_light_leaves(alignment: str) -> None:
+    time = torch.linspace(0, 1, 32)
+    path = torch.stack([8 * time**3, 4 * time**3], dim=1)  # it stays long at its upper left end
+    kernel = motion_kernels((path - path.mean(0))[None], 0.5, 21, 1, alignment)
+    light = torch.zeros(1, 1, 41, 41)
+    light[..., 20, 20] = 1
+    trail = blur_downsample(light, kernel.view(1, 441, 1, 1), 1)[0, 0, 10:31, 10:31]
+    brightest = kernel_tile(kernel[0], 21).astype(int).sum(2).argmax()
+    assert brightest == trail.argmax() != trail.flip(0, 1).argmax()
+    grid = kernel_grid(kernel[0].view(441, 1, 1))
+    np.testing.assert_allclose(grid, trail, atol=1e-6)
 
 
 @pytest.mark.parametrize('kernel', [torch.zeros(9), torch.full((9,), torch.nan), torch.full((9,), torch.inf)])
@@ -79,6 +95,7 @@ def test_each_kernel_lies_centred_over_its_pixel() -> None:
 def test_each_kernel_is_that_of_its_pixel() -> None:
     field = torch.zeros(9, 2, 2)
     field[0, 0, 0] = field[2, 0, 1] = field[6, 1, 0] = field[8, 1, 1] = 1  # each towards its corner
+    field = field.flip(0)  # trails are
     spots = np.array(centres(kernels_over_image(dark(2, 2), field, tile=66)))
     assert spots.shape == (4, 2)
     np.testing.assert_allclose(spots, [[13, 13], [13, 119], [119, 13], [119, 119]], atol=2)
