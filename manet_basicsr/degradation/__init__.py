@@ -14,6 +14,7 @@ from manet_basicsr.degradation.gaussian import FixedSampler, InvariantSampler
 from manet_basicsr.degradation.kernels import (
     ALIGNMENTS,
     anisotropic_gaussian_kernels,
+    kernel_covariances,
     sample_kernel_parameters,
     training_variance_range,
 )
@@ -59,6 +60,7 @@ __all__ = [
     'build_field_sampler',
     'invariant_protocol_parameters',
     'jpeg_compress',
+    'kernel_covariances',
     'kernel_pca_basis',
     'load_pca_basis',
     'protocol_field',

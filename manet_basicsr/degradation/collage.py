@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from manet_basicsr.degradation.kernels import check_variance_range, sample_kernel_parameters
+from manet_basicsr.degradation.kernels import sample_kernel_parameters
 from manet_basicsr.degradation.sampler import FieldSampler, distinct_kernels, gaussian_kernels, register_field
-from manet_basicsr.degradation.values import check_numbers
+from manet_basicsr.degradation.values import check_pair, check_variance_range
 
 
 @register_field('collage')
@@ -23,7 +23,7 @@ class CollageSampler(FieldSampler):
 
     Args:
         variance: Smallest and largest variance in HR px^2.
-        block: Smallest and largest side of the blocks in HR px, whole numbers.
+        block_size: Smallest and largest side of the blocks in HR px, whole numbers.
 
     Raises:
         ValueError: If the range of variances is not ``0 < min <= max``, or that of sides not ``1 <= min <= max``.
@@ -34,10 +34,8 @@ class CollageSampler(FieldSampler):
     block_size: tuple[int, int] = (24, 96)
 
     def __post_init__(self) -> None:
-        low, high = check_numbers('variance', self.variance, 2)
-        check_variance_range((low, high))
-        object.__setattr__(self, 'variance', (low, high))
-        smallest, largest = check_numbers('block_size', self.block_size, 2)
+        object.__setattr__(self, 'variance', check_variance_range(self.variance))
+        smallest, largest = check_pair('block_size', self.block_size)
         if not (1 <= smallest <= largest and smallest.is_integer() and largest.is_integer()):
             expected = '[min, max] of whole numbers with 1 <= min <= max (HR px)'
             raise ValueError(f'block_size must be {expected}, found {self.block_size!r}')

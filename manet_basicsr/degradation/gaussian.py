@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from manet_basicsr.degradation.kernels import check_variance_range, sample_kernel_parameters
+from manet_basicsr.degradation.kernels import sample_kernel_parameters
 from manet_basicsr.degradation.sampler import FieldSampler, register_field
-from manet_basicsr.degradation.values import check_number, check_pair
+from manet_basicsr.degradation.values import check_number, check_pair, check_variance_range
 
 
 @register_field('invariant')
@@ -27,8 +27,7 @@ class InvariantSampler(FieldSampler):
     variance: tuple[float, float]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'variance', check_pair('variance', self.variance))
-        check_variance_range(self.variance)
+        object.__setattr__(self, 'variance', check_variance_range(self.variance))
 
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
         variances, angles = sample_kernel_parameters(1, self.variance, generator)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from manet_basicsr.degradation.values import check_variance_range
 from manet_basicsr.utils.messages import unknown_name
 
 ALIGNMENTS = ('centered', 'published')
@@ -33,21 +34,6 @@ def check_kernel_grid(kernel_size: int, scale: int, alignment: str) -> None:
         raise ValueError(unknown_name('alignment', alignment, ALIGNMENTS))
 
 
-def check_variance_range(variance: tuple[float, float], setting: str = 'variance') -> None:
-    """Refuse a range of variances that is not two positive, finite numbers in ascending order.
-
-    Args:
-        variance: Smallest and largest variance in HR px^2.
-        setting: What the range was given for, as the user writes it.
-
-    Raises:
-        ValueError: If the range is not ``0 < min <= max``.
-    """
-    low, high = variance
-    if not 0 < low <= high < math.inf:
-        raise ValueError(f'{setting} must be [min, max] with 0 < min <= max (HR px^2), found [{low}, {high}]')
-
-
 def anisotropic_gaussian_kernels(
     variances: Tensor,
     angles: Tensor,
@@ -64,6 +50,11 @@ def anisotropic_gaussian_kernels(
     that square lies in the upper left corner of a ``published`` kernel, and in the lower right corner of a ``centered``
     one, so that LR pixel ``i`` samples HR position ``s i - (s-1)/2`` or ``s i + (s-1)/2``. Differentiable; the
     quadratic form is computed in float64.
+
+    The density is sampled at the taps, as in the paper, and not integrated over them. So its variance is that of the
+    arguments from 0.5 to about 7 px^2. A narrower one falls between the taps: at x1 a variance of 0.175 is drawn as
+    0.103, at x2 one of 0.35 as 0.360. A wider one is cut: at x4 10 is drawn as 9.61. (Integrating would draw 0.175 as
+    0.233.) :func:`kernel_covariances` tells what is drawn.
 
     Args:
         variances: ``(N, 2)``, the eigenvalues (l1, l2) of the covariance in HR px^2 (not standard deviations),
@@ -156,8 +147,7 @@ def sample_kernel_parameters(
     Raises:
         ValueError: If the range of variances is not ``0 < min <= max``.
     """
-    check_variance_range(variance)
-    low, high = variance
+    low, high = check_variance_range(variance)
     uniform = torch.rand(num, 3, generator=generator)
     first = low + (high - low) * uniform[:, 0]
     second = low + (first - low) * uniform[:, 1]
@@ -183,3 +173,23 @@ def place_kernels(spread: Tensor, scale: int, alignment: str) -> Tensor:
     if alignment == 'centered':
         spread = spread.flip(1, 2)
     return F.pad(spread, (before, after, before, after)).flatten(1)
+
+
+def kernel_covariances(kernels: Tensor) -> Tensor:
+    """Compute the covariance matrices that kernels really have, ``C = sum k v v' - m m'`` with ``v = (x, y)``.
+
+    They are taken about the centre of mass ``m``, so the alignment does not matter.
+
+    Args:
+        kernels: ``(N, k*k)``, of any positive sum.
+
+    Returns:
+        ``(N, 2, 2)`` in HR px^2, float64, on the device of the kernels.
+    """
+    side = math.isqrt(kernels.shape[1])
+    axis = torch.arange(side, dtype=torch.float64, device=kernels.device) - (side - 1) / 2
+    y, x = torch.meshgrid(axis, axis, indexing='ij')
+    x, y = x.flatten(), y.flatten()
+    sums = kernels.double() @ torch.stack([torch.ones_like(x), x, y, x * x, x * y, x * y, y * y], dim=1)
+    mean, second = sums[:, 1:3] / sums[:, :1], sums[:, 3:] / sums[:, :1]
+    return second.view(-1, 2, 2) - mean[:, :, None] * mean[:, None, :]

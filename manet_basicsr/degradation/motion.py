@@ -54,6 +54,10 @@ def random_paths(num: int, trajectory: str, generator: torch.Generator | None = 
 def motion_kernels(paths: Tensor, variance: float, kernel_size: int, scale: int, alignment: str) -> Tensor:
     """Draw the kernel of each path: a Gaussian dragged along it, ``sum over t of N(v; path(t), variance)``.
 
+    Every point of the path weighs the same, and the centre of mass is exactly the middle, also where the Gaussian is so
+    narrow that it falls between the taps: at x1 one of 0.175 px^2 would move kernels by up to 0.09 px. Moving them back
+    leaves their variances within 0.15 px^2 of those of path and Gaussian; at x2 (0.35 px^2) within 0.01.
+
     Args:
         paths: ``(N, points, 2)`` positions (x, y) in HR px, whose centre of mass is the origin.
         variance: Of the Gaussian, in HR px^2: what blurs the image without motion.
@@ -68,9 +72,13 @@ def motion_kernels(paths: Tensor, variance: float, kernel_size: int, scale: int,
     size = kernel_size - scale + 1
     axis = torch.arange(size, device=paths.device) - (size - 1) / 2
     # A Gaussian is the product of one in x and one in y.
-    profiles = torch.exp((paths[..., None] - axis).square() / (-2 * variance))
-    kernels = profiles[:, :, 1].transpose(1, 2) @ profiles[:, :, 0]
-    return place_kernels(kernels, scale, alignment)
+    profiles = ((paths[..., None] - axis).square() / (-2 * variance)).softmax(3)
+    kernels = profiles[:, :, 1].transpose(1, 2) @ profiles[:, :, 0] / paths.shape[1]
+    x, y = kernels.sum(1) @ axis, kernels.sum(2) @ axis
+    # To the middle by linear interpolation between taps, which keeps the mean exactly.
+    offsets = axis[:, None] - axis
+    across, down = ((1 - (offsets + centre[:, None, None]).abs()).clamp(min=0) for centre in (x, y))
+    return place_kernels(down @ kernels @ across.transpose(1, 2), scale, alignment)
 
 
 def roll_paths(height: int, width: int, scale: int, generator: torch.Generator | None = None) -> Tensor:

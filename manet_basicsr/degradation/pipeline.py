@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,16 +13,8 @@ from manet_basicsr.degradation.blur import blur_downsample
 from manet_basicsr.degradation.corruption import add_gaussian_noise, jpeg_compress, quantize
 from manet_basicsr.degradation.kernels import ALIGNMENTS
 from manet_basicsr.degradation.sampler import FieldSampler, build_field_sampler
+from manet_basicsr.degradation.values import check_range
 from manet_basicsr.utils.messages import unknown_name
-
-
-def _range(name: str, value: object, low: float, high: float) -> tuple[float, float]:
-    numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
-    if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
-        numbers = []
-    if len(numbers) != 2 or not low <= numbers[0] <= numbers[1] <= high:
-        raise ValueError(f'{name}: found {value!r}, expected [smallest, largest] within {low:g}..{high:g}')
-    return float(numbers[0]), float(numbers[1])
 
 
 @dataclass(frozen=True)
@@ -52,9 +44,9 @@ class Degradation:
             raise ValueError(f'kernel_size: found {size!r}, expected an odd number of taps')
         if self.alignment not in ALIGNMENTS:
             raise ValueError(unknown_name('alignment', self.alignment, ALIGNMENTS))
-        object.__setattr__(self, 'noise', _range('noise', self.noise, 0, 255))
+        object.__setattr__(self, 'noise', check_range('noise', self.noise, 0, 255))
         if self.jpeg is not None:
-            qualities = _range('jpeg', self.jpeg, 1, 100)
+            qualities = check_range('jpeg', self.jpeg, 1, 100)
             if not all(quality.is_integer() for quality in qualities):
                 raise ValueError(f'jpeg: found {self.jpeg!r}, expected whole numbers')
             object.__setattr__(self, 'jpeg', qualities)

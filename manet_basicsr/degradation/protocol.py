@@ -53,7 +53,8 @@ def protocol_parameters(
         generator: Source of randomness of type 5; torch's global one when None.
 
     Returns:
-        ``(ceil(height / 40), ceil(width / 40), 3)`` tensor of (l1, l2, angle) in HR px^2 and radians, float32.
+        ``(rows, cols, 3)`` tensor of (l1, l2, angle) in HR px^2 and radians, float32; ``rows`` is a fortieth of the
+        height, rounded up, after the image is cut to a multiple of the scale, ``cols`` likewise.
 
     Raises:
         ValueError: If the type is unknown, or the image has no LR pixel.
@@ -63,7 +64,9 @@ def protocol_parameters(
     """
     if isinstance(kind, bool) or kind not in PROTOCOL_KINDS:
         raise ValueError(f'protocol kind must be one of 1 to 6, found {kind!r}')
-    lr_size(height, width, scale)
+    lr_height, lr_width = lr_size(height, width, scale)
+    # The protocol cuts an image to a multiple of the scale first: what is cut off makes no block.
+    height, width = lr_height * scale, lr_width * scale
     rows, cols = math.ceil(height / PROTOCOL_BLOCK), math.ceil(width / PROTOCOL_BLOCK)
     row, col = torch.meshgrid(
         torch.arange(rows, dtype=torch.float64), torch.arange(cols, dtype=torch.float64), indexing='ij'

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from manet_basicsr.degradation.kernels import check_variance_range
 from manet_basicsr.degradation.sampler import FieldSampler, linear_weights, lr_size, register_field
-from manet_basicsr.degradation.values import check_number, check_pair, check_period
+from manet_basicsr.degradation.values import check_number, check_period, check_variance_range
 
 
 def smooth_parameters(
@@ -83,9 +82,8 @@ class SmoothSampler(FieldSampler):
     period: float = 96.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'variance', check_pair('variance', self.variance))
+        object.__setattr__(self, 'variance', check_variance_range(self.variance))
         object.__setattr__(self, 'period', check_number('period', self.period))
-        check_variance_range(self.variance)
         check_period(self.period)
 
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from manet_basicsr.degradation.kernels import kernel_covariances
+
 MOST_COMPONENTS = 32
 _MOST_CELLS = 200_000
 # Rounding steps of the components, in the mean peak of the kernels, from the finest on.
@@ -145,21 +147,3 @@ def _spreads(kernels: np.ndarray) -> np.ndarray:
     """Give the standard deviations (n, 2) along x and y, in taps."""
     covariances = kernel_covariances(torch.from_numpy(kernels)).numpy()
     return np.sqrt(np.maximum(covariances[:, (0, 1), (0, 1)], 0))
-
-
-def kernel_covariances(kernels: Tensor) -> Tensor:
-    """Compute covariance matrices of kernels about their centres of mass, ``C = sum k v v' - m m'``, ``v = (x, y)``.
-
-    Args:
-        kernels: ``(n, k*k)``, of any sum.
-
-    Returns:
-        ``(n, 2, 2)`` in HR px^2.
-    """
-    side = math.isqrt(kernels.shape[1])
-    axis = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
-    y, x = torch.meshgrid(axis, axis, indexing='ij')
-    x, y = x.flatten(), y.flatten()
-    sums = kernels.double() @ torch.stack([torch.ones_like(x), x, y, x * x, x * y, x * y, y * y], dim=1)
-    mean, second = sums[:, 1:3] / sums[:, :1], sums[:, 3:] / sums[:, :1]
-    return second.view(-1, 2, 2) - mean[:, :, None] * mean[:, None, :]

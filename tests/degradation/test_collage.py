@@ -1,32 +1,24 @@
-"""Training fields with several kernels: their distribution is that of one kernel a crop, their shapes fit a batch."""
+"""Blocks with a kernel each: their distribution is that of one kernel a crop, as is that of smooth fields."""
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from manet_basicsr.data import SVDegradationDataset
-from manet_basicsr.data.manifest import DrawnEntry, Manifest, read_manifest, sharpness_of, write_manifest
 from manet_basicsr.degradation import (
     CollageSampler,
     FieldSampler,
     InvariantSampler,
-    MixtureSampler,
     SmoothSampler,
     build_field_sampler,
 )
-from manet_basicsr.degradation.pipeline import Degradation
 
 RANGE = (0.7, 10.0)
-INVARIANT: dict[str, Any] = {'type': 'invariant', 'variance': [0.7, 10]}
 COLLAGE: dict[str, Any] = {'type': 'collage', 'variance': [0.7, 10]}
-MIXTURE: dict[str, Any] = {'type': 'mixture', 'of': [INVARIANT, COLLAGE]}
 
 
 def uniform_numbers(parameters: Tensor) -> Tensor:
@@ -98,81 +90,6 @@ def test_different_blocks_have_independent_kernels() -> None:
         assert abs(float(correlation)) < 3.5 / math.sqrt(2000)
 
 
-def test_a_mixture_draws_its_kinds_in_proportion_to_their_weights() -> None:
-    field = build_field_sampler({**MIXTURE, 'weights': [3, 1]})
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.stack([field.parameters(128, 128, scale=4, generator=generator) for _ in range(800)])
-    kinds = drawn[:, 0, 0, 0]
-    assert (drawn[..., 0] == kinds[:, None, None]).all()
-    # Three standard deviations of a share of 1/4 of 800.
-    assert float(kinds.mean()) == pytest.approx(0.25, abs=3 * math.sqrt(0.25 * 0.75 / 800))
-    distinct = torch.tensor([len(torch.unique(one.flatten(0, 1), dim=0)) for one in drawn])
-    assert (distinct[kinds == 0] == 1).all()
-    assert (distinct[kinds == 1] > 1).float().mean() > 0.9
-
-
-def test_a_mixture_s_field_is_that_of_the_kind_it_drew() -> None:
-    kinds = [
-        INVARIANT,
-        {'type': 'motion', 'radius': [2, 5], 'variant': True},
-        {'type': 'defocus', 'radius': [2, 5], 'period': 96},
-        {'type': 'protocol', 'kind': 2},
-    ]
-    field = build_field_sampler({'type': 'mixture', 'of': kinds})
-    assert isinstance(field, MixtureSampler)
-    seen = set()
-    for seed in range(30):
-        parameters = field.parameters(96, 96, scale=4, generator=torch.Generator().manual_seed(seed))
-        number = int(parameters[0, 0, 0])
-        seen.add(number)
-        generator = torch.Generator().manual_seed(seed)
-        own = [kind.parameters(96, 96, scale=4, generator=generator) for kind in field.kinds][number]
-        expected = field.kinds[number].make(own, 96, 96, scale=4)
-        made = field.make(parameters, 96, 96, scale=4)
-        assert made.shape == (1, 441, 24, 24)
-        torch.testing.assert_close(made, expected.expand_as(made), atol=1e-7, rtol=1e-5)
-    assert seen == {0, 1, 2, 3}
-
-
-def test_a_mixture_of_invariant_kinds_keeps_one_kernel_an_image() -> None:
-    field = build_field_sampler({'type': 'mixture', 'of': [INVARIANT, {'type': 'motion', 'radius': [2, 5]}]})
-    shapes = {tuple(field.draw(96, 96, scale=4).shape) for _ in range(8)}
-    assert shapes == {(1, 441, 1, 1)}
-
-
-@pytest.mark.parametrize('options', [COLLAGE, MIXTURE], ids=['collage', 'mixture'])
-def test_a_batch_degraded_at_once_is_its_images_degraded_one_by_one(options: dict[str, Any]) -> None:
-    degradation = Degradation.from_options({'field': options})
-    hr = torch.rand(4, 3, 64, 96, generator=torch.Generator().manual_seed(1))
-    drawn = [degradation.draw_parameters(64, 96, 4, torch.Generator().manual_seed(seed)) for seed in range(4)]
-    generator = torch.Generator().manual_seed(0)
-    lq, field = degradation.degrade_batch(hr, torch.stack(drawn), torch.zeros(4), 4, generator)
-    assert field.shape == (4, 441, 16, 24)
-    for index, parameters in enumerate(drawn):
-        alone = degradation.make_field(parameters, 64, 96, 4)
-        torch.testing.assert_close(field[index : index + 1], alone, atol=1e-7, rtol=1e-5)
-        single = degradation.degrade(hr[index], alone, 4, generator)
-        # Another order of summation may move a value over a half level.
-        assert ((lq[index] - single).abs() * 255 > 0.5).float().mean() < 1e-3
-
-
-@pytest.mark.parametrize('options', [COLLAGE, MIXTURE], ids=['collage', 'mixture'])
-def test_a_validation_s_draws_depend_on_the_index_alone(options: dict[str, Any], photos: Path) -> None:
-    section = {'phase': 'val', 'scale': 4, 'dataroot_gt': str(photos), 'degradation': {'field': options}}
-    first, second = SVDegradationDataset(section), SVDegradationDataset(json.loads(json.dumps(section)))
-    assert torch.equal(first[1]['kernel'], second[1]['kernel'])
-    assert first[1]['kernel'].shape == (441, 50, 50)
-    assert not torch.equal(first[0]['kernel'], first[1]['kernel'])
-
-
-@pytest.mark.parametrize('options', [COLLAGE, MIXTURE], ids=['collage', 'mixture'])
-def test_a_manifest_draws_the_field_of_a_test_set_again(options: dict[str, Any], tmp_path: Path) -> None:
-    field = build_field_sampler(options).draw(96, 128, scale=4, generator=torch.Generator().manual_seed(7))
-    entry = DrawnEntry('sea', 7, sharpness_of(field))
-    write_manifest(Manifest(4, 21, 'centered', {'sea': entry}, options), tmp_path / 'kernels.json')
-    assert torch.equal(read_manifest(tmp_path / 'kernels.json').field('sea', 96, 128), field)
-
-
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
@@ -181,22 +98,8 @@ def test_a_manifest_draws_the_field_of_a_test_set_again(options: dict[str, Any],
         ({**COLLAGE, 'block_size': [24.5, 96]}, 'degradation.field.block_size must be .min, max. of whole numbers'),
         ({**COLLAGE, 'block_size': 24}, 'degradation.field.block_size must be a list of 2 finite numbers, found 24'),
         ({**COLLAGE, 'blok_size': [1, 2]}, "key 'blok_size' is not one of .* did you mean 'block_size'"),
-        ({'type': 'mixture', 'of': []}, r'degradation.field.of must be a list of fields like .*found \[\]'),
-        ({'type': 'mixture', 'of': [{'type': 'collag'}]}, r"degradation.field.of\[0\] 'collag' is not one of"),
-        (
-            {'type': 'mixture', 'of': [INVARIANT, {**COLLAGE, 'variance': [3, 1]}]},
-            r'degradation.field.of\[1\].variance must be',
-        ),
-        ({**MIXTURE, 'weights': [1]}, r'degradation.field.weights must be a list of 2 finite numbers, found \[1\]'),
-        ({**MIXTURE, 'weights': [1, 0]}, r'degradation.field.weights must be positive, found \[1, 0\]'),
     ],
 )
 def test_wrong_options_are_one_clear_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_field_sampler(options)
-
-
-def test_a_kind_that_does_not_fit_the_taps_is_named() -> None:
-    field = build_field_sampler({'type': 'mixture', 'of': [INVARIANT, {'type': 'defocus', 'radius': [2, 15]}]})
-    with pytest.raises(ValueError, match=r'of\[1\].radius must be at most'):
-        field.check(21, 4)

@@ -8,7 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manet_basicsr.degradation import anisotropic_gaussian_kernels, sample_kernel_parameters, training_variance_range
+from manet_basicsr.degradation import (
+    anisotropic_gaussian_kernels,
+    kernel_covariances,
+    sample_kernel_parameters,
+    training_variance_range,
+)
 from tests.plain_reference import gaussian
 
 # Taps of float32 kernels: a tap is below 1 and rounds at 6e-8; the released code rounds at other places.
@@ -161,3 +166,23 @@ def test_sampling_repeats_with_the_seed_and_refuses_a_descending_range() -> None
     assert torch.equal(first[1], second[1])
     with pytest.raises(ValueError, match='0 < min <= max'):
         sample_kernel_parameters(1, (2, 1))
+
+
+@pytest.mark.parametrize(
+    ('scale', 'variance', 'drawn'),
+    [(1, 0.175, 0.1031), (2, 0.35, 0.3597), (3, 0.525, 0.5243), (4, 0.7, 0.7), (3, 7.5, 7.4519), (4, 10, 9.6111)],
+)
+@pytest.mark.parametrize('alignment', ['centered', 'published'])
+def test_the_variance_that_is_drawn_can_be_told(scale: int, variance: float, drawn: float, alignment: str) -> None:
+    kernel = anisotropic_gaussian_kernels(torch.full((1, 2), variance), torch.zeros(1), 21, scale, alignment)
+    expected = torch.eye(2, dtype=torch.float64)[None] * drawn
+    torch.testing.assert_close(kernel_covariances(kernel), expected, atol=1e-4, rtol=0)
+
+
+def test_covariances_follow_the_axes_and_the_angle() -> None:
+    kernels = 3 * anisotropic_gaussian_kernels(torch.tensor([[4.0, 1], [2, 2]]), torch.tensor([0.5, 0]))
+    cos, sin = math.cos(0.5), math.sin(0.5)
+    expected = torch.tensor(
+        [[[1 + 3 * cos**2, 3 * cos * sin], [3 * cos * sin, 1 + 3 * sin**2]], [[2, 0], [0, 2]]], dtype=torch.float64
+    )
+    torch.testing.assert_close(kernel_covariances(kernels), expected, atol=2e-3, rtol=0)

@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from manet_basicsr.degradation import anisotropic_gaussian_kernels, protocol_field
+from manet_basicsr.degradation import anisotropic_gaussian_kernels, kernel_covariances, protocol_field
 from manet_basicsr.explorer import CodedField, code_field
-from manet_basicsr.explorer.coding import kernel_covariances
 from manet_basicsr.explorer.page import describe_error
 
 

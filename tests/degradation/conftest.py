@@ -1,0 +1,24 @@
+"""Kernels to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+
+@pytest.fixture(scope='session')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Lopsided kernels in every format: 1 in a png, 2 in an npy, 2 in a mat file with a cell array."""
+    folder = tmp_path_factory.mktemp('bank')
+    comet = np.outer(np.arange(1.0, 9), [0.5, 1, 0.5])
+    cv2.imwrite(str(folder / 'comet.png'), (comet * 30).astype(np.uint8))
+    np.save(folder / 'steps.npy', np.stack([np.triu(np.ones((6, 6))), np.tril(np.ones((6, 6)))]))
+    cell = np.empty((1, 2), dtype=object)
+    cell[0, 0], cell[0, 1] = np.eye(7), comet.T
+    savemat(folder / 'cell.mat', {'kernels': cell})
+    (folder / 'readme.txt').write_text('where they come from')
+    return folder
