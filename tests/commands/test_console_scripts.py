@@ -12,7 +12,9 @@ import pytest
 
 import manet_basicsr_commands
 
-STARTED = 'import sys, manet_basicsr_commands; assert "torch" not in sys.modules; print("started", flush=True); '
+# As a terminal has it: what runs in the background may have been started with SIGINT ignored.
+STARTED = 'import signal; signal.signal(signal.SIGINT, signal.default_int_handler); '
+STARTED += 'import sys, manet_basicsr_commands; assert "torch" not in sys.modules; print("started", flush=True); '
 
 
 def test_an_interruption_while_the_package_is_imported_is_130_without_a_traceback() -> None:

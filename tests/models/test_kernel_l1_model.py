@@ -81,7 +81,9 @@ def test_without_any_loss_it_says_which_keys_are_expected(photos: Path, tmp_path
         build(tmp_path, photos, 'train:kernel_opt=~')
 
 
-@pytest.mark.parametrize('entry', ['train:amp=~', 'train:amp=bf16', 'train:compile=true'])
+@pytest.mark.parametrize(
+    'entry', ['train:amp=~', 'train:amp=bf16', pytest.param('train:compile=true', marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize('loss', ['KernelL1Loss', 'KernelKLLoss'])
 def test_losses_of_logits_train_as_those_of_fields(
     loss: str, entry: str, batch: dict[str, Any], photos: Path, tmp_path: Path
