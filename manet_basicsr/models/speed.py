@@ -7,9 +7,9 @@ things.
 from __future__ import annotations
 
 import ctypes
-import os
-import shutil
 import sys
+import textwrap
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -99,16 +99,29 @@ def choose_compile(setting: bool | str | None, device: torch.device) -> Choice:
         device: Where the network is.
 
     Returns:
-        With ``auto`` true on CUDA and where there is a C++ compiler; a mode as it is.
+        With ``auto`` true where compiling works, which needs a C++ compiler, or Triton on CUDA; a mode as it is.
     """
     if setting != 'auto':
         return Choice(setting or False, 'as train.compile says')
-    if device.type == 'cuda':
-        return Choice(True, 'a CUDA device')
-    compiler = shutil.which(os.environ.get('CXX', 'g++')) or shutil.which('clang++')
-    if compiler is None:
-        return Choice(False, 'there is no C++ compiler')
-    return Choice(True, f'the C++ compiler {compiler}')
+    problem = why_not_compiled(device)
+    if problem:
+        return Choice(False, f'torch.compile does not work here: {problem}')
+    return Choice(True, 'torch.compile works here; the first iteration takes a minute or more')
+
+
+@cache
+def why_not_compiled(device: torch.device) -> str:
+    """Compile something small, and return what went wrong, in a line, or ''.
+
+    That a compiler is there does not say that it works: headers, libraries or Triton may be missing, or a folder may not
+    be writable.
+    """
+    try:
+        torch.compile(lambda values: values.sin() + 1)(torch.zeros(8, device=device))
+    except Exception as error:  # whatever a compiler, Triton or torch does
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        return textwrap.shorten(lines[0], 200, placeholder=' ...')
+    return ''
 
 
 def to_channels_last(net: nn.Module) -> None:

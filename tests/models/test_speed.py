@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import shutil
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,13 +47,25 @@ def test_another_word_is_refused() -> None:
         speed.choose_channels_last('yes', CPU)
 
 
-def test_compile_needs_a_compiler_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert speed.choose_compile('auto', CUDA).value is True
-    monkeypatch.setattr(shutil, 'which', lambda name: None)
-    assert speed.choose_compile('auto', CPU) == (False, 'there is no C++ compiler')
-    monkeypatch.setattr(shutil, 'which', lambda name: f'/usr/bin/{name}')
-    monkeypatch.delenv('CXX', raising=False)
-    assert speed.choose_compile('auto', CPU) == (True, 'the C++ compiler /usr/bin/g++')
+@pytest.mark.parametrize('problem', ['', 'no Triton'])
+def test_compile_is_chosen_where_it_works(problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, 'why_not_compiled', lambda device: problem)
+    for device in (CPU, CUDA):
+        value, reason = speed.choose_compile('auto', device)
+        assert value is not bool(problem)
+        assert problem in reason
+
+
+def test_a_compiler_that_does_not_work_is_found_out(tmp_path: Path) -> None:
+    compiler = tmp_path / 'c++'
+    compiler.write_text('#!/bin/sh\necho "fatal error: Python.h: No such file" >&2\nexit 1\n')
+    compiler.chmod(0o755)
+    program = 'import torch; from manet_basicsr.models import speed; '
+    program += "print(speed.choose_compile('auto', torch.device('cpu')))"
+    environment = {**os.environ, 'CXX': str(compiler), 'TORCHINDUCTOR_CACHE_DIR': str(tmp_path / 'cache')}
+    command = [sys.executable, '-c', program]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert 'value=False' in result.stdout and 'torch.compile does not work here: ' in result.stdout
 
 
 def test_only_convolutions_change_their_layout() -> None:
