@@ -113,8 +113,7 @@ def choose_compile(setting: bool | str | None, device: torch.device) -> Choice:
 def why_not_compiled(device: torch.device) -> str:
     """Compile something small, and return what went wrong, in a line, or ''.
 
-    That a compiler is there does not say that it works: headers, libraries or Triton may be missing, or a folder may not
-    be writable.
+    A compiler that is there need not work: headers, libraries or Triton may be missing, or a folder not be writable.
     """
     try:
         torch.compile(lambda values: values.sin() + 1)(torch.zeros(8, device=device))
