@@ -14,7 +14,8 @@ from manet_basicsr.models.finite import NonFiniteError
 from manet_basicsr.options.checks import check
 from manet_basicsr.options.errors import OptionError, named
 from manet_basicsr.options.plugins import import_plugins
-from manet_basicsr.training.interruption import ignore_signals
+from manet_basicsr.training.interruption import Interrupted, ignore_signals
+from manet_basicsr.training.processes import end_processes
 from manet_basicsr.utils.errors import BadSampleError, RunStoppedError, last_line
 
 _TRAIN, _TEST = 'options/train/train_MANet_stage1_x4.yml', 'options/test/test_MANet_stage1_x4.yml'
@@ -102,11 +103,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f'basicsr: error: {problem}', file=sys.stderr)
         return 2
-    except SystemExit:  # a training that a signal ended: its repetition may not kill the interpreter on its way out
+    except Interrupted as interruption:  # repeated signals may not kill the interpreter on its way out
         ignore_signals()
         if os.environ.get('RANK', '0') == '0':
             print('basicsr: interrupted; the same command with --auto_resume goes on', file=sys.stderr)
-        raise
+        code = int(str(interruption.code))
     except KeyboardInterrupt:
         print('basicsr: interrupted', file=sys.stderr)
         return 130
@@ -116,4 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f'basicsr: error: {line}', file=sys.stderr)
         return 1
-    return 0
+    else:
+        code = 0
+    end_processes()  # only here has the training let go of what it exchanged gradients with
+    return code

@@ -17,6 +17,10 @@ _WATCHED = (signal.SIGTERM, signal.SIGINT)
 _SAME_REQUEST = 2.0
 
 
+class Interrupted(SystemExit):
+    """Ends a training that was asked to stop, after it has saved; the code is 128 and the signal's number."""
+
+
 @contextmanager
 def collected_signals() -> Iterator[list[int]]:
     """Collect SIGTERM and SIGINT in a list instead of dying of them; one that comes seconds later kills as ever."""

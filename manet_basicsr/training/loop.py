@@ -15,16 +15,12 @@ from manet_basicsr.data.sampling import IterationSampler
 from manet_basicsr.models.finite import NonFiniteError, describe
 from manet_basicsr.options.reading import Options
 from manet_basicsr.training.checkpoints import prune_checkpoints, saved_iterations
-from manet_basicsr.training.interruption import StopAgreement
+from manet_basicsr.training.interruption import Interrupted, StopAgreement
 from manet_basicsr.training.reports import BadSampleReport, Forecast
 from manet_basicsr.utils.errors import RunStoppedError, ValidationError, last_line
 
 # How often to look, at least, whether the numbers are still finite: each look waits for the device.
 _LONGEST_UNSEEN = 100
-
-
-class Interrupted(SystemExit):
-    """Ends a training that was asked to stop, after it has saved."""
 
 
 class TrainingLoop:

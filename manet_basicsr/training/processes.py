@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from collections.abc import Mapping
@@ -49,6 +50,18 @@ def start_processes(launcher: str, dist_params: Mapping[str, Any] | None = None)
     with problems_of():
         init_dist(launcher, **(dist_params or {}))
     return Processes(True, *get_dist_info())
+
+
+def end_processes() -> None:
+    """Close what connects this process with the others of its run, if anything does.
+
+    Left to the interpreter's end, gloo's threads are now and then destroyed while they run: the process aborts after
+    its work is done, its launcher calls it failed, and the launchers of other machines wait for it. For processes that
+    all come here; one that leaves early would break what the others exchange.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        gc.collect()  # a network that exchanges gradients holds the connection, and is part of reference circles
+        torch.distributed.destroy_process_group()
 
 
 def draw_seed(processes: Processes) -> int:

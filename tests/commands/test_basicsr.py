@@ -6,16 +6,20 @@ import importlib.metadata
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from basicsr.archs import build_network
+from torch import nn
 
 from manet_basicsr import test
 from manet_basicsr.commands.basicsr import main
 from manet_basicsr.options import plugins
 from manet_basicsr.training.checkpoints import save_atomically
+from manet_basicsr.training.interruption import Interrupted, StopAgreement
 from manet_basicsr.utils.errors import BadSampleError
 from tests import shortened
 
@@ -196,6 +200,35 @@ def test_error_of_ours_keeps_its_traceback(images: Path, weights: Path, monkeypa
     monkeypatch.setattr(test, 'test_pipeline', fail)
     with pytest.raises(ZeroDivisionError):
         main(['test', '-opt', str(TESTING), '--force_yml', *shortened.test_entries('MANet_stage1', images, weights)])
+
+
+@pytest.mark.parametrize('signal_number', [0, 15])
+def test_what_connects_the_processes_is_closed_at_the_end(
+    images: Path, weights: Path, here: Path, monkeypatch: pytest.MonkeyPatch, signal_number: int
+) -> None:
+    """Left to the interpreter's end, gloo's threads abort a process now and then after its work is done."""
+    distributed = torch.distributed
+    networks = []
+
+    def work(opt: object) -> None:
+        distributed.init_process_group(
+            'gloo', store=distributed.FileStore(str(here / 'store'), 1), rank=0, world_size=1
+        )
+        agreement = StopAgreement([signal_number], distributed=True)
+        network = nn.parallel.DistributedDataParallel(nn.Linear(2, 2))
+        networks.append(weakref.ref(network))
+        network.__dict__['itself'] = network  # a circle, as hooks make them
+        network(torch.rand(1, 2)).sum().backward()
+        agreement.ask()
+        if number := agreement.finish():
+            raise Interrupted(128 + number)
+
+    monkeypatch.setattr(test, 'test_pipeline', work)
+    entries = shortened.test_entries('MANet_stage1', images, weights)
+    code = main(['test', '-opt', str(TESTING), '--force_yml', *entries])
+    assert code == (128 + signal_number if signal_number else 0)
+    assert not distributed.is_initialized()
+    assert networks[0]() is None
 
 
 @pytest.mark.parametrize('arguments', ['', 'tarin', 'train', 'train -opt', 'train -opt x --launcher y'])
