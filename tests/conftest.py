@@ -30,6 +30,13 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def without_bf16_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU whose choices of precision and layout are the same on every machine; tests of those say otherwise."""
+    for name in ('_is_amx_tile_supported', '_is_avx512_bf16_supported'):
+        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     """A seeded generator of its own for each test."""

@@ -22,6 +22,7 @@ from manet_basicsr.data.alpha import fill_hidden_colours
 from manet_basicsr.data.field_files import save_field
 from manet_basicsr.data.images import IMAGE_SUFFIXES
 from manet_basicsr.restoration.photographs import Photograph, check_size, read_photograph, write_photograph
+from manet_basicsr.restoration.precision import PRECISIONS
 from manet_basicsr.restoration.restoring import SMALLEST_TILE, TILE, load_blind_network, restore
 from manet_basicsr.utils.console import is_open, printable, say
 from manet_basicsr.utils.device import pick_device
@@ -79,7 +80,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--quality', type=int, default=95, metavar='1-100', help='of jpg and webp, default 95')
     parser.add_argument('--overwrite', action='store_true', help='replace files that are there already')
     parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ...; default: cuda where there is one')
-    parser.add_argument('--half', action='store_true', help='compute in half precision: faster on a GPU, less memory')
+    parser.add_argument(
+        '--precision', choices=PRECISIONS, default='auto', help='to compute in; auto, the default: a half precision '
+        'where the device is fast in it (GPU: float16; CPU with AMX or AVX-512 BF16: bf16), else float32',
+    )  # fmt: skip
+    parser.add_argument(
+        '--half', dest='precision', action='store_const', const='half', help='the older word for half precision'
+    )
     parser.add_argument(
         '--max-memory', type=memory_size, metavar='SIZE', help='stay below, say, 4G by smaller tiles (GPU: its memory)'
     )
@@ -188,7 +195,7 @@ def _restore_file(
         pixels,
         network,
         device=options.device,
-        precision=half if options.half else 'float32',
+        precision=half if options.precision == 'half' else options.precision,
         tile=options.tile,
         max_memory=options.max_memory,
         field_dtype=torch.float16 if wants_field else None,
@@ -219,7 +226,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
     if isinstance(error, torch.OutOfMemoryError):
-        return 'the GPU ran out of memory; give less with --max-memory or --tile, or try --half'
+        return 'the GPU ran out of memory; give less with --max-memory or --tile, or try --precision float16'
     if isinstance(error, MemoryError) or "can't allocate memory" in words:
         return 'memory ran out; give less with --max-memory or --tile, and leave out --kernels'
     return words

@@ -16,7 +16,7 @@ import torch
 from basicsr.utils import get_root_logger
 from torch import nn
 
-from manet_basicsr.utils.device import fast_half_precision
+from manet_basicsr.utils.device import fast_half_precision, to_channels_last
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 _KEPT_AT_MOST = 2**30  # bytes; more freed memory than this at the end of the heap goes back to the system
@@ -121,13 +121,6 @@ def why_not_compiled(device: torch.device) -> str:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         return textwrap.shorten(lines[0], 200, placeholder=' ...')
     return ''
-
-
-def to_channels_last(net: nn.Module) -> None:
-    """Lay out the convolutions' weights with the channels last; ``net.to()`` would refuse the PCA basis' shape."""
-    for weight in net.parameters():
-        if weight.ndim == 4:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def keep_freed_memory() -> str | None:

@@ -1,8 +1,9 @@
-"""The device to compute on."""
+"""The device to compute on, and what suits it."""
 
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
@@ -38,3 +39,10 @@ def fast_half_precision(device: torch.device) -> torch.dtype | None:
     # Without a public form in torch 2.13.
     native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if native else None
+
+
+def to_channels_last(net: nn.Module) -> None:
+    """Lay out the convolutions' weights with the channels last; ``net.to()`` would refuse the PCA basis' shape."""
+    for weight in net.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)

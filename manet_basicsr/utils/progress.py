@@ -13,21 +13,26 @@ Item = TypeVar('Item')
 
 
 @contextmanager
-def progress_bar(total: int, *, label: str = '', unit: str = 'it') -> Iterator[Callable[[], object]]:
-    """Draw a bar while the body runs; yields what to call at each step.
+def progress_bar(
+    total: int, *, label: str = '', unit: str = 'it', scaled: bool = False
+) -> Iterator[Callable[..., object]]:
+    """Draw a bar while the body runs; yields what to call at each step, or with a number of steps.
 
     Args:
         total: Number of steps.
         label: What the bar is about.
         unit: What a step is.
+        scaled: Whether to write thousands and millions of it as k and M.
     """
     if not is_open(sys.stderr):
-        yield lambda: None
+        yield lambda steps=1: None
         return
     from tqdm import tqdm
 
     # disable=None: only where standard error is a terminal
-    with tqdm(total=total, desc=printable(label, sys.stderr), unit=unit, disable=None, leave=False) as bar:
+    with tqdm(
+        total=total, desc=printable(label, sys.stderr), unit=unit, unit_scale=scaled, disable=None, leave=False
+    ) as bar:
         yield bar.update
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from manet_basicsr import load_field, restore
+from manet_basicsr import Restored, load_field, restore
 from manet_basicsr.commands import restore as command_module
 from manet_basicsr.commands.restore import build_parser, list_inputs, main, memory_size
 from manet_basicsr.weights import files as weights
@@ -79,6 +80,24 @@ def test_other_formats_are_written_on_request(images: Path, network: str, here: 
     for kind in ('tif', 'jpg', 'webp'):
         assert main([str(images / 'a.jpg'), '-o', 'out', '--weights', network, '--format', kind]) == 0
     assert names(here / 'out') == ['a_x2.jpg', 'a_x2.tif', 'a_x2.webp']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'expected'),
+    [([], 'auto'), (['--precision', 'bf16'], 'bf16'), (['--half'], 'bf16'), (['--precision', 'float32'], 'float32')],
+)
+def test_the_precision_is_passed_on(
+    images: Path, network: str, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
+) -> None:
+    asked = []
+
+    def spy(*args: Any, precision: str, **options: Any) -> Restored:
+        asked.append(precision)
+        return restore(*args, precision=precision, **options)
+
+    monkeypatch.setattr(command_module, 'restore', spy)
+    assert main([str(images / 'a.jpg'), '-o', 'out', '--weights', network, '--device', 'cpu', *arguments]) == 0
+    assert asked == [expected]
 
 
 def test_what_is_there_is_left_alone_unless_told(
