@@ -575,6 +575,7 @@ def test_repairs_ask_for_no_version(clone: Path) -> None:
     assert done.stdout == repaired, done.stderr
 
 
+@pytest.mark.slow
 def test_what_cannot_be_repaired_is_refused_in_a_line(clone: Path) -> None:
     change(
         clone / 'models/base_model.py', "current_iter, param_key='params'):", "current_iter, key='params', note=''):"
@@ -608,6 +609,7 @@ def test_clone_that_is_not_set_up_is_refused_in_a_line(clone: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_every_function_that_is_replaced_is_looked_at_first(clone: Path) -> None:
     script = (
         LOOK_AT_UNREPAIRED + 'changes = compat._find_changes()\n'

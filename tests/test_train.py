@@ -178,7 +178,10 @@ def test_stage_3_starts_from_a_stage_1_and_a_stage_2_file(photos_lmdb: Path, tmp
     assert all(torch.equal(value, blind[key]) for key, value in generator.items())
 
 
-@pytest.mark.parametrize('job', shortened.JOBS)
+@pytest.mark.parametrize(
+    'job',
+    ['SFTRRDB_stage2', *(pytest.param(job, marks=pytest.mark.slow) for job in ('MANet_stage1', 'BlindSR_stage3'))],
+)
 def test_the_road_from_training_over_a_kill_and_a_resume_to_a_test(job: str, photos_lmdb: Path, tmp_path: Path) -> None:
     file = shortened.option_file('train', job, 4)
     entries = shortened.train_entries(job, photos_lmdb, total_iter=100_000, workers=1, every=5)

@@ -369,7 +369,7 @@ def test_lines_that_cannot_be_printed_are_no_failed_images(
     assert names(Path('out')) == ['a_x2.png', 'b_x2.png', 'c_x2.png']
 
 
-@pytest.mark.parametrize('encoding', ['utf-8:strict', 'ascii'])
+@pytest.mark.parametrize('encoding', ['ascii', pytest.param('utf-8:strict', marks=pytest.mark.slow)])
 def test_names_that_cannot_be_printed_and_a_reader_that_leaves_are_no_failures(
     images: Path, network: str, here: Path, encoding: str
 ) -> None:

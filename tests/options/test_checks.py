@@ -469,7 +469,7 @@ def existing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize('start', [valid, lambda folder: {}], ids=['valid', 'empty'])
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_structure_makes_the_check_itself_fail(
     start: Callable[[Path], Options], existing: Path, data: st.DataObject

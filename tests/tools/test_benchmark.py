@@ -87,6 +87,7 @@ def test_an_item_runs_and_reports_time_and_ratio(
     assert ('share_of_ceiling' in report) == (item == 'd')
 
 
+@pytest.mark.slow
 def test_each_side_is_measured_in_processes_of_its_own(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('PYTHONPATH', str(SCRIPTS.parent))
     row = benchmark.measure(cases(benchmark)['c-small'], benchmark.Setting(quick=True))
