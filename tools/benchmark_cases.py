@@ -77,9 +77,12 @@ def make_cases(setting: Setting) -> Iterator[Case]:
     samples = setting.choose(16, 4)
     paired = prepare(loaded, batch=samples, kind='paired')
     for kind, where, target in (('raw', 'loader', 3), ('raw', 'device', 3), ('png', 'loader', None)):
-        title = f'{kind} LMDB, degrade_on: {where}, one worker; plain: PairedImageDataset'
+        title = f'{kind} LMDB, degrade_on: {where}, one worker; plain: PairedImageDataset on PNG LMDBs'
         loader = prepare(loaded, batch=samples, kind=kind, degrade_on=where)
         yield Case(f'g-{kind}-{where}', title, loader, paired, target, samples=samples, has_memory=False)
+    title = 'PNG LMDB, cache: 1G, which holds all images, one worker; plain: PairedImageDataset on PNG LMDBs'
+    loader = prepare(loaded, batch=samples, kind='png', cache='1G')
+    yield Case('g-png-cache', title, loader, paired, 2, samples=samples, has_memory=False)
     channels, side = setting.choose((128, 48), (16, 8))
     blocks = {
         'MAConv': MABlock(channels, channels),

@@ -6,7 +6,6 @@ import argparse
 import glob
 import importlib.util
 import os
-import re
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from manet_basicsr.restoration.restoring import SMALLEST_TILE, TILE, load_blind_
 from manet_basicsr.utils.console import is_open, printable, say
 from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.files import remove_leftovers
+from manet_basicsr.utils.memory import memory_size
 from manet_basicsr.visualization.figures import FIGURE_SUFFIXES, write_comparison
 
 _EXAMPLES = """examples:
@@ -38,19 +38,13 @@ photo.jpg becomes restored/photo_x4.png; --kernels adds photo_x4_kernels.npz (ma
 started again. Exit codes: 0 done; 1 some images failed or were not found, listed at the end; 2 wrong options, nothing
 was done; 130 interrupted."""
 _FORMATS = ('png', 'tif', 'jpg', 'webp')
-_UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 
 
-def memory_size(text: str) -> int:
-    """Read a size of memory such as ``800M`` or ``4G`` in bytes.
-
-    Raises:
-        argparse.ArgumentTypeError: It is no such size.
-    """
-    match = re.fullmatch(r'(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?', text.strip(), re.IGNORECASE)
-    if match is None or float(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"found '{text}', expected a size such as 800M or 4G")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+def _memory_size(text: str) -> int:
+    try:
+        return memory_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -88,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
         '--half', dest='precision', action='store_const', const='half', help='the older word for half precision'
     )
     parser.add_argument(
-        '--max-memory', type=memory_size, metavar='SIZE', help='stay below, say, 4G by smaller tiles (GPU: its memory)'
+        '--max-memory', type=_memory_size, metavar='SIZE', help='stay below, say, 4G by smaller tiles (GPU: its memory)'
     )
     parser.add_argument(
         '--tile', type=int, default=TILE, metavar='PX', help=f'largest side of a tile, default {TILE} px of the input'

@@ -12,12 +12,14 @@ import torch
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils.data import Dataset
 
+from manet_basicsr.data.image_cache import CachedImages
 from manet_basicsr.data.images import BadSampleError, image_to_tensor, open_images
 from manet_basicsr.data.manifest import read_manifest
 from manet_basicsr.data.sampling import SampleIndex, sample_generator
 from manet_basicsr.degradation import FixedSampler, invariant_protocol_parameters
 from manet_basicsr.degradation.kernels import check_kernel_grid
 from manet_basicsr.degradation.pipeline import Degradation
+from manet_basicsr.utils.memory import memory_size
 from manet_basicsr.utils.messages import unknown_name
 
 PHASES = ('train', 'val', 'test')
@@ -77,7 +79,8 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
     Args:
         opt: BasicSR's keys of a dataset (``phase``, ``scale``, ``dataroot_gt``, ``dataroot_lq``, ``io_backend``,
             ``meta_info_file``, ``gt_size``, ``use_hflip``, ``use_rot``), ``degradation``, ``degrade_on``,
-            ``on_bad_sample`` and ``kernels``. A dataroot that ends in ``.lmdb`` is an LMDB.
+            ``on_bad_sample``, ``cache`` (memory for decoded images, such as ``4G``, for training) and ``kernels``. A
+            dataroot that ends in ``.lmdb`` is an LMDB.
 
     Raises:
         ValueError: The keys do not fit together, or one has a wrong value.
@@ -87,7 +90,7 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
     #: Keys of the options beside those that every BasicSR dataset and loader has.
     KEYS = frozenset(
         'dataroot_gt dataroot_lq io_backend meta_info_file gt_size use_hflip use_rot degradation degrade_on '
-        'on_bad_sample kernels'.split()
+        'on_bad_sample cache kernels'.split()
     )
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -100,7 +103,8 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
         as_lmdb = {'lmdb': backend.get('type') == 'lmdb', 'readahead': backend.get('readahead', False)}
         gt_root, lq_root = opt.get('dataroot_gt'), opt.get('dataroot_lq')
         #: The images that are counted: LR images, or HR images to degrade.
-        self.images = open_images(lq_root or opt['dataroot_gt'], opt.get('meta_info_file'), **as_lmdb)
+        images = open_images(lq_root or opt['dataroot_gt'], opt.get('meta_info_file'), **as_lmdb)
+        self.images = CachedImages(images, memory_size(opt['cache'])) if opt.get('cache') else images
         #: The HR images of LR images, where they are known.
         self.gt_images = open_images(gt_root, **as_lmdb) if lq_root and gt_root else None
         self.manifest = read_manifest(opt['kernels']) if opt.get('kernels') else None
@@ -151,6 +155,7 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
             yield 'kernels: a manifest needs both dataroot_gt and dataroot_lq'
         yield from _choice_of_training_problems(opt, 'degrade_on', DEGRADE_ON)
         yield from _choice_of_training_problems(opt, 'on_bad_sample', ON_BAD_SAMPLE)
+        yield from _cache_problems(opt)
         compressed = isinstance(degradation, Mapping) and degradation.get('jpeg') is not None
         if compressed and opt.get('degrade_on') == 'device':
             yield 'degrade_on: device has no JPEG; expected loader, or degradation.jpeg: ~'
@@ -363,6 +368,17 @@ def _choice_of_training_problems(opt: Mapping[str, Any], key: str, choices: tupl
         yield unknown_name(key, value, choices)
     elif value == other and opt.get('phase') != 'train':
         yield f'{key}: {other} is for training, expected {default}'
+
+
+def _cache_problems(opt: Mapping[str, Any]) -> Iterator[str]:
+    if opt.get('cache') is None:
+        return
+    try:
+        memory_size(opt['cache'])
+    except ValueError as error:
+        yield f'cache: {error}'
+    if opt.get('phase') != 'train':
+        yield f'cache: found {opt["cache"]}, expected none: images are read once where nothing is trained'
 
 
 def _training_problems(opt: Mapping[str, Any], scale: int) -> Iterator[str]:

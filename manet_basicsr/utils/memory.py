@@ -1,14 +1,28 @@
-"""The memory that this process holds, and giving back what its allocator keeps; without effect where not supported."""
+"""Memory: sizes of it, what this process holds, and giving back what its allocator keeps, where that is supported."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
 from pathlib import Path
 
 import psutil
 
 _M_MMAP_THRESHOLD = -3  # of glibc's mallopt
+_UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
+
+
+def memory_size(size: str | int) -> int:
+    """Read a size of memory such as ``800M`` or ``4G``, or a number of bytes, in bytes.
+
+    Raises:
+        ValueError: It is no such size, or nothing.
+    """
+    match = re.fullmatch(r'(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?', str(size).strip(), re.IGNORECASE)
+    if isinstance(size, bool) or match is None or float(match[1]) == 0:
+        raise ValueError(f"found '{size}', expected a size such as 800M or 4G")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def resident_memory() -> int:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from manet_basicsr import Restored, load_field, restore
 from manet_basicsr.commands import restore as command_module
-from manet_basicsr.commands.restore import build_parser, list_inputs, main, memory_size
+from manet_basicsr.commands.restore import build_parser, list_inputs, main
 from manet_basicsr.weights import files as weights
 from tests.small_networks import blind_network, blind_weights
 
@@ -237,13 +237,6 @@ def test_a_scale_that_is_not_the_weights_is_refused(
     assert main(['photographs', '-o', 'out', '--weights', network, '--scale', '3']) == 2
     assert capsys.readouterr().err == f'manet-restore: error: --scale: found 3, but {network} is for x2\n'
     assert not Path('out').exists()
-
-
-@pytest.mark.parametrize(
-    ('text', 'size'), [('800M', 800 * 2**20), ('4G', 2**32), ('1.5GiB', 3 * 2**29), ('512kb', 2**19), ('9', 9)]
-)
-def test_sizes_of_memory_are_read(text: str, size: int) -> None:
-    assert memory_size(text) == size
 
 
 def test_a_wrong_size_is_told(capsys: pytest.CaptureFixture[str]) -> None:

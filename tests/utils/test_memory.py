@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from manet_basicsr.utils import memory
-from manet_basicsr.utils.memory import peak_memory, reset_peak, resident_memory, return_freed_memory
+from manet_basicsr.utils.memory import memory_size, peak_memory, reset_peak, resident_memory, return_freed_memory
 
 SIZE = 100_000_000
 SLACK = 10_000_000  # what Python itself takes or frees meanwhile
@@ -44,3 +45,17 @@ def test_systems_that_are_not_linux_have_no_peak_and_no_glibc(monkeypatch: pytes
     monkeypatch.setattr(memory.os, 'name', 'nt')
     monkeypatch.setattr(ctypes, 'CDLL', lambda name: pytest.fail('Windows has no such library'))
     return_freed_memory(from_now_on=True)
+
+
+@pytest.mark.parametrize(
+    ('text', 'size'),
+    [('800M', 800 * 2**20), ('4G', 2**32), ('1.5GiB', 3 * 2**29), ('512kb', 2**19), ('9', 9), (10, 10)],
+)
+def test_sizes_of_memory_are_read(text: str | int, size: int) -> None:
+    assert memory_size(text) == size
+
+
+@pytest.mark.parametrize('size', ['much', '-1G', '0', True, 0, '4 Gbit'])
+def test_what_is_no_size_of_memory_is_refused(size: Any) -> None:
+    with pytest.raises(ValueError, match='expected a size such as 800M or 4G'):
+        memory_size(size)
