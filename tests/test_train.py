@@ -232,6 +232,7 @@ def test_a_signal_saves_and_leaves_with_a_clear_line(number: signal.Signals, pho
     assert len(list((log.parent / 'training_states').glob('*.state'))) == 1
 
 
+@pytest.mark.slow
 def test_a_set_with_fewer_images_than_processes_is_validated(photos: Path, tmp_path: Path) -> None:
     (tmp_path / 'one').mkdir()
     shutil.copy(photos / 'coffee.png', tmp_path / 'one')
@@ -241,7 +242,11 @@ def test_a_set_with_fewer_images_than_processes_is_validated(photos: Path, tmp_p
     assert '# kernel_psnr' in done.stderr
 
 
-@pytest.mark.parametrize('optimizer', [[], ['train:optim_g={type: Muon, lr: 0.02}']], ids=['Adam', 'Muon'])
+@pytest.mark.parametrize(
+    'optimizer',
+    [[], pytest.param(['train:optim_g={type: Muon, lr: 0.02}'], marks=pytest.mark.slow)],
+    ids=['Adam', 'Muon'],
+)
 def test_two_processes_train_as_one_does_on_the_whole_batch(
     optimizer: list[str], photos_lmdb: Path, tmp_path: Path
 ) -> None:

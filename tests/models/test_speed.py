@@ -56,6 +56,7 @@ def test_compile_is_chosen_where_it_works(problem: str, monkeypatch: pytest.Monk
         assert problem in reason
 
 
+@pytest.mark.slow
 def test_a_compiler_that_does_not_work_is_found_out(tmp_path: Path) -> None:
     compiler = tmp_path / 'c++'
     compiler.write_text('#!/bin/sh\necho "fatal error: Python.h: No such file" >&2\nexit 1\n')
@@ -84,10 +85,10 @@ import resource, sys, torch
 from manet_basicsr.models.speed import keep_freed_memory
 if sys.argv[1] == 'keep':
     assert '1,024 MiB' in keep_freed_memory()
-for _ in range(3):
+for _ in range(2):
     torch.ones(2**24)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
+for _ in range(4):
     torch.ones(2**24)  # 64 MiB, 16,384 pages
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """

@@ -64,6 +64,7 @@ def trainers(process: subprocess.Popen[bytes]) -> list[int]:
     return [child for _, child in sorted(found)]
 
 
+@pytest.mark.slow
 def test_a_signal_ends_all_processes_together_and_one_that_dies_ends_the_others(
     photos_lmdb: Path, tmp_path: Path
 ) -> None:
@@ -110,6 +111,7 @@ def test_a_signal_to_the_whole_process_group_does_not_cost_the_workers(photos_lm
     assert 'Traceback' not in output and 'DataLoader worker' not in output
 
 
+@pytest.mark.slow
 def test_two_machines_train_as_one_does(photos_lmdb: Path, tmp_path: Path) -> None:
     """Two torchrun agents that meet on the loopback, each with a process; they share a folder, as machines would."""
     with socket.socket() as free:
@@ -137,6 +139,7 @@ def test_two_machines_train_as_one_does(photos_lmdb: Path, tmp_path: Path) -> No
     assert sorted('Save the latest model' in output for output in outputs) == [False, True]
 
 
+@pytest.mark.slow
 def test_numbers_that_are_not_finite_in_one_process_end_all_and_are_named(photos_lmdb: Path, tmp_path: Path) -> None:
     plugin = tmp_path / 'breaking.py'
     plugin.write_text(
