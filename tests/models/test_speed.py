@@ -86,10 +86,10 @@ from manet_basicsr.models.speed import keep_freed_memory
 if sys.argv[1] == 'keep':
     assert '1,024 MiB' in keep_freed_memory()
 for _ in range(3):
-    torch.ones(2**24)
+    torch.ones(9 * 2**20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(4):
-    torch.ones(2**24)  # 64 MiB, 16,384 pages
+for _ in range(2):
+    torch.ones(9 * 2**20)  # 36 MiB, 9,216 pages: more than glibc keeps by itself
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     faults = [
@@ -97,7 +97,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         for word in ('keep', 'return')
     ]
     assert faults[0] < 500
-    assert faults[1] > 10 * faults[0] + 1000
+    assert faults[1] > 18_000
 
 
 def test_what_was_chosen_is_logged_with_its_reason_and_done(
