@@ -8,7 +8,6 @@ The bases that the package ships are those of ``--scale 1``, ``2``, ``3`` and ``
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from manet_basicsr.degradation import ALIGNMENTS
 from manet_basicsr.degradation.pca import kernel_covariance, principal_components
+from manet_basicsr.utils.files import atomic_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.output.exists() and not options.force:
         return _fail(f'{options.output} exists already; --force replaces it')
     try:
+        options.output.parent.mkdir(parents=True, exist_ok=True)  # before the work
         with tqdm(total=options.num_kernels, unit='kernel', unit_scale=True) as bar:
             covariance = kernel_covariance(
                 options.scale,
@@ -46,9 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 progress=bar.update,
             )
         basis, explained = principal_components(covariance, options.code_length)
-    except ValueError as error:
+        with atomic_path(options.output) as partial:
+            np.save(partial, basis.numpy())
+    except (OSError, ValueError) as error:
         return _fail(str(error))
-    _write(options.output, basis.numpy())
     share = explained.sum().item()
     print(f'{options.output}: {basis.shape[0]} x {basis.shape[1]}, explains {share:.4%} of the variance')
     return 0
@@ -72,20 +74,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--seed', type=int, default=0, help='seed of the draws (default: 0)')
     parser.add_argument('--force', action='store_true', help='replace the output file')
     return parser
-
-
-def _write(path: Path, basis: np.ndarray) -> None:
-    """Write aside and rename, so that no half-written file ever has the name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        with aside.open('wb') as file:
-            np.save(file, basis)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _fail(message: str) -> int:

@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
             workers=max(options.workers, 1),
             progress=with_progress,
         )
-    except (ConflictError, BadSampleError) as error:
+    except (ConflictError, BadSampleError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1 if isinstance(error, BadSampleError) else 2
     except KeyboardInterrupt:

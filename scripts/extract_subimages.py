@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         reports = collect_reports(options)
-    except ConflictError as error:
+    except (ConflictError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -5,7 +5,7 @@
 The photographs that scripts/held_out_photographs.txt names go to VAL.lmdb with all their tiles, all others to
 TRAIN.lmdb, so that no choice is made on what was trained on. A folder NAME with a table NAME_sources.tsv beside it
 holds tiles PHOTO_0, PHOTO_1 ... of the photographs in the table's column "photo"; in other folders every image is a
-photograph. Both LMDBs are raw. Exit codes: 0 done; 1 an image is damaged; 2 nothing was done, the message says why.
+photograph. Both LMDBs are raw. Exit codes: 0 done; 1 an image is damaged; 2 the message says why it stopped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from manet_basicsr.data.lmdb_writer import LmdbSummary, write_lmdb
+from manet_basicsr.data.lmdb_writer import LmdbSummary, check_target, write_lmdb
 from manet_basicsr.data.preparation import (
     ConflictError,
     available_cpus,
@@ -27,6 +27,7 @@ from manet_basicsr.data.preparation import (
     refuse_same_names,
 )
 from manet_basicsr.utils.errors import BadSampleError
+from manet_basicsr.utils.files import atomic_path
 
 HELD_OUT = Path(__file__).with_name('held_out_photographs.txt')
 
@@ -136,8 +137,13 @@ def main(arguments: list[str] | None = None) -> int:
         photographs = photographs_of(options.folders)
         if options.choose is not None:
             chosen = choose_held_out(photographs, options.choose)
-            options.held_out.write_text(''.join(f'{name}\n' for name in chosen), encoding='utf-8')
+            with atomic_path(options.held_out) as partial:
+                partial.write_text(''.join(f'{name}\n' for name in chosen), encoding='utf-8')
         train, validation = split(photographs, read_held_out(options.held_out))
+        if options.train.resolve() == options.val.resolve():
+            raise ConflictError(f'found {options.train} for both LMDBs, expected two')
+        for target in (options.train, options.val):  # before the work
+            check_target(target, overwrite=options.force)
         for images, target in ((train, options.train), (validation, options.val)):
             summary = pack(images, target, overwrite=options.force, workers=max(options.workers, 1))
             print(f'{target}: {summary.written} images')

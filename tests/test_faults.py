@@ -1,14 +1,12 @@
-"""Faults on the way: kills in the middle of a write, a full disk, damaged data, numbers that are not finite."""
+"""Faults on the way: kills in the middle of a write, damaged data, numbers that are not finite."""
 
 from __future__ import annotations
 
 import math
 import os
-import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,60 +133,6 @@ def test_pruning_leaves_files_of_other_names_and_later_states(tmp_path: Path) ->
     assert sorted(path.name for path in removed) == sorted(expected)
     left = {path.name for path in folders['models'].iterdir()}
     assert left == {*others, 'net_g_20.pth', 'net_g_90.pth'}
-
-
-# ----------------------------------------------------------------------------------------------------------- full disk
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 5 MB, where this user may mount one."""
-    folder = tmp_path / 'disk'
-    folder.mkdir()
-    command = ['mount', '-t', 'tmpfs', '-o', 'size=5m', 'tmpfs', str(folder)]
-    if shutil.which('mount') is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip('this user may not mount a file system; the next test limits the size of a file instead')
-    yield folder
-    subprocess.run(['umount', '--lazy', str(folder)], check=True)  # this process's last log is still open on it
-
-
-def assert_stopped_by_the_disk(code: int, error: str) -> None:
-    assert code == 1
-    (line,) = [line for line in error.splitlines() if line.startswith('basicsr: error: ')]
-    assert 'the newest state is that of iter ' in line and 'go on with --auto_resume' in line
-    assert 'Traceback' not in error
-
-
-def test_full_disk_keeps_the_previous_checkpoint_says_so_and_stops(photos_lmdb: Path, small_disk: Path) -> None:
-    entries = shortened.train_entries('MANet_stage1', photos_lmdb, total_iter=100, every=1)
-    words = [sys.executable, '-m', 'manet_basicsr', 'train', '-opt', str(FILE), '--force_yml', *entries, 'val=~']
-    pipes: dict[str, Any] = {'capture_output': True, 'text': True, 'timeout': 120, 'check': False}
-    done = subprocess.run(words, cwd=small_disk, env=ENVIRONMENT, **pipes)
-    assert_stopped_by_the_disk(done.returncode, done.stderr)
-    whole = states(small_disk)
-    assert 0 < whole[0] < 100
-    # Room was made: it goes on from there.
-    (small_disk / RUN / f'training_states/{whole[-1]}.state').unlink()
-    (small_disk / RUN / f'models/net_g_{whole[-1]}.pth').unlink()
-    text = run(small_disk, photos_lmdb, 'val=~', total_iter=whole[0] + 1, every=1000, auto_resume=True)
-    assert f'from iter: {whole[0]}.' in text
-
-
-def test_checkpoint_that_cannot_be_written_stops_the_run_and_leaves_the_one_before(
-    photos_lmdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(tmp_path, photos_lmdb)
-    monkeypatch.chdir(tmp_path)
-    entries = [*shortened.train_entries('MANet_stage1', photos_lmdb, total_iter=6), 'val=~']
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # less than a checkpoint, more than a log
-    try:
-        code = main(['train', '-opt', str(FILE), '--auto_resume', '--force_yml', *entries])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert_stopped_by_the_disk(code, capsys.readouterr().err)
-    assert states(tmp_path) == [2]
-    assert 'from iter: 2.' in run(tmp_path, photos_lmdb, total_iter=3, auto_resume=True)
 
 
 # --------------------------------------------------------------------------------------------------------- bad samples

@@ -77,6 +77,18 @@ def image_keys(folder: Path, images: list[Path]) -> list[str]:
     return keys
 
 
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Refuse a place for an LMDB before the work for it.
+
+    Raises:
+        ConflictError: It has another suffix than ``.lmdb``, or exists and is not to be replaced.
+    """
+    if target.suffix != '.lmdb':
+        raise ConflictError(f"output {target} must end in '.lmdb': BasicSR tells LMDBs by that")
+    if target.exists() and not overwrite:
+        raise ConflictError(f'output {target} exists; remove it, choose another name or give --force to replace it')
+
+
 def write_lmdb(
     folder: Path,
     target: Path,
@@ -106,11 +118,9 @@ def write_lmdb(
     Raises:
         ConflictError: If the target exists or is no ``.lmdb``, there are no images, or their names cannot be keys.
         BadSampleError: If an image is damaged and not to be skipped, or every image is damaged.
+        OSError: If it cannot be written, as on a full disk.
     """
-    if target.suffix != '.lmdb':
-        raise ConflictError(f"output {target} must end in '.lmdb': BasicSR tells LMDBs by that")
-    if target.exists() and not overwrite:
-        raise ConflictError(f'output {target} exists; remove it, choose another name or give --force to replace it')
+    check_target(target, overwrite=overwrite)
     images = find_images(folder, recursive=recursive)
     keys = image_keys(folder, images)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from manet_basicsr.utils.errors import WriteError
+
 fcntl: Any = None
 with suppress(ImportError):  # Unix
     fcntl = importlib.import_module('fcntl')
@@ -66,7 +68,8 @@ class RecordFile:
     def __exit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with suppress(OSError):  # a row that could not be written is tried again here
+            self._file.close()
 
     def _read(self) -> None:
         self._file.seek(0)
@@ -83,11 +86,18 @@ class RecordFile:
         self._file.truncate(whole)
 
     def append(self, row: Row) -> None:
-        """Add a row; it is on the disk when this returns."""
+        """Add a row; it is on the disk when this returns.
+
+        Raises:
+            WriteError: It cannot be written; the next reader removes what is there of it.
+        """
         line = json.dumps({name: _to_json(value) for name, value in row.items()}, allow_nan=False)
-        self._file.write(line.encode() + b'\n')
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(line.encode() + b'\n')
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise WriteError(self.path, error.strerror or str(error)) from error
         self.rows[row['key']] = row
 
 

@@ -94,7 +94,7 @@ def write_tables(evaluation: Evaluation, folder: Path) -> str:
         The Markdown.
 
     Raises:
-        ValueError: They cannot be written.
+        OSError: They cannot be written.
     """
     summary = summarize(evaluation)
     text, table = markdown(summary), io.StringIO()
@@ -102,10 +102,6 @@ def write_tables(evaluation: Evaluation, folder: Path) -> str:
     writer.writeheader()
     writer.writerows(summary)
     for name, content in (('results.md', text), ('results.csv', table.getvalue())):
-        try:
-            with atomic_path(folder / name) as temporary:
-                temporary.write_text(content, encoding='utf-8')
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise ValueError(f'output: found {folder}, in which {name} cannot be written ({why})') from error
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(content, encoding='utf-8')
     return text

@@ -25,13 +25,10 @@ def save_atomically(content: dict[str, Any], path: str | Path) -> None:
         path: The file.
 
     Raises:
-        OSError: It cannot be written, as on a full disk; the file of before is untouched.
+        WriteError: It cannot be written, as on a full disk; the file of before is untouched.
     """
     with atomic_path(path) as temporary:
-        try:
-            torch.save(content, temporary)
-        except RuntimeError as error:  # what torch makes of a write that fails
-            raise OSError(f'cannot write {path} (is the disk full?): {_first_line(error)}') from error
+        torch.save(content, temporary)
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 
 class BadSampleError(ValueError):
     """An image that training or testing cannot use; the message names it."""
@@ -15,6 +17,18 @@ class MissingKeyError(BadSampleError, KeyError):
 
 class ValidationError(BadSampleError):
     """A validation that failed; the message names the set and, where they are known, the image and the metric."""
+
+
+class WriteError(OSError):
+    """A file or folder that cannot be written; the message names it and says why.
+
+    Attributes:
+        reason: Why, in the words of the system.
+    """
+
+    def __init__(self, target: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(f'cannot write {os.fspath(target)}: {reason}')
+        self.reason = reason
 
 
 class RunStoppedError(RuntimeError):

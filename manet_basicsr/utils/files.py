@@ -17,8 +17,11 @@ from pathlib import Path
 
 import psutil
 
+from manet_basicsr.utils.errors import WriteError
+
 _LEFTOVER = re.compile(r'^\..*\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.partial(\.[^.]*)?$')
 _LONGEST_NAME = 255  # bytes, of nearly all file systems
+_PROBE_BYTES = 2**20
 
 
 @contextmanager
@@ -36,18 +39,20 @@ def atomic_path(target: str | os.PathLike[str], *, sync: bool = True) -> Iterato
 
     Raises:
         FileNotFoundError: If the folder of ``target`` is missing, or the body wrote nothing to the yielded path.
+        WriteError: The system takes no such file, as on a full disk, whatever the body makes of that.
     """
     target = Path(target)
     if not target.parent.is_dir():
         raise FileNotFoundError(f'cannot write {target}: folder {target.parent} does not exist')
     partial = _partial_path(target)
     try:
-        yield partial
-        if not partial.exists():
-            raise FileNotFoundError(f'cannot write {target}: nothing was written to {partial}')
-        if sync:
-            _flush(partial)
-        os.replace(partial, target)
+        with _named_refusals(target, partial):
+            yield partial
+            if not partial.exists():
+                raise FileNotFoundError(f'cannot write {target}: nothing was written to {partial}')
+            if sync:
+                _flush(partial)
+            os.replace(partial, target)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -68,24 +73,59 @@ def atomic_folder(target: str | os.PathLike[str], *, overwrite: bool = False) ->
 
     Raises:
         FileExistsError: If ``target`` exists and ``overwrite`` is not given; checked before and after the body.
-        FileNotFoundError: If the parent of ``target`` does not exist.
+        WriteError: The parent of ``target`` does not exist, or the system takes no such folder or file in it.
     """
     target = Path(target)
     _refuse_existing(target, overwrite)
     partial = _partial_path(target)
-    partial.mkdir()
     try:
-        yield partial
-        for file in partial.iterdir():
-            if file.is_file():
-                _flush(file)
-        _flush_folder(partial)
-        _refuse_existing(target, overwrite)
-        _exchange_folder(partial, target)
+        with _named_refusals(target, partial):
+            partial.mkdir()
+            yield partial
+            for file in partial.iterdir():
+                if file.is_file():
+                    _flush(file)
+            _flush_folder(partial)
+            _refuse_existing(target, overwrite)
+            _exchange_folder(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     _flush_folder(target.parent)
+
+
+@contextmanager
+def _named_refusals(target: Path, partial: Path) -> Iterator[None]:
+    """Name the target in what the system refuses: its errors have no name, or the hidden one.
+
+    Libraries make errors of their own of it, without the reason: lmdb calls a full disk an input/output error, torch a
+    failing stream, numpy counts what is missing. After any of them the system is asked once more.
+    """
+    try:
+        yield
+    except WriteError as error:  # of a file in the folder
+        raise WriteError(target, error.reason) from error
+    except Exception as error:
+        if isinstance(error, OSError) and not (
+            error.filename is None or Path(str(error.filename)).is_relative_to(partial)
+        ):
+            raise
+        reason = getattr(error, 'strerror', None) or _why_full(partial)
+        if reason is None:
+            raise
+        raise WriteError(target, reason) from error
+
+
+def _why_full(partial: Path) -> str | None:
+    """Say why the system takes no more of an unfinished file or folder; None where it does."""
+    try:
+        with (partial / '.probe' if partial.is_dir() else partial).open('ab') as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:

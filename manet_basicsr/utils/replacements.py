@@ -50,11 +50,8 @@ def write_image(img: np.ndarray, file_path: str, params: list[int] | None = None
         raise OSError(f'{file_path}: cannot encode an image of shape {img.shape}: {error.err}') from error
     if not encoded:
         raise OSError(f'{file_path}: cannot encode an image of shape {img.shape}')
-    try:
-        with atomic_path(file_path, sync=False) as temporary:
-            temporary.write_bytes(content.tobytes())
-    except OSError as error:
-        raise OSError(f'{file_path}: cannot be written ({error.strerror or error})') from error
+    with atomic_path(file_path, sync=False) as temporary:
+        temporary.write_bytes(content.tobytes())
     return True
 
 

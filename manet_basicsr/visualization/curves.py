@@ -154,12 +154,8 @@ def plot(
     if methods:
         dots = [Line2D([], [], **_dot(number)) for number in range(len(methods))]
         figure.legend(dots, methods, loc='outside lower right', ncols=min(6, len(methods)), fontsize='small')
-    try:
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=120)
-    except OSError as error:
-        words = f'{path} cannot be written ({error.strerror})' if error.strerror else str(error)
-        raise ValueError(f'picture {words}') from error
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
 
 
 def _draw_curves(panel: Any, tag: str, curves: Sequence[Curve], smoothing: float) -> None:

@@ -117,9 +117,8 @@ def test_an_output_that_cannot_be_a_folder_is_one_line(
     assert len(error.splitlines()) == 1
     (tmp_path / 'out/results.md').mkdir(parents=True)
     assert evaluate(tmp_path / 'out', '--images', images, '--sets', 'type1') == 2
-    assert capsys.readouterr().err.splitlines()[-1] == (
-        f'error: OUTPUT: found {tmp_path / "out"}, in which results.md cannot be written (Is a directory)'
-    )
+    words = f'error: cannot write {tmp_path / "out/results.md"}: Is a directory'
+    assert capsys.readouterr().err.splitlines()[-1] == words
 
 
 def test_an_interruption_says_how_to_go_on(

@@ -88,6 +88,22 @@ def test_a_list_that_does_not_fit_is_one_clear_line(
     assert not (tmp_path / 'train.lmdb').exists()
 
 
+def test_what_cannot_be_written_is_refused_before_the_work(
+    script: ModuleType, folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    train, val, more = (
+        tmp_path / 'train.lmdb',
+        tmp_path / 'val.lmdb',
+        [*map(str, folders), '--choose', '1', '--held-out', str(tmp_path / 'held_out.txt')],
+    )
+    assert script.main([str(train), str(tmp_path / 'hr/../train.lmdb'), *more, '--force']) == 2
+    assert 'for both LMDBs, expected two' in capsys.readouterr().err
+    val.mkdir()
+    assert script.main([str(train), str(val), *more]) == 2
+    assert f'output {val} exists' in capsys.readouterr().err
+    assert not train.exists()
+
+
 def test_a_tile_of_a_photograph_that_the_table_lacks_is_named(
     script: ModuleType, folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

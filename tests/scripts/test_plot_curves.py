@@ -145,7 +145,7 @@ def test_what_cannot_be_drawn_is_one_line(
         ('a.docx', "a.docx', expected a name that ends in .png, .pdf or .svg"),
         ('a', "a', expected a name that ends in .png, .pdf or .svg"),
         ('nowhere/a.png', 'nowhere does not exist'),
-        ('folder.png', 'folder.png cannot be written (Is a directory)'),
+        ('folder.png', 'folder.png: Is a directory'),
     ],
 )
 def test_a_picture_that_cannot_be_written_is_one_line(
@@ -155,7 +155,7 @@ def test_a_picture_that_cannot_be_written_is_one_line(
     write_results(tmp_path / 'results.csv', [('Set5', 'a', '25')])
     assert plot_curves(tmp_path / picture, '--results', tmp_path / 'results.csv') == 2
     error = capsys.readouterr().err
-    assert error.startswith('error: picture ') and message in error
+    assert error.startswith('error: ') and message in error
     assert len(error.splitlines()) == 1
 
 

@@ -33,7 +33,7 @@ def test_an_image_is_written_under_a_name_that_is_no_utf_8(tmp_path: Path) -> No
 
 def test_an_image_that_cannot_be_written_is_named_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / 'a.png').mkdir()
-    with pytest.raises(OSError, match=r'a\.png: cannot be written \(Is a directory\)'):
+    with pytest.raises(OSError, match=r'cannot write .*a\.png: Is a directory'):
         imwrite(np.zeros((4, 4, 3), np.uint8), str(tmp_path / 'a.png'))
 
 
