@@ -59,11 +59,17 @@ def photographs_of(folders: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def _photographs_of_table(table: Path) -> set[str]:
-    with open(table, encoding='utf-8', newline='') as file:
-        rows = csv.DictReader(file, delimiter='\t')
-        if 'photo' not in (rows.fieldnames or []):
-            raise ConflictError(f'{table} has no column "photo"')
-        return {row['photo'] for row in rows}
+    rows = csv.DictReader(_read_text(table).splitlines(), delimiter='\t')
+    if 'photo' not in (rows.fieldnames or []):
+        raise ConflictError(f'{table} has no column "photo"')
+    return {row['photo'] for row in rows}
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding='utf-8-sig')  # Windows' editors begin a file with a mark
+    except UnicodeDecodeError as error:
+        raise ConflictError(f'{path} is no text in UTF-8: {error}') from error
 
 
 def choose_held_out(names: Iterable[str], number: int) -> list[str]:
@@ -83,7 +89,7 @@ def choose_held_out(names: Iterable[str], number: int) -> list[str]:
 
 def read_held_out(path: Path) -> list[str]:
     """Read a list of photographs: one name a line, lines that begin with # left out."""
-    lines = (line.strip() for line in path.read_text(encoding='utf-8').splitlines())
+    lines = (line.strip() for line in _read_text(path).splitlines())
     return [line for line in lines if line and not line.startswith('#')]
 
 

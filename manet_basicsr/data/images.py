@@ -84,7 +84,7 @@ class ImageFolder:
 
     Raises:
         FileNotFoundError: There is no such folder, or an image that the file names is not in it.
-        ValueError: There are no images.
+        ValueError: There are no images, or the file names none.
     """
 
     def __init__(self, root: str, meta_info_file: str | None = None) -> None:
@@ -99,8 +99,8 @@ class ImageFolder:
         else:
             listed = sorted(name for name in os.listdir(root) if name.lower().endswith(IMAGE_SUFFIXES))
             listed = [name for name in listed if not name.startswith('.')]
-        if not listed:
-            raise ValueError(f'{root} holds no images ({", ".join(IMAGE_SUFFIXES)})')
+            if not listed:
+                raise ValueError(f'{root} holds no images ({", ".join(IMAGE_SUFFIXES)})')
         self.names = [os.path.splitext(file)[0] for file in listed]
         self._files: dict[str, str] = {}
         for name, file in zip(self.names, listed, strict=True):
@@ -148,8 +148,6 @@ class ImageLmdb:
                 missing = [name for name in self.names if not name or transaction.get(name.encode()) is None]
             if missing:
                 raise ValueError(f"no key '{missing[0]}' in {root}, though {meta_info_file} lists it")
-        if not self.names:
-            raise ValueError(f'{meta_info_file or root} lists no images')
         self.warn_of_alpha = AlphaWarning()
 
     def path(self, name: str) -> str:
@@ -178,15 +176,20 @@ def read_meta_info(path: str) -> list[str]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no text in UTF-8.
+        ValueError: It is no text in UTF-8, or names no image.
     """
     try:
-        lines = Path(path).read_text(encoding='utf-8').splitlines()
+        lines = Path(path).read_text(encoding='utf-8-sig').splitlines()  # Windows' editors begin a file with a mark
     except FileNotFoundError:
         raise FileNotFoundError(f'{path}: no such meta information file') from None
+    except OSError as error:
+        raise ValueError(f'{path} cannot be read as a meta information file: {error.strerror}') from error
     except UnicodeDecodeError as error:
         raise ValueError(f'{path} is no meta information file: {error}') from error
-    return [line.split()[0] for line in lines if line.strip()]
+    names = [line.split()[0] for line in lines if line.strip()]
+    if not names:
+        raise ValueError(f'{path} lists no images, expected the name of one at the beginning of each line')
+    return names
 
 
 def open_images(

@@ -138,7 +138,7 @@ def read_manifest(path: str | Path) -> Manifest:
         ValueError: It is not a manifest; says what is wrong in it.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding='utf-8'))
+        content = json.loads(Path(path).read_text(encoding='utf-8-sig'))
     except FileNotFoundError:
         raise FileNotFoundError(f'{path}: no such manifest of kernels') from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -44,7 +44,7 @@ def open_environment(path: str | Path, *, readahead: bool = False) -> lmdb.Envir
 
     Raises:
         FileNotFoundError: There is no ``data.mdb`` in the folder.
-        ValueError: It is no LMDB, or cut short.
+        ValueError: It is no LMDB, cut short, or open in this process by other means than this function.
     """
     folder = os.path.realpath(path)
     try:
@@ -70,6 +70,11 @@ def _open(path: str | Path, readahead: bool) -> lmdb.Environment:
         # max_spare_txns: a DataLoader's prefetching thread and the main one may read at the same time.
         environment = lmdb.open(folder, readonly=True, lock=False, readahead=readahead, meminit=False, max_spare_txns=8)
     except lmdb.Error as error:
+        if 'already open' in str(error):
+            raise ValueError(
+                f'{path} is already open in this process by lmdb.open, and lmdb allows one handle; close that one, or '
+                'get it from manet_basicsr.utils.lmdb_handles.open_environment'
+            ) from error
         raise ValueError(f'{path} is not a whole LMDB: {str(error).removeprefix(f"{folder}: ")}') from error
     # Reading what is missing of a mapped file kills the process without a word. Not all pages up to the last one need
     # to be there, those of deleted values may not; the pages in use do, and the two of the header.

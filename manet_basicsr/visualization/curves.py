@@ -78,7 +78,7 @@ def read_results(path: Path) -> list[dict[str, str]]:
     """
     expected = 'expected the results.csv that scripts/evaluate.py writes'
     try:
-        with path.open(newline='', encoding='utf-8') as file:
+        with path.open(newline='', encoding='utf-8-sig') as file:
             rows = list(csv.DictReader(file))
     except OSError as error:
         raise ValueError(f'{path} cannot be read ({error.strerror}), {expected}') from error
@@ -122,7 +122,8 @@ def plot(
         smoothing: Weight of the past, 0 to below 1, in curves of losses.
 
     Raises:
-        ValueError: There is nothing to draw, or the picture cannot be written.
+        ValueError: There is nothing to draw, or no such format.
+        OSError: The picture cannot be written.
     """
     from matplotlib.backend_bases import FigureCanvasBase
     from matplotlib.figure import Figure

@@ -230,6 +230,36 @@ def test_an_image_listed_but_not_there_is_an_error_at_once(
         open_images(photos_lmdb if as_lmdb else photos, str(meta_info))
 
 
+@pytest.mark.parametrize('as_lmdb', [False, True])
+def test_a_meta_info_file_may_begin_with_a_byte_order_mark(
+    photos: Path, photos_lmdb: Path, tmp_path: Path, as_lmdb: bool
+) -> None:
+    (tmp_path / 'names.txt').write_text('rocket.png (200,200,3) 1\ncoffee.png\n', encoding='utf-8-sig')
+    images = open_images(photos_lmdb if as_lmdb else photos, str(tmp_path / 'names.txt'))
+    assert images.names == ['rocket', 'coffee']
+
+
+@pytest.mark.parametrize('text', ['', '\n \n', '\ufeff'])
+@pytest.mark.parametrize('as_lmdb', [False, True])
+def test_a_meta_info_file_without_names_says_so(
+    photos: Path, photos_lmdb: Path, tmp_path: Path, as_lmdb: bool, text: str
+) -> None:
+    (tmp_path / 'names.txt').write_text(text, encoding='utf-8')
+    with pytest.raises(ValueError, match=f'^{tmp_path}/names.txt lists no images, expected the name of one'):
+        open_images(photos_lmdb if as_lmdb else photos, str(tmp_path / 'names.txt'))
+
+
+def test_an_lmdb_that_lists_nothing_names_its_list(tmp_path: Path) -> None:
+    root = lmdb_of(tmp_path / 'set.lmdb', {'baby': b''}, [])
+    with pytest.raises(ValueError, match=rf'^{root}/meta_info\.txt lists no images'):
+        open_images(root)
+
+
+def test_a_folder_in_the_place_of_a_meta_info_file_is_named(photos: Path) -> None:
+    with pytest.raises(ValueError, match=f'^{photos} cannot be read as a meta information file: Is a directory'):
+        open_images(photos, str(photos))
+
+
 def test_a_missing_meta_info_file_is_an_error_that_names_it(photos: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r'none\.txt: no such meta information file'):
         open_images(photos, 'none.txt')

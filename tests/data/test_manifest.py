@@ -86,6 +86,13 @@ def test_sharpness_is_the_mean_over_the_kernels_of_the_sum_of_their_squared_taps
     assert sharpness_of(field) == pytest.approx((0.25 + 1) / 2)
 
 
+def test_a_manifest_may_begin_with_a_byte_order_mark(manifest: Manifest, tmp_path: Path) -> None:
+    write_manifest(manifest, tmp_path / 'kernels.json')
+    text = (tmp_path / 'kernels.json').read_text(encoding='utf-8')
+    (tmp_path / 'kernels.json').write_text(text, encoding='utf-8-sig')
+    assert read_manifest(tmp_path / 'kernels.json').images.keys() == manifest.images.keys()
+
+
 def test_a_manifest_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r'none\.json: no such manifest'):
         read_manifest(tmp_path / 'none.json')

@@ -88,6 +88,23 @@ def test_a_list_that_does_not_fit_is_one_clear_line(
     assert not (tmp_path / 'train.lmdb').exists()
 
 
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_lists_and_tables_of_windows_editors(
+    script: ModuleType, folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture, encoding: str
+) -> None:
+    table, held_out = tmp_path / 'tiles_sources.tsv', tmp_path / 'held_out.txt'
+    held_out.write_text('pass_7\n34\n', encoding='utf-8-sig')
+    table.write_text(table.read_text(), encoding=encoding)
+    words = [str(path) for path in (tmp_path / 'train.lmdb', tmp_path / 'val.lmdb', *folders)]
+    code = script.main([*words, '--held-out', str(held_out)])
+    if encoding == 'utf-8-sig':
+        assert code == 0
+        assert sorted(open_images(str(tmp_path / 'val.lmdb')).names) == ['34', 'pass_7_0', 'pass_7_1']
+    else:
+        assert code == 2
+        assert f'error: {table} is no text in UTF-8' in capsys.readouterr().err
+
+
 def test_what_cannot_be_written_is_refused_before_the_work(
     script: ModuleType, folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -139,6 +139,15 @@ def test_what_cannot_be_drawn_is_one_line(
     assert not (tmp_path / 'drawn.png').exists()
 
 
+def test_a_table_that_an_editor_saved_with_a_byte_order_mark_is_read(
+    plot_curves: Callable[..., int], tmp_path: Path
+) -> None:
+    write_results(tmp_path / 'results.csv', [('Set5', 'a', '25')])
+    text = (tmp_path / 'results.csv').read_text(encoding='utf-8')
+    (tmp_path / 'results.csv').write_text(text, encoding='utf-8-sig')
+    assert plot_curves(tmp_path / 'a.png', '--results', tmp_path / 'results.csv') == 0
+
+
 @pytest.mark.parametrize(
     ('picture', 'message'),
     [

@@ -108,6 +108,14 @@ def test_database_may_be_removed_and_made_again_after_it_is_closed(database: Pat
     assert read(write_database(database, {'1': b'again'}), '1') == b'again'
 
 
+def test_a_database_that_other_code_has_open_is_told_as_that(database: Path) -> None:
+    with lmdb.open(str(database), readonly=True, lock=False):
+        with pytest.raises(ValueError, match=r'already open in this process by lmdb\.open') as raised:
+            open_environment(database)
+        assert 'not a whole' not in str(raised.value)
+    assert open_environment(database).info()['num_readers'] >= 0  # closed there, it opens here
+
+
 def test_closing_what_is_not_open_does_nothing(tmp_path: Path) -> None:
     close_environment(tmp_path)
 
