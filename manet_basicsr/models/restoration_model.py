@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -340,26 +340,41 @@ class RestorationModel(SRModel):
         loader: DataLoader[Any] = DataLoader(dataset, batch_size=1, sampler=mine)
         # Without val.pbar the bar shows where someone looks, on a terminal.
         hide = True if rank != 0 else {None: None, True: False, False: True}[self.opt['val'].get('pbar')]
+        bar = tqdm(loader, desc=f'Test {dataset_name}', unit='image', disable=hide, leave=False)
         scores: list[dict[str, float]] = []
-        where = f'validation of {dataset_name}'
         with RandomStateKept():
-            try:
-                for data in tqdm(loader, desc=f'Test {dataset_name}', unit='image', disable=hide, leave=False):
-                    where = f'validation of {dataset_name}, image {data["lq_path"][0]}'
-                    self.feed_data(data)
-                    self.test()
-                    if save_img:
-                        self.save_visuals(self._visual_stem(data, dataset_name, current_iter))
-                    scores.append(score_image(self.known_of_image(), metrics))
-                    where = f'validation of {dataset_name}'  # what fails now is the next image, which its reader names
-            except Exception as error:
-                raise ValidationError(f'{where}: {last_line(error)}') from error
+            for score in self._score_images(bar, metrics, current_iter if save_img else None):
+                scores.append(score)
+                self.between_images()
+            for _ in range(len(mine), -(-len(dataset) // world_size)):  # type: ignore[arg-type]
+                self.between_images()  # as often as the processes with one image more
         self.__dict__.pop('result', None)  # with fewer images than processes some have none
         if self.opt['dist']:
             gathered: list[Any] = [None] * world_size
             torch.distributed.all_gather_object(gathered, scores)
             scores = [score for part in gathered for score in part]
         self._log_scores(scores, metrics, dataset_name, current_iter, tb_logger)
+
+    def _score_images(
+        self, images: Iterable[Batch], metrics: dict[str, Any], saved_as: int | str | None
+    ) -> Iterator[dict[str, float]]:
+        """Test and score images one by one; save each where an iteration, or a test's name, to save it as is given."""
+        dataset_name = self.dataset_opt['name']
+        where = f'validation of {dataset_name}'
+        try:
+            for data in images:
+                where = f'validation of {dataset_name}, image {data["lq_path"][0]}'
+                self.feed_data(data)
+                self.test()
+                if saved_as is not None:
+                    self.save_visuals(self._visual_stem(data, dataset_name, saved_as))
+                yield score_image(self.known_of_image(), metrics)
+                where = f'validation of {dataset_name}'  # what fails now is the next image, which its reader names
+        except Exception as error:
+            raise ValidationError(f'{where}: {last_line(error)}') from error
+
+    def between_images(self) -> None:
+        """Do what a training puts here, after each image of a validation and equally often in all its processes."""
 
     # SRModel's two forms of validation; there is one here.
     dist_validation = nondist_validation = validation

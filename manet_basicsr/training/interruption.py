@@ -47,11 +47,11 @@ def collected_signals() -> Iterator[list[int]]:
 
 
 class StopAgreement:
-    """Tells every process of a run alike, at the end of an iteration, whether to stop.
+    """Tells every process of a run alike, at the end of an iteration or of an image of a validation, whether to stop.
 
     A signal reaches processes in different iterations, or only one of them; a process that left alone would leave the
     others waiting for its gradients. Each iteration they exchange what they received, while the next one runs: nobody
-    waits for it, and the answer comes one iteration late.
+    waits for it, and the answer comes one iteration (or image) late.
 
     Args:
         received: Where this process's signals are collected.

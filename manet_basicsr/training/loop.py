@@ -63,6 +63,7 @@ class TrainingLoop:
         self._data_timer, self._iter_timer = AvgTimer(), AvgTimer()
         self._forecast = Forecast(sampler)
         self._bad_samples = BadSampleReport(prefetcher.ori_loader.dataset, opt)
+        model.between_images = self.leave_validation_if_asked  # of BasicSR's own models none looks there
         #: What an iteration does, in this order.
         self.steps: tuple[Callable[[], None], ...] = (
             self.take_batch,
@@ -85,20 +86,20 @@ class TrainingLoop:
 
         Raises:
             RunStoppedError: Numbers are not finite, a checkpoint cannot be written or a validation failed.
-            Interrupted: After SIGTERM or SIGINT, once everything is saved.
+            Interrupted: After SIGTERM or SIGINT, once everything is saved; of a validation the rest is left out.
         """
         started = time.time()
         for current_iter in range(self.sampler.start_iter + 1, self.sampler.total_iter + 1):
             self.current_iter = current_iter
             for step in self.steps:
                 step()
-        self.agreement.finish()
         seconds = int(time.time() - started)
         get_root_logger().info(f'End of training. Time consumed: {datetime.timedelta(seconds=seconds)}')
         get_root_logger().info('Save the latest model.')
         self._save(-1, -1)
         if self.opt.get('val') and not self._is_due(self.opt['val']['val_freq']):
             self._validate()
+        self.agreement.finish()
 
     # ----------------------------------------------------------------------------------------------- when what is due
 
@@ -193,9 +194,15 @@ class TrainingLoop:
             self._save(self.sampler.epoch_of(self.current_iter), self.current_iter)
 
     def validate(self) -> None:
-        """Validate every set, where that is due."""
-        if self._validation_due:
+        """Validate every set, where that is due and nothing asks to leave."""
+        if self._validation_due and not self._signal:
             self._validate()
+
+    def leave_validation_if_asked(self) -> None:
+        """Leave a validation, where a signal asks for it; it may take hours, and what asks may wait for seconds."""
+        self._signal = self.agreement.ask()
+        if self._signal:
+            raise Interrupted(128 + self._signal)
 
     def save_best_results(self) -> None:
         """Save the state again, with the records of the validation; its networks have not changed."""
@@ -244,6 +251,9 @@ class TrainingLoop:
             except BaseException as error:
                 if self._saved_iter != self.current_iter:
                     self._save(self.sampler.epoch_of(self.current_iter), self.current_iter)
+                if isinstance(error, Interrupted):
+                    get_root_logger().info(f'The validation of {loader.dataset.opt["name"]} is left out.')
+                    self.stop_if_asked()
                 if isinstance(error, ValidationError):
                     raise self._stopped(error) from error
                 if isinstance(error, Exception):  # of a model that does not say where

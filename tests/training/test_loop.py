@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -18,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from manet_basicsr import train
 from manet_basicsr.commands.basicsr import main
+from manet_basicsr.models.kernel_l1_model import KernelL1Model
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.training.checkpoints import load_state, saved_iterations
 from manet_basicsr.training.trackers import start_trackers
@@ -76,6 +78,46 @@ def test_a_validation_that_fails_costs_no_iteration_and_names_set_image_and_metr
     words = command(photos, *wrong, total_iter=3)
     assert main([*words[:1], '--auto_resume', *words[1:]]) == 0
     assert 'Resuming training from iter: 2.' in logged()
+
+
+@pytest.mark.parametrize('at', ['a validation', 'the last validation', 'an iteration with a validation'])
+def test_a_signal_leaves_the_rest_of_a_validation_with_the_state_saved(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], at: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tested: list[int] = []
+
+    def test(self: KernelL1Model) -> None:
+        tested.append(1)
+        original(self)
+        if len(tested) == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    def optimize(self: KernelL1Model, current_iter: int) -> None:
+        original_step(self, current_iter)
+        if current_iter == 2 and at == 'an iteration with a validation':
+            signal.raise_signal(signal.SIGTERM)
+
+    original, original_step = KernelL1Model.test, KernelL1Model.optimize_parameters
+    monkeypatch.setattr(KernelL1Model, 'test', test)
+    monkeypatch.setattr(KernelL1Model, 'optimize_parameters', optimize)
+    every = 'val:val_freq=1000' if at == 'the last validation' else 'val:val_freq=2'
+    words = command(photos, every, 'logger:save_checkpoint_freq=1000', total_iter=3)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        assert main(words) == 128 + signal.SIGTERM
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    stopped = 3 if at == 'the last validation' else 2
+    assert len(tested) == (0 if at == 'an iteration with a validation' else 2)  # of four
+    assert line_of(capsys) == 'basicsr: interrupted; the same command with --auto_resume goes on'
+    assert saved_iterations(RUN / 'training_states') == [stopped]
+    assert f'SIGTERM: saved at iter {stopped}.' in logged()
+    assert (f'The validation of {load_name()} is left out.' in logged()) is bool(tested)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert main([*words[:1], '--auto_resume', *words[1:]]) == 0
 
 
 def load_name() -> str:

@@ -140,6 +140,39 @@ def test_two_machines_train_as_one_does(photos_lmdb: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('processes', [1, 2])
+def test_a_signal_during_a_validation_is_answered_between_its_images(
+    photos: Path, tmp_path: Path, processes: int
+) -> None:
+    hr = tmp_path / 'hr'
+    hr.mkdir()
+    for number in range(301):  # odd: two processes have unequally many
+        (hr / f'{number}.png').symlink_to(photos / 'coffee.png')
+    entries = [
+        *shortened.train_entries('MANet_stage1', photos, total_iter=100, every=3),
+        f'datasets:val:dataroot_gt={hr}',
+    ]
+    entries += ['val:save_img=true', 'logger:save_checkpoint_freq=1000']
+    with torchrun(tmp_path, ['--standalone', f'--nproc_per_node={processes}'], entries) as process:
+        seen = tmp_path / RUN / 'visualization'
+        end = time.monotonic() + 120
+        while len(list(seen.glob('*/*'))) < 4:
+            assert process.poll() is None and time.monotonic() < end, (tmp_path / 'output.txt').read_text()
+            time.sleep(0.02)
+        os.kill(trainers(process)[-1], signal.SIGTERM)  # one of them alone
+        process.wait(timeout=60)
+    output = (tmp_path / 'output.txt').read_text()
+    assert 'is left out' in output and 'SIGTERM: saved at iter 3.' in output, output
+    assert 'Traceback' not in output.partition('SIGTERM: saved')[0]
+    assert len(list(seen.glob('*/*'))) < 301  # the rest was not done
+    assert saved_iterations(tmp_path / RUN / 'training_states') == [3]
+    more = [f'datasets:val:dataroot_gt={photos}', 'train:total_iter=4']
+    with torchrun(tmp_path, ['--standalone', f'--nproc_per_node={processes}'], [*entries, *more]) as process:
+        assert process.wait(timeout=120) == 0, (tmp_path / 'output.txt').read_text()
+    assert 'Resuming training from iter: 3.' in (tmp_path / 'output.txt').read_text()
+
+
+@pytest.mark.slow
 def test_numbers_that_are_not_finite_in_one_process_end_all_and_are_named(photos_lmdb: Path, tmp_path: Path) -> None:
     plugin = tmp_path / 'breaking.py'
     plugin.write_text(
