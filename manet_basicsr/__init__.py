@@ -1,12 +1,15 @@
 """MANet (mutual affine network, ICCV 2021) as a plugin for BasicSR: importing it registers everything."""
 
-from manet_basicsr import compat
+from manet_basicsr.utils.starting import importing
 
-compat.apply()
+with importing():
+    from manet_basicsr import compat
 
-from manet_basicsr import archs, data, losses, metrics, models  # noqa: E402  (after the repairs)
-from manet_basicsr.data.field_files import load_field  # noqa: E402
-from manet_basicsr.restoration.restoring import Restored, restore  # noqa: E402
+    compat.apply()  # before anything imports basicsr
+
+    from manet_basicsr import archs, data, losses, metrics, models
+    from manet_basicsr.data.field_files import load_field
+    from manet_basicsr.restoration.restoring import Restored, restore
 
 __version__ = '0.1.0'
 

@@ -7,7 +7,7 @@ left (:mod:`manet_basicsr.training.loop`); option files, registries, datasets an
 
 from __future__ import annotations
 
-import runpy
+import importlib
 import sys
 from pathlib import Path
 
@@ -15,7 +15,7 @@ if __name__ == '__main__':
     # Started as a file, its own folder comes first on the path, and everything in it would be importable by itself.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     sys.argv.insert(1, 'train')
-    runpy.run_module('manet_basicsr', run_name='__main__')  # the command, which ends the process
+    sys.exit(importlib.import_module('manet_basicsr_commands').basicsr())
 
 import logging
 from os import path as osp

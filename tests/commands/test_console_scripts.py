@@ -3,23 +3,65 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import manet_basicsr_commands
+from manet_basicsr.utils.starting import importing
 
+ROOT = Path(__file__).parents[2]
+PIPES: dict[str, Any] = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
 # As a terminal has it: what runs in the background may have been started with SIGINT ignored.
 STARTED = 'import signal; signal.signal(signal.SIGINT, signal.default_int_handler); '
 STARTED += 'import sys, manet_basicsr_commands; assert "torch" not in sys.modules; print("started", flush=True); '
 
 
+# Python's start, and a hook before that of torch, where the package begins to be imported.
+HOOK = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class SaysWhenTorchIsImported:
+    def find_spec(self, name, path=None, target=None):
+        if name == 'torch':
+            sys.meta_path.remove(self)
+            print('started', flush=True)
+
+sys.meta_path.insert(0, SaysWhenTorchIsImported())
+"""
+FILES = [[str(ROOT / f'manet_basicsr/{name}.py')] for name in ('train', 'test')]
+MODULES = [['-m', f'manet_basicsr{name}'] for name in ('', '.commands.restore', '.commands.explore')]
+
+
+@pytest.mark.parametrize('words', [*MODULES, *FILES], ids=lambda words: words[-1].rpartition('/')[2])
+def test_an_interruption_while_a_module_or_file_is_started_is_130_without_a_traceback(
+    words: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / 'sitecustomize.py').write_text(HOOK)
+    environment = {**os.environ, 'PYTHONPATH': f'{tmp_path}{os.pathsep}{ROOT}'}
+    interrupt(subprocess.Popen([sys.executable, *words], env=environment, **PIPES))
+
+
+def test_a_program_that_imports_the_package_gets_its_interruption() -> None:
+    with pytest.raises(KeyboardInterrupt), importing():
+        raise KeyboardInterrupt
+
+
 def test_an_interruption_while_the_package_is_imported_is_130_without_a_traceback() -> None:
     command = [sys.executable, '-c', STARTED + 'sys.exit(manet_basicsr_commands.restore())', 'absent.png', '-o', 'out']
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    interrupt(subprocess.Popen(command, **PIPES))
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """Interrupt a process soon after it said that it has started, and look how it ends."""
+    with process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.readline()
         with pytest.raises(subprocess.TimeoutExpired):  # the import of torch takes longer
