@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import math
 import os
@@ -13,10 +12,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from manet_basicsr.utils.errors import WriteError
-
-fcntl: Any = None
-with suppress(ImportError):  # Unix
-    fcntl = importlib.import_module('fcntl')
+from manet_basicsr.utils.locks import try_lock
 
 Row = dict[str, Any]
 
@@ -52,12 +48,9 @@ class RecordFile:
                 f'output: found {self.path.parent}, in which {self.path.name} cannot be written ({error.strerror}), '
                 'expected a folder, or the name of one to make'
             ) from error
-        try:
-            if fcntl is not None:  # without it nothing stops a second run
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not try_lock(self._file, inherited=True):
             self._file.close()
-            raise ValueError(f'{self.path} is in use by another run') from error
+            raise ValueError(f'{self.path} is in use by another run')
         try:
             self._read()
         except ValueError:
