@@ -22,6 +22,9 @@ from manet_basicsr.utils.errors import BadSampleError
 _JPEG = b'\xff\xd8'
 _PNM = tuple(b'P%d' % kind for kind in range(1, 7))
 _EXIF, _ICC = b'Exif\0\0', b'ICC_PROFILE\0'
+# Lengths of the headers of BMP files that say something about colours, and what they say.
+_BMP_V4, _BMP_V5 = 108, 124
+_CALIBRATED, _SRGB, _WINDOWS, _EMBEDDED = 0, 0x73524742, 0x57696E20, 0x4D424544
 _WITHOUT_ALPHA = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -64,7 +67,9 @@ def _decode(content: bytes | memoryview) -> Photograph:
         return tiff_files.decode_tiff(content)
     if begin[:4] + begin[8:12] == b'RIFFWEBP':
         return _decode_webp(content)
-    if begin.startswith((b'BM', b'GIF8')):
+    if begin.startswith(b'BM'):
+        return Photograph(_decode_with_pillow(content), *_colours_of_bmp(content))
+    if begin.startswith(b'GIF8'):
         return Photograph(_decode_with_pillow(content))
     if begin.startswith(_PNM):
         return Photograph(decode_with_opencv(content, _WITHOUT_ALPHA))
@@ -120,6 +125,24 @@ def _decode_webp(content: bytes | memoryview) -> Photograph:
         position += 8 + length + length % 2
     orientation, remarks = orientation_of(said.get(b'EXIF', b''), b'ICCP' in said)
     return Photograph(turned(pixels, orientation), said.get(b'ICCP') or None, remarks)
+
+
+def _colours_of_bmp(content: bytes | memoryview) -> tuple[bytes | None, tuple[str, ...]]:
+    """Return the colour profile that a BMP file of the fifth version holds, and what it says else of its colours."""
+    (length,) = struct.unpack_from('<I', content, 14)
+    if length < _BMP_V4:
+        return None, ()
+    (space,) = struct.unpack_from('<I', content, 14 + 56)
+    if space in (_SRGB, _WINDOWS):
+        return None, ()
+    if length >= _BMP_V5 and space == _EMBEDDED:
+        begin, size = struct.unpack_from('<II', content, 14 + 112)
+        profile = bytes(content[14 + begin : 14 + begin + size])
+        return (profile, ()) if 0 < size == len(profile) else (None, ('its colour profile is damaged: left out',))
+    # Writers that have nothing to say leave zeros.
+    if space == _CALIBRATED and not any(content[14 + 60 : 14 + 108]):
+        return None, ()
+    return None, ('it says in its header that its colours are not sRGB, which is not kept: convert it to sRGB first',)
 
 
 def _decode_with_pillow(content: bytes | memoryview) -> np.ndarray:

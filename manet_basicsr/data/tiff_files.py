@@ -13,6 +13,7 @@ from manet_basicsr.utils.errors import BadSampleError
 
 SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _ORIENTATION, _PROFILE, _DNG_VERSION = 274, 34675, 50706
+_COLOURS = (301, 318, 319)  # transfer function, white point, primaries
 _REDUCED = 1  # bit of NewSubfileType
 # Photometric interpretations.
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
@@ -46,6 +47,8 @@ def decode_tiff(content: bytes | memoryview) -> Photograph:
             orientation = page.tags.valueof(_ORIENTATION, 1)
         remarks += _further_pages(file)
         profile = page.tags.valueof(_PROFILE)
+        if not profile and any(tag in page.tags for tag in _COLOURS) and page.photometric not in (_PALETTE, _YCBCR):
+            remarks.append('it says by tags that its colours are not sRGB, which is not kept: convert it to sRGB first')
         if not isinstance(orientation, int) or not 1 <= orientation <= 8:
             remarks.append(f'its orientation is {orientation!r}, expected 1 to 8: it is not turned')
             orientation = 1

@@ -393,6 +393,46 @@ def test_bmp_with_a_mask_of_alpha_has_alpha(header: int) -> None:
     check(bmp(ALPHA, header, (*MASKS, 0xFF000000)), np.dstack([RGB, ALPHA]))
 
 
+def bmp_of_colours(space: int, said: bytes = b'', profile: bytes = b'', size: int | None = None) -> bytes:
+    """A BMP file of the fifth version that says what its colours are."""
+    content = bytearray(bmp(0, 124, (*MASKS, 0)))
+    begin = len(content) - 14
+    struct.pack_into('<I', content, 14 + 56, space)
+    content[14 + 60 : 14 + 60 + len(said)] = said
+    struct.pack_into('<II', content, 14 + 112, begin, len(profile) if size is None else size)
+    return bytes(content) + profile
+
+
+def test_the_smallest_bmp_is_read() -> None:
+    content = b'BM' + struct.pack('<IHHI', 30, 0, 0, 26) + struct.pack('<IHHHH', 12, 1, 1, 1, 24) + bytes([3, 2, 1, 0])
+    assert decode_image_file(content, 'image').pixels.tolist() == [[[1, 2, 3]]]
+
+
+@pytest.mark.parametrize('space', [b'BGRs', b' niW', bytes(4)])
+def test_bmp_of_usual_colours_needs_no_word(space: bytes) -> None:
+    assert check(bmp_of_colours(int.from_bytes(space, 'little')), RGB).remarks == ()
+
+
+def test_bmp_keeps_its_profile_and_says_what_is_lost() -> None:
+    embedded = int.from_bytes(b'DEBM', 'little')
+    assert check(bmp_of_colours(embedded, profile=PROFILE), RGB).profile == PROFILE
+    for content, words in (
+        (bmp_of_colours(embedded, profile=PROFILE, size=10_000), 'its colour profile is damaged: left out'),
+        (bmp_of_colours(int.from_bytes(b'KNIL', 'little'), profile=b'C:/a.icm'), 'it says in its header that its col'),
+        (bmp_of_colours(0, struct.pack('<I', 2**30)), 'it says in its header that its colours are not sRGB'),
+    ):
+        found = check(content, RGB)
+        assert found.profile is None and found.remarks[0].startswith(words)
+
+
+def test_tiff_that_says_its_colours_by_tags_gets_a_word() -> None:
+    primaries = [(64, 100), (33, 100), (21, 100), (71, 100), (15, 100), (6, 100)]
+    tags = [(319, 5, 6, tuple(number for pair in primaries for number in pair), True)]
+    (remark,) = check(tiff(RGB, photometric='rgb', extratags=tags), RGB).remarks
+    assert remark.startswith('it says by tags that its colours are not sRGB, which is not kept')
+    assert check(tiff(RGB, photometric='rgb', extratags=tags, iccprofile=PROFILE), RGB).remarks == ()
+
+
 @pytest.mark.parametrize('orientation', range(1, 9))
 @pytest.mark.parametrize('channels', [3, 4])
 def test_lossless_webp_is_turned_upright(orientation: int, channels: int) -> None:

@@ -228,6 +228,19 @@ def test_the_profile_of_grey_is_kept_where_the_file_is_grey(
     assert (read_photograph(tmp_path / f'a.{suffix}').profile == in_space(b'GRAY')) == is_kept
 
 
+@pytest.mark.parametrize('suffix', ['png', 'tif', 'webp', 'jpg'])
+def test_grey_with_alpha_loses_the_profile_of_grey_with_a_word(
+    tmp_path: Path, photo: np.ndarray, alpha: np.ndarray, suffix: str
+) -> None:
+    grey = Image.fromarray(np.dstack([photo[..., 0], alpha]), 'LA')
+    grey.save(tmp_path / 'la.png', icc_profile=in_space(b'GRAY'))
+    found = read_photograph(tmp_path / 'la.png')
+    assert found.profile == in_space(b'GRAY') and found.pixels.shape[2] == 4
+    words = write_photograph(tmp_path / f'a.{suffix}', found)
+    assert words[-1] == 'its colour profile is for GRAY colours, and the result is RGB: left out'
+    assert read_photograph(tmp_path / f'a.{suffix}').profile is None
+
+
 def test_deep_tiff_keeps_its_profile(tmp_path: Path, photo: np.ndarray) -> None:
     write_photograph(tmp_path / 'a.tif', Photograph(photo.astype(np.uint16) * 257, PROFILE))
     assert read_photograph(tmp_path / 'a.tif').profile == PROFILE
