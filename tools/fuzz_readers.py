@@ -2,12 +2,12 @@
 
     python tools/fuzz_readers.py --seconds 120
 
-Starts from real files, made here: images of every format, LMDB values and meta information, option files, kernel
-fields, manifests, weights, training states and PCA bases. Each is damaged at random (bits, bytes, cuts, insertions,
-lying sizes, pieces of other files) and read. What may happen: the reader gives something that holds what it promises,
-or raises its own one-line error. What may not: another error, more than 10 seconds, or 2 GB of memory. A damaged
-database file is read in a child process, for LMDB itself may die of it, which is counted apart. Exit codes: 0 all well;
-1 not, and the inputs are kept.
+Starts from real files, made here: images of every format, which are also restored and written again, LMDB values and
+meta information, option files, kernel fields, manifests, weights, training states and PCA bases. Each is damaged at
+random (bits, bytes, cuts, insertions, lying sizes, pieces of other files) and read. What may happen: the reader gives
+something that holds what it promises, or raises its own one-line error. What may not: another error, more than 10
+seconds, or 2 GB of memory. A damaged database file is read in a child process, for LMDB itself may die of it, which is
+counted apart. Exit codes: 0 all well; 1 not, and the inputs are kept.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ import psutil
 import skimage.data
 import tifffile
 import torch
+from PIL import Image, ImageCms
 
+from manet_basicsr import restore
+from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.data.field_files import load_field, save_field
 from manet_basicsr.data.image_headers import MAX_PIXELS
 from manet_basicsr.data.images import ImageLmdb, decode_image
@@ -46,6 +49,7 @@ from manet_basicsr.degradation import load_pca_basis
 from manet_basicsr.options.checks import find_problems
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.reading import load_options
+from manet_basicsr.restoration.photographs import Photograph, read_photograph, write_photograph
 from manet_basicsr.training.checkpoints import load_state, save_atomically
 from manet_basicsr.utils.errors import BadSampleError
 from manet_basicsr.utils.lmdb_handles import close_environment
@@ -54,6 +58,7 @@ from manet_basicsr.weights import load_state_dict_file
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS_AN_INPUT = 10
 MEMORY = 2 * 2**30
+RESTORED_PIXELS = 64 * 64
 WORDS = (b'nan', b'-1', b'1e999', b'null', b'[]', b'{}', b'!!python/object:os.system', b'&a', b'*a', b'~', b'\n')
 
 
@@ -75,6 +80,33 @@ def read_image(path: Path) -> None:
     image = decode_image(path.read_bytes(), str(path))
     assert image.dtype in (np.uint8, np.uint16) and image.ndim == 3 and image.shape[2] == 3
     assert 0 < image.shape[0] * image.shape[1] <= MAX_PIXELS
+
+
+def restore_into(folder: Path) -> Callable[[Path], object]:
+    """Give what restoring does with a file: read, restored where it is small, written in each format and read again."""
+    torch.manual_seed(0)
+    generator = {'type': 'SFTRRDBNet', 'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4, 'scale': 2}
+    network = BlindSRNet({'type': 'MANet', 'num_feat': 8}, generator).eval()
+
+    def read(path: Path) -> None:
+        found = read_photograph(path)
+        height, width = found.pixels.shape[:2]
+        if height * width > RESTORED_PIXELS:
+            return
+        restored = restore(found.pixels, network, device='cpu').image
+        assert (
+            restored.shape == (2 * height, 2 * width, *found.pixels.shape[2:]) and restored.dtype == found.pixels.dtype
+        )
+        for suffix in ('png', 'tif', 'jpg', 'webp'):
+            target = folder / f'restored.{suffix}'
+            remarks = write_photograph(target, Photograph(restored, found.profile))
+            assert all(remark and '\n' not in remark for remark in (*found.remarks, *remarks))
+            again = read_photograph(target)
+            assert again.pixels.shape[:2] == restored.shape[:2]
+            assert suffix not in ('png', 'tif') or (again.pixels == restored).all()
+            assert found.profile is None or remarks or again.profile is not None
+
+    return read
 
 
 def read_options(path: Path) -> None:
@@ -141,7 +173,17 @@ def image_seeds() -> list[bytes]:
     tifffile.imwrite(planar, deep.transpose(2, 0, 1), photometric='rgb', planarconfig='separate', tile=(16, 16))
     tifffile.imwrite(premultiplied, with_alpha, photometric='rgb', extrasamples=['assocalpha'], compression='lzw')
     encoded += [planar.getvalue(), premultiplied.getvalue()]
+    encoded += [said_of(image, kind) for kind in ('PNG', 'JPEG', 'WEBP', 'TIFF')]
     return [*encoded, encode_raw(image)]
+
+
+def said_of(image: np.ndarray, kind: str) -> bytes:
+    """Encode an image with an orientation and a colour profile."""
+    exif, content = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    Image.fromarray(image).save(content, kind, exif=exif, icc_profile=profile)
+    return content.getvalue()
 
 
 def make_readers(folder: Path) -> dict[str, Reader]:
@@ -168,6 +210,7 @@ def make_readers(folder: Path) -> dict[str, Reader]:
 
     return {
         'image': Reader(image_seeds(), '.png', read_image, (BadSampleError,)),
+        'restored image': Reader(image_seeds()[:-1], '.png', restore_into(folder), (BadSampleError,)),
         'option file': Reader(options, '.yml', read_options, (OptionError,)),
         'meta_info.txt': file('meta.lmdb/meta_info.txt', read_meta_info_beside(meta)),
         'data.mdb': file('data.lmdb/data.mdb', read_database_in_a_child(data)),

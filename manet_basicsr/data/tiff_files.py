@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from manet_basicsr.utils.errors import BadSampleError
 
 SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _ORIENTATION, _PROFILE, _DNG_VERSION = 274, 34675, 50706
+# Of what is damaged it would print lines of its own beside the one that names the file.
+logging.getLogger('tifffile').addHandler(logging.NullHandler())
 _COLOURS = (301, 318, 319)  # transfer function, white point, primaries
 _REDUCED = 1  # bit of NewSubfileType
 # Photometric interpretations.
