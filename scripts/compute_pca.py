@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from manet_basicsr.degradation import ALIGNMENTS
 from manet_basicsr.degradation.pca import kernel_covariance, principal_components
+from manet_basicsr.utils.console import say
 from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.progress import progress_bar
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f'{options.output} exists already; --force replaces it')
     try:
         options.output.parent.mkdir(parents=True, exist_ok=True)  # before the work
-        with tqdm(total=options.num_kernels, unit='kernel', unit_scale=True) as bar:
+        with progress_bar(options.num_kernels, unit='kernel', scaled=True) as step:
             covariance = kernel_covariance(
                 options.scale,
                 options.kernel_size,
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.variance,
                 options.num_kernels,
                 options.seed,
-                progress=bar.update,
+                progress=step,
             )
         basis, explained = principal_components(covariance, options.code_length)
         with atomic_path(options.output) as partial:
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         return _fail(str(error))
     share = explained.sum().item()
-    print(f'{options.output}: {basis.shape[0]} x {basis.shape[1]}, explains {share:.4%} of the variance')
+    say(f'{options.output}: {basis.shape[0]} x {basis.shape[1]}, explains {share:.4%} of the variance')
     return 0
 
 
@@ -77,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _fail(message: str) -> int:
-    print(f'compute_pca: {message}', file=sys.stderr)
+    say(f'compute_pca: {message}', error=True)
     return 2
 
 

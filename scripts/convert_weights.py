@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from manet_basicsr.utils.console import say
 from manet_basicsr.weights import convert_file
 
 STAGES = {1: 'estimator (MANet)', 2: 'generator (SFTRRDBNet)', 3: 'blind network (BlindSRNet)'}
@@ -29,13 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         stage = convert_file(options.source, options.target, options.to, options.param_key, options.force)
     except FileExistsError:
-        print(f'convert_weights: {options.target} already exists; --force replaces it', file=sys.stderr)
+        say(f'convert_weights: {options.target} already exists; --force replaces it', error=True)
         return 2
     except (OSError, ValueError) as error:
-        print(f'convert_weights: {error}', file=sys.stderr)
+        say(f'convert_weights: {error}', error=True)
         return 2
-    print(f'{options.source}: stage {stage}, {STAGES[stage]}')
-    print(f'{options.target}: written in the {options.to} form')
+    say(f'{options.source}: stage {stage}, {STAGES[stage]}')
+    say(f'{options.target}: written in the {options.to} form')
     return 0
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.data.preparation import ConflictError, available_cpus
+from manet_basicsr.utils.console import say
 from manet_basicsr.utils.errors import BadSampleError
 from manet_basicsr.utils.progress import with_progress
 
@@ -62,15 +63,15 @@ def main(arguments: list[str] | None = None) -> int:
             progress=with_progress,
         )
     except (ConflictError, BadSampleError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        say(f'error: {error}', error=True)
         return 1 if isinstance(error, BadSampleError) else 2
     except KeyboardInterrupt:
-        print(f'interrupted; {options.output} was not changed', file=sys.stderr)
+        say(f'interrupted; {options.output} was not changed', error=True)
         return 130
     for message in summary.skipped:
-        print(f'skipped: {message}', file=sys.stderr)
+        say(f'skipped: {message}', error=True)
     kept = f', {summary.written - summary.raw} of them as PNG' if options.raw and summary.raw < summary.written else ''
-    print(f'{options.output}: {summary.written} images{kept}, {len(summary.skipped)} damaged images left out')
+    say(f'{options.output}: {summary.written} images{kept}, {len(summary.skipped)} damaged images left out')
     return 1 if summary.skipped else 0
 
 

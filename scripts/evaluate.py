@@ -25,11 +25,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
 
 import manet_basicsr  # noqa: F401  (repairs the stack before anything imports basicsr)
 from manet_basicsr.degradation import ALIGNMENTS
@@ -37,14 +33,11 @@ from manet_basicsr.degradation.sets import PAPER_SETS, SETS
 from manet_basicsr.evaluation import build_methods, evaluate, plan_conditions, write_tables
 from manet_basicsr.evaluation.conditions import parse_fields
 from manet_basicsr.options.errors import OptionError
+from manet_basicsr.utils.console import say
+from manet_basicsr.utils.progress import with_progress
 
 # What the library says of its arguments, by the flags that they come from.
 _FLAGS = {'field': '--field', 'limit': '--limit', 'output': 'OUTPUT'}
-
-
-def show_progress(steps: Iterator[Any], total: int) -> Iterator[Any]:
-    """Draw a progress bar."""
-    yield from tqdm(steps, total=total, unit='image')
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -86,23 +79,23 @@ def main(arguments: list[str] | None = None) -> int:
         )
         methods = build_methods(options.methods, options.generator)
         result = evaluate(
-            conditions, methods, options.output / 'records.jsonl', limit=options.limit, progress=show_progress
+            conditions, methods, options.output / 'records.jsonl', limit=options.limit, progress=with_progress
         )
         tables = write_tables(result, options.output)
     except (OptionError, ValueError, OSError) as error:
         for line in str(error).splitlines():
             where, separator, words = line.partition(': ')
-            print(f'error: {_FLAGS.get(where, where)}{separator}{words}', file=sys.stderr)
+            say(f'error: {_FLAGS.get(where, where)}{separator}{words}', error=True)
         return 2
     except KeyboardInterrupt:
-        print(f'interrupted; the same command goes on from {options.output / "records.jsonl"}', file=sys.stderr)
+        say(f'interrupted; the same command goes on from {options.output / "records.jsonl"}', error=True)
         return 130
-    print(tables)
-    print(f'in {options.output}: results.md, results.csv and records.jsonl')
+    say(tables)
+    say(f'in {options.output}: results.md, results.csv and records.jsonl')
     for failure in result.failures:
-        print(f'failed: {failure}', file=sys.stderr)
+        say(f'failed: {failure}', error=True)
     if result.failures:
-        print(f'{len(result.failures)} images failed; the same command tries them again', file=sys.stderr)
+        say(f'{len(result.failures)} images failed; the same command tries them again', error=True)
     return 1 if result.failures else 0
 
 

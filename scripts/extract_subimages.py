@@ -13,10 +13,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from manet_basicsr.data.preparation import ConflictError, available_cpus
 from manet_basicsr.data.subimages import ImageReport, SubimageGrid, extract_subimages
+from manet_basicsr.utils.console import say
 from manet_basicsr.utils.progress import with_progress
 
 
@@ -63,9 +62,9 @@ def collect_reports(options: argparse.Namespace) -> list[ImageReport]:
     ):
         reports.append(report)
         if report.too_small:
-            tqdm.write(f'too small: {report.too_small}', file=sys.stderr)
+            say(f'too small: {report.too_small}', error=True)
         if report.damaged:
-            tqdm.write(f'damaged: {report.damaged}', file=sys.stderr)
+            say(f'damaged: {report.damaged}', error=True)
             if options.on_error == 'fail':
                 break
     return reports
@@ -77,19 +76,19 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         reports = collect_reports(options)
     except (ConflictError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        say(f'error: {error}', error=True)
         return 2
     except KeyboardInterrupt:
-        print('interrupted; start again to go on', file=sys.stderr)
+        say('interrupted; start again to go on', error=True)
         return 130
     damaged = [report.damaged for report in reports if report.damaged]
-    print(
+    say(
         f'{options.output_folder}: {sum(report.written for report in reports)} sub-images written, '
         f'{sum(report.kept for report in reports)} were there; left out: '
         f'{sum(report.too_small is not None for report in reports)} images too small, {len(damaged)} damaged'
     )
     for message in damaged:
-        print(f'damaged: {message}', file=sys.stderr)
+        say(f'damaged: {message}', error=True)
     return 1 if damaged else 0
 
 

@@ -26,11 +26,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
 
 import manet_basicsr  # noqa: F401  (repairs the stack before anything imports basicsr)
 from manet_basicsr.data.images import BadSampleError
@@ -38,11 +34,8 @@ from manet_basicsr.data.testset import Corruption, write_testsets
 from manet_basicsr.degradation import ALIGNMENTS
 from manet_basicsr.degradation.sets import PAPER_SETS, SETS, parse_corruption
 from manet_basicsr.evaluation.conditions import parse_fields
-
-
-def show_progress(names: Iterator[Any], total: int) -> Iterator[Any]:
-    """Draw a progress bar."""
-    yield from tqdm(names, total=total, unit='image')
+from manet_basicsr.utils.console import say
+from manet_basicsr.utils.progress import with_progress
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -93,16 +86,16 @@ def main(arguments: list[str] | None = None) -> int:
             more_fields=parse_fields(options.field),
             corruption=corruption,
             overwrite=options.force,
-            progress=show_progress,
+            progress=with_progress,
         )
     except (BadSampleError, ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        say(f'error: {error}', error=True)
         return 1 if isinstance(error, BadSampleError) else 2
     except KeyboardInterrupt:
-        print(f'interrupted; {options.output} was not changed', file=sys.stderr)
+        say(f'interrupted; {options.output} was not changed', error=True)
         return 130
     for folder in folders:
-        print(f'{folder}: {len(list(folder.glob("*.png")))} images and their kernels.json')
+        say(f'{folder}: {len(list(folder.glob("*.png")))} images and their kernels.json')
     return 0
 
 

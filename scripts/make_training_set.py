@@ -26,6 +26,7 @@ from manet_basicsr.data.preparation import (
     find_images,
     refuse_same_names,
 )
+from manet_basicsr.utils.console import say
 from manet_basicsr.utils.errors import BadSampleError
 from manet_basicsr.utils.files import atomic_path
 
@@ -152,9 +153,9 @@ def main(arguments: list[str] | None = None) -> int:
             check_target(target, overwrite=options.force)
         for images, target in ((train, options.train), (validation, options.val)):
             summary = pack(images, target, overwrite=options.force, workers=max(options.workers, 1))
-            print(f'{target}: {summary.written} images')
+            say(f'{target}: {summary.written} images')
     except (ConflictError, BadSampleError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        say(f'error: {error}', error=True)
         return 1 if isinstance(error, BadSampleError) else 2
     return 0
 

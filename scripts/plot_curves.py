@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import manet_basicsr  # noqa: F401  (repairs the stack before anything imports basicsr)
+from manet_basicsr.utils.console import say
 from manet_basicsr.visualization.curves import plot, read_curves, read_results
 
 
@@ -41,9 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         results = [row for path in options.results for row in read_results(path)]
         plot(options.picture, curves, results, options.smoothing)
     except (ValueError, OSError, ImportError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        say(f'error: {error}', error=True)
         return 2
-    print(options.picture)
+    say(options.picture)
     return 0
 
 

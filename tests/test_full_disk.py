@@ -190,8 +190,9 @@ def test_a_full_disk_is_the_reason(
 
 
 def test_an_evaluation_goes_on_where_the_disk_was_full(
-    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)  # where there is a progress bar
     words = [str(tmp_path / 'out'), *'--images hr --sets invariant --methods bicubic'.split()]
     with files_of_at_most(3000):
         assert script('evaluate')(words) == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 
 import torch
@@ -16,6 +15,7 @@ from manet_basicsr.options.errors import OptionError, named
 from manet_basicsr.options.plugins import import_plugins
 from manet_basicsr.training.interruption import Interrupted, ignore_signals
 from manet_basicsr.training.processes import end_processes
+from manet_basicsr.utils.console import say
 from manet_basicsr.utils.errors import BadSampleError, RunStoppedError, last_line
 
 _TRAIN, _TEST = 'options/train/train_MANet_stage1_x4.yml', 'options/test/test_MANet_stage1_x4.yml'
@@ -50,7 +50,7 @@ def _check(args: argparse.Namespace) -> None:
     options = read_arguments(args)
     with named(f'{args.opt}: '):
         check(options, is_train='train' in options)
-    print(f'{args.opt}: no problems found')
+    say(f'{args.opt}: no problems found')
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -101,21 +101,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         for problem in error.problems:
-            print(f'basicsr: error: {problem}', file=sys.stderr)
+            say(f'basicsr: error: {problem}', error=True)
         return 2
     except Interrupted as interruption:  # repeated signals may not kill the interpreter on its way out
         ignore_signals()
         if os.environ.get('RANK', '0') == '0':
-            print('basicsr: interrupted; the same command with --auto_resume goes on', file=sys.stderr)
+            say('basicsr: interrupted; the same command with --auto_resume goes on', error=True)
         code = int(str(interruption.code))
     except KeyboardInterrupt:
-        print('basicsr: interrupted', file=sys.stderr)
+        say('basicsr: interrupted', error=True)
         return 130
     except Exception as error:
         line = _failure(error)
         if args.debug or line is None:
             raise
-        print(f'basicsr: error: {line}', file=sys.stderr)
+        say(f'basicsr: error: {line}', error=True)
         return 1
     else:
         code = 0

@@ -22,6 +22,7 @@ from manet_basicsr.explorer.page import describe_error
 from manet_basicsr.restoration.arrays import image_to_batch
 from manet_basicsr.restoration.photographs import read_photograph
 from manet_basicsr.restoration.restoring import estimate_field, load_blind_network, restore
+from manet_basicsr.utils.console import say
 from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.files import atomic_path
 
@@ -162,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pick_device(options.device)
         network = _load_estimator(options)
     except (OSError, ValueError) as error:
-        print(f'manet-explore: error: {error}', file=sys.stderr)
+        say(f'manet-explore: error: {error}', error=True)
         return 2
     try:
         contents = _collect(options, network)
@@ -170,14 +171,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         with atomic_path(target) as partial:
             partial.write_text(page, encoding='utf-8')
     except (OSError, ValueError) as error:
-        print(f'manet-explore: error: {error}', file=sys.stderr)
+        say(f'manet-explore: error: {error}', error=True)
         return 1
     except KeyboardInterrupt:
-        print('interrupted; nothing was written', file=sys.stderr)
+        say('interrupted; nothing was written', error=True)
         return 130
-    print(f'{target}: {target.stat().st_size / 1e6:.1f} MB; open it in a browser')
+    say(f'{target}: {target.stat().st_size / 1e6:.1f} MB; open it in a browser')
     for name, part in coded.items():
-        print(f'{name}: {describe_error(part)}')
+        say(f'{name}: {describe_error(part)}')
     return 0
 
 

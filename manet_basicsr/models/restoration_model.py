@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -26,6 +27,7 @@ from manet_basicsr.models.muon import Muon
 from manet_basicsr.models.scoring import RandomStateKept, mean_scores, score_image
 from manet_basicsr.models.speed import prepare_for_training
 from manet_basicsr.restoration.tiling import estimate_field_tiled, restore_tiled
+from manet_basicsr.utils.console import is_open
 from manet_basicsr.utils.errors import ValidationError, last_line
 
 _AMP_TYPES = {None: None, False: None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -180,8 +182,7 @@ class RestorationModel(SRModel):
             raise ValueError(f'train.accumulate: found {number}, expected a divisor of the batch of {len(self.lq)}')
         parts = []
         for start in range(0, len(self.lq), size):
-            cut = slice(start, start + size)
-            parts.append({key: value[cut] for key, value in self.batch.items()})
+            parts.append({key: value[start : start + size] for key, value in self.batch.items()})
         return parts
 
     def optimize_parameters(self, current_iter: int) -> None:
@@ -311,9 +312,7 @@ class RestorationModel(SRModel):
         visuals = {'lq': self.batch['lq'].detach().cpu()}
         if 'sr' in self.result:
             visuals['result'] = self.result['sr'].cpu()
-        if 'gt' in self.batch:
-            visuals['gt'] = self.batch['gt'].detach().cpu()
-        return visuals
+        return visuals | ({'gt': self.batch['gt'].detach().cpu()} if 'gt' in self.batch else {})
 
     def save_visuals(self, stem: str) -> None:
         """Save what the last test made; ``stem`` is the path without suffix."""
@@ -339,7 +338,8 @@ class RestorationModel(SRModel):
         mine = range(rank, len(dataset), world_size)  # type: ignore[arg-type]
         loader: DataLoader[Any] = DataLoader(dataset, batch_size=1, sampler=mine)
         # Without val.pbar the bar shows where someone looks, on a terminal.
-        hide = True if rank != 0 else {None: None, True: False, False: True}[self.opt['val'].get('pbar')]
+        pbar = {None: None, True: False, False: True}[self.opt['val'].get('pbar')]
+        hide = rank != 0 or not is_open(sys.stderr) or pbar
         bar = tqdm(loader, desc=f'Test {dataset_name}', unit='image', disable=hide, leave=False)
         scores: list[dict[str, float]] = []
         with RandomStateKept():

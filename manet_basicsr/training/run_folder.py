@@ -17,6 +17,7 @@ from basicsr.utils.dist_util import master_only
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.reading import Options
 from manet_basicsr.options.resolving import write_resolved
+from manet_basicsr.utils.console import say
 from manet_basicsr.utils.files import atomic_path, remove_leftovers
 from manet_basicsr.utils.locks import LockedError, exclusive_lock
 
@@ -104,7 +105,7 @@ def move_aside(folder: Path, marks: tuple[str, ...]) -> None:
     while archived.exists():  # of a run that began in the same second
         number += 1
         archived = folder.with_name(f'{folder.name}_archived_{get_time_str()}_{number}')
-    print(f'{folder} is there already. It is renamed to {archived}', flush=True)
+    say(f'{folder} is there already. It is renamed to {archived}')
     folder.rename(archived)
 
 

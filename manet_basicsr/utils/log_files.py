@@ -6,6 +6,17 @@ import functools
 import logging
 import sys
 from collections.abc import Callable
+from typing import Any
+
+from manet_basicsr.utils.console import say
+
+
+class _Lines(logging.StreamHandler[Any]):
+    """The log on standard error; a line that cannot be printed is none of the run's errors, and no traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        if not isinstance(sys.exc_info()[1], (OSError, ValueError)):  # ValueError: closed
+            super().handleError(record)
 
 
 class _LogFile(logging.FileHandler):
@@ -19,7 +30,7 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
         elif not self.failed:
             self.failed = True
-            print(f'basicsr: warning: cannot write {self.baseFilename}: {error.strerror}', file=sys.stderr)
+            say(f'basicsr: warning: cannot write {self.baseFilename}: {error.strerror}', error=True)
 
 
 def give_each_run_its_file(original: Callable[..., logging.Logger]) -> Callable[..., logging.Logger]:
@@ -37,6 +48,12 @@ def give_each_run_its_file(original: Callable[..., logging.Logger]) -> Callable[
         logger_name: str = 'basicsr', log_level: int = logging.INFO, log_file: str | None = None
     ) -> logging.Logger:
         logger = original(logger_name, log_level)
+        for handler in list(logger.handlers):
+            if type(handler) is logging.StreamHandler:
+                lines = _Lines(handler.stream)
+                lines.setFormatter(handler.formatter)
+                logger.removeHandler(handler)
+                logger.addHandler(lines)
         rank, _ = get_dist_info()
         if log_file is None or rank != 0:
             return logger

@@ -1,4 +1,4 @@
-"""Random changes to an option file between the start and the resume of a training: what is a fault, and none is found."""
+"""Random changes to an option file between start and resume: what is a fault, and that none is found."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 
 import pytest
@@ -43,3 +44,20 @@ def test_progress_is_a_bar_on_a_terminal_and_silent_elsewhere(monkeypatch: pytes
             step()
         if stream is not None:
             assert ('letters' in stream.getvalue()) == stream.isatty()
+
+
+def test_a_log_on_a_stream_that_is_closed_makes_no_tracebacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from basicsr.utils import get_root_logger
+
+    logger = get_root_logger('of_a_test')
+    (handler,) = [handler for handler in logger.handlers if isinstance(handler, logging.StreamHandler)]
+    closed = io.StringIO()
+    closed.close()
+    handler.setStream(closed)
+    logger.warning('nobody reads this')
+    handler.setStream(sys.stderr)
+    get_root_logger('of_a_test').warning('this is read')
+    said = capsys.readouterr().err
+    assert 'Traceback' not in said and said.count('this is read') == 1
