@@ -320,7 +320,9 @@ class RestorationModel(SRModel):
             imwrite(tensor2img(self.result['sr']), f'{stem}.png')
 
     def _visual_stem(self, data: Batch, dataset_name: str, current_iter: int | str) -> str:
-        name = os.path.splitext(os.path.basename(data['lq_path'][0]))[0]
+        path = data['lq_path'][0]  # or a key of an LMDB, whose subfolders may hold images of one name
+        path = os.path.basename(path) if os.path.isfile(data.get('gt_path', [path])[0]) else path.replace('/', '_')
+        name = os.path.splitext(path)[0]
         folder = self.opt['path']['visualization']
         if self.opt['is_train']:
             return os.path.join(folder, dataset_name, name, f'{name}_{current_iter}')
@@ -337,8 +339,7 @@ class RestorationModel(SRModel):
         rank, world_size = self.opt['rank'], self.opt['world_size']
         mine = range(rank, len(dataset), world_size)  # type: ignore[arg-type]
         loader: DataLoader[Any] = DataLoader(dataset, batch_size=1, sampler=mine)
-        # Without val.pbar the bar shows where someone looks, on a terminal.
-        pbar = {None: None, True: False, False: True}[self.opt['val'].get('pbar')]
+        pbar = {None: None, True: False, False: True}[self.opt['val'].get('pbar')]  # None: on a terminal
         hide = rank != 0 or not is_open(sys.stderr) or pbar
         bar = tqdm(loader, desc=f'Test {dataset_name}', unit='image', disable=hide, leave=False)
         scores: list[dict[str, float]] = []

@@ -19,8 +19,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from manet_basicsr import train
 from manet_basicsr.commands.basicsr import main
+from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.models.kernel_l1_model import KernelL1Model
 from manet_basicsr.options.errors import OptionError
+from manet_basicsr.test import test_pipeline
 from manet_basicsr.training.checkpoints import load_state, saved_iterations
 from manet_basicsr.training.trackers import start_trackers
 from tests import shortened
@@ -187,8 +189,6 @@ def test_the_files_of_a_clone_are_the_commands(name: str, tmp_path: Path) -> Non
 
 
 def test_images_of_any_name_are_tested(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from manet_basicsr.test import test_pipeline
-
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'hr').mkdir()
     name = os.fsdecode(b'M\xfcller.png')
@@ -200,6 +200,22 @@ def test_images_of_any_name_are_tested(photos: Path, tmp_path: Path, monkeypatch
     test_pipeline(opt)
     saved = tmp_path / 'results/run/visualization/s' / name.replace('.png', '_run.png')
     assert np.asarray(cv2.imdecode(np.frombuffer(saved.read_bytes(), np.uint8), cv2.IMREAD_COLOR)).shape[2] == 3
+
+
+def test_images_of_one_name_in_subfolders_of_an_lmdb_are_all_saved(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, name in (('one', 'coffee'), ('two', 'rocket')):
+        (tmp_path / 'hr' / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / 'hr' / folder / 'a.png'), cv2.imread(str(photos / f'{name}.png'))[:32, :32])
+    write_lmdb(tmp_path / 'hr', tmp_path / 'hr.lmdb', recursive=True)
+    file = shortened.option_file('test', 'BlindSR_stage3', 4)
+    entries = [*shortened.small_network('BlindSR_stage3'), 'path:pretrain_network_g=~', 'val:save_img=true']
+    entries.append('datasets={test_0: {name: s, type: SVDegradationDataset, dataroot_lq: hr.lmdb}}')
+    test_pipeline(shortened.resolved(file, [*entries, 'name=run'], tmp_path))
+    saved = tmp_path / 'results/run/visualization/s'
+    assert sorted(path.name for path in saved.iterdir()) == ['one_a_run.png', 'two_a_run.png']
 
 
 def test_wandb_is_started_without_what_it_no_longer_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
