@@ -31,6 +31,7 @@ from typing import Any
 import torch
 
 from manet_basicsr.degradation import block_field, build_field_sampler
+from manet_basicsr.degradation.kernel_files import map_paths
 from manet_basicsr.degradation.kernels import check_kernel_grid
 from manet_basicsr.utils.files import atomic_path
 
@@ -149,7 +150,8 @@ def read_manifest(path: str | Path) -> Manifest:
     try:
         read_entry = _drawn_entry if is_drawn else _gaussian_entry
         images = {str(name): read_entry(entry) for name, entry in content['images'].items()}
-        blur = _with_bank_beside(dict(content['field']), Path(path)) if is_drawn else None
+        beside = Path(path).parent
+        blur = map_paths(content['field'], lambda name: str(beside / name)) if is_drawn else None
         manifest = Manifest(int(content['scale']), int(content['kernel_size']), str(content['alignment']), images, blur)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f'{path} is not a whole manifest of kernels: {error!r}') from error
@@ -170,10 +172,6 @@ def _gaussian_entry(entry: Mapping[str, Any]) -> ManifestEntry:
 
 def _drawn_entry(entry: Mapping[str, Any]) -> DrawnEntry:
     return DrawnEntry(str(entry['gt']), int(entry['seed']), float(entry['sharpness']))
-
-
-def _with_bank_beside(blur: dict[str, Any], path: Path) -> dict[str, Any]:
-    return {**blur, 'folder': str(path.parent / blur['folder'])} if 'folder' in blur else blur
 
 
 def _check_entry(entry: ManifestEntry | DrawnEntry, name: str) -> None:

@@ -2,7 +2,7 @@
 
 A set is a folder ``OUTPUT/x4/invariant`` of PNG files, named after their HR images (``NAME_k0.png`` .. ``NAME_k8.png``
 in the invariant protocol), with their kernels in ``kernels.json`` (see :mod:`manet_basicsr.data.manifest`). A set of
-measured kernels has a copy of them in ``bank``.
+measured kernels has a copy of them in ``bank`` (``bank1``, ... of a mixture of several).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from manet_basicsr.data.manifest import DrawnEntry, Manifest, ManifestEntry, sha
 from manet_basicsr.data.preparation import ConflictError, encode_png, refuse_same_names
 from manet_basicsr.data.sampling import SampleIndex, mix_seed, sample_generator
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
-from manet_basicsr.degradation.bank import BANK_SUFFIXES
+from manet_basicsr.degradation.kernel_files import kernel_files, map_paths
 from manet_basicsr.degradation.sets import PAPER_SETS, fields_of
 from manet_basicsr.utils.files import atomic_folder, atomic_path, remove_leftovers
 
@@ -179,18 +179,28 @@ def _write_set(dataset: SVDegradationDataset, folder: Path, corruption: Corrupti
         drawn = DrawnEntry(gt_name, seed, sharpness_of(sample['kernel'][None]))
         entries[name] = drawn if is_drawn else ManifestEntry(gt_name, parameters)
         yield name
-    blur = _with_own_bank(dataset.opt['degradation']['field'], folder) if is_drawn else None
+    blur = _with_own_kernels(dataset.opt['degradation']['field'], folder) if is_drawn else None
     manifest = Manifest(dataset.scale, corruption.kernel_size, corruption.alignment, entries, blur)
     write_manifest(manifest, folder / MANIFEST_NAME)
 
 
-def _with_own_bank(field: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _with_own_kernels(field: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Copy the kernels that a field is drawn from into the set, which is then whole wherever it is moved to."""
-    if field['type'] != 'bank':
-        return dict(field)
-    (folder / BANK_NAME).mkdir()
-    for path in Path(os.path.expanduser(field['folder'])).iterdir():
-        if path.suffix.lower() in BANK_SUFFIXES and path.name[0] != '.':
-            with atomic_path(folder / BANK_NAME / path.name) as partial:
-                shutil.copyfile(path, partial)
-    return {**field, 'folder': BANK_NAME}
+    copies: dict[str, str] = {}
+
+    def copy(path: str) -> str:
+        if path in copies:
+            return copies[path]
+        copies[path] = f'{BANK_NAME}{len(copies) or ""}'
+        root = Path(os.path.expanduser(path))
+        (folder / copies[path]).mkdir()
+        for file in kernel_files(path):
+            target = folder / copies[path] / (file.name if file == root else file.relative_to(root))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(target) as partial:
+                shutil.copyfile(file, partial)
+        if root.is_file():
+            copies[path] = f'{copies[path]}/{root.name}'
+        return copies[path]
+
+    return map_paths(field, copy)

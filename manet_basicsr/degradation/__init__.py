@@ -27,6 +27,7 @@ from manet_basicsr.degradation.protocol import (
     protocol_field,
     protocol_parameters,
 )
+from manet_basicsr.degradation.psf_grid import PsfGridSampler
 from manet_basicsr.degradation.sampler import (
     FIELD_TYPES,
     FieldSampler,
@@ -52,6 +53,7 @@ __all__ = [
     'MixtureSampler',
     'MotionSampler',
     'ProtocolSampler',
+    'PsfGridSampler',
     'SmoothSampler',
     'add_gaussian_noise',
     'anisotropic_gaussian_kernels',

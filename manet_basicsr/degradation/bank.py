@@ -1,134 +1,151 @@
-"""Measured kernels: a folder of npy, mat and png files."""
+"""Measured kernels: a folder of files, each of which holds one or many."""
 
 from __future__ import annotations
 
 import math
-import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from manet_basicsr.degradation.kernel_files import KERNEL_SUFFIXES, kernel_files, read_kernel_file
 from manet_basicsr.degradation.kernels import check_kernel_grid, place_kernels
 from manet_basicsr.degradation.sampler import PROTOCOL_BLOCK, FieldSampler, lr_size, register_field
 from manet_basicsr.degradation.values import check_period
+from manet_basicsr.utils.messages import unknown_name
 
-BANK_SUFFIXES = ('.npy', '.mat', '.png')
+FITS = ('error', 'skip', 'crop')
 #: Share of a kernel's weight that may lie outside the taps it is cut to.
 _LARGEST_LOSS = 0.01
 _TINY = 1e-12
+#: Steps in which a kernel is moved, and how far from the middle, in px, it is when it needs no further one.
+_ROUNDS, _STILL = 20, 1e-9
 
 
 @lru_cache(maxsize=8)
 def read_bank(folder: str) -> dict[str, NDArray[np.float64]]:
-    """Read the kernels of a folder, by a name that tells the file and the place in it, in the order of the names.
+    """Read the kernels of a folder and its subfolders, in the order of the files' names.
 
-    A ``.npy`` file holds one kernel (k, k) or many (N, k, k); a ``.mat`` file likewise in each of its variables, or a
-    cell array of kernels; a ``.png`` file is one kernel, grey.
+    What lies in a file is found out as :func:`manet_basicsr.degradation.kernel_files.read_kernel_file` describes. A
+    file that holds no kernels is left out, with a warning, as long as there are others.
 
     Args:
-        folder: The folder; other files in it are left alone.
+        folder: The folder; files without a suffix of kernels are left alone.
 
     Returns:
-        Kernels, each non-negative and summing to 1. They are shared: do not change them.
+        Kernels by a name that tells the file and the place in it, each non-negative and summing to 1. They are shared:
+        do not change them.
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: There is no kernel in it, or a file holds something else; the message names it.
+        ValueError: There is no kernel in it; the message says why the first file gave none.
     """
-    root = Path(os.path.expanduser(folder))
-    if not root.is_dir():
-        raise FileNotFoundError(f'{folder} is not a folder of kernels')
-    files = sorted(path for path in root.iterdir() if path.suffix.lower() in BANK_SUFFIXES and path.name[0] != '.')
-    bank = {name: _normalised(kernel, name) for path in files for name, kernel in _read_file(path).items()}
+    bank: dict[str, NDArray[np.float64]] = {}
+    refused = []
+    for path in kernel_files(folder):
+        try:
+            kernels, remarks = read_kernel_file(path)
+        except ValueError as error:
+            refused.append(str(error))
+            continue
+        bank |= kernels
+        for remark in remarks:
+            warnings.warn(remark, stacklevel=2)
     if not bank:
-        raise ValueError(f'{folder} holds no kernels ({", ".join(BANK_SUFFIXES)})')
+        raise ValueError(refused[0] if refused else f'{folder} holds no kernels ({", ".join(KERNEL_SUFFIXES)})')
+    for problem in refused:
+        warnings.warn(f'left out: {problem}', stacklevel=2)
     return bank
 
 
-def _read_file(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the kernels of one file, not yet normalised."""
-    try:
-        if path.suffix.lower() == '.npy':
-            arrays = {str(path): np.load(path, allow_pickle=False)}
-        elif path.suffix.lower() == '.png':
-            image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-            if image is None:
-                raise ValueError('damaged, or no PNG')
-            arrays = {str(path): np.asarray(image)}
-        else:
-            from scipy.io import loadmat
-
-            arrays = {f'{path} {name}': array for name, array in loadmat(path).items() if not name.startswith('__')}
-    except Exception as error:  # each reader reports damage as exceptions of its own
-        raise ValueError(f'{path} cannot be read: {error}') from error
-    return {name: kernel for key, array in arrays.items() for name, kernel in _split(key, array).items()}
-
-
-def _split(name: str, array: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """Give the kernels that an array stands for."""
-    if array.dtype == object:
-        parts = {f'{name}[{index}]': np.asarray(part) for index, part in enumerate(array.flat)}
-        return {key: kernel for inner, part in parts.items() for key, kernel in _split(inner, part).items()}
-    if array.ndim == 3:
-        return {f'{name}[{index}]': kernel for index, kernel in enumerate(array)}
-    return {name: array}
-
-
-def _normalised(kernel: NDArray[Any], name: str) -> NDArray[np.float64]:
-    if kernel.ndim != 2 or kernel.size == 0 or kernel.dtype.kind not in 'fui':
-        raise ValueError(f'{name}: found {kernel.dtype} of shape {kernel.shape}, expected kernels (k, k) or (N, k, k)')
-    taps = kernel.astype(np.float64)
-    if not np.isfinite(taps).all() or taps.min() < -1e-3 * taps.max() or taps.sum() <= 0:
-        raise ValueError(f'{name}: expected a kernel of non-negative, finite numbers that sum to more than 0')
-    taps = taps.clip(min=0)
-    return taps / taps.sum()
-
-
 @lru_cache(maxsize=8)
-def bank_kernels(folder: str, kernel_size: int, scale: int, alignment: str) -> Tensor:
-    """Lay the kernels of a folder on the grid of a kernel field.
-
-    A measured kernel is a point spread function: in the ``centered`` alignment the image is convolved with it. Its
-    centre of mass is moved to the centre, for a kernel that also moves the image cannot be told from an image that was
-    elsewhere. At even scales the centre lies between taps, so a kernel of odd size moves by half a pixel, which blurs
-    it: a single point becomes two, which have a variance of 0.25 px^2 along each axis. A smooth kernel gains less (a
-    Gaussian of 2 px^2 0.001, one of 0.7 px^2 0.03), because it is interpolated by cubics where these gain less than
-    lines.
+def bank_kernels(folder: str, kernel_size: int, scale: int, alignment: str, fit: str = 'error') -> Tensor:
+    """Lay the kernels of a folder on the grid of a kernel field, as :func:`lay_kernel` lays each.
 
     Args:
         folder: As for :func:`read_bank`.
         kernel_size: Side k of the kernels in taps.
         scale: Downsampling factor.
         alignment: ``centered`` or ``published``.
+        fit: What becomes of a kernel of which more than a hundredth would be cut off: ``error`` refuses the folder,
+            ``skip`` leaves the kernel out with a warning, ``crop`` keeps the taps where it weighs most.
 
     Returns:
         ``(N, k*k)`` kernels, each summing to 1. They are shared: do not change them.
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: As :func:`read_bank` does, or if more than a hundredth of a kernel would be cut off.
+        ValueError: As :func:`read_bank` does, or a kernel, or with ``skip`` every one, is too large.
+    """
+    laid, refused = [], []
+    for name, taps in read_bank(folder).items():
+        try:
+            laid.append(lay_kernel(taps, name, kernel_size, scale, alignment, crop=fit == 'crop'))
+        except TooLargeError as error:
+            refused.append(error)
+    if refused and (fit == 'error' or not laid):
+        raise ValueError(str(refused[0]))
+    if refused:
+        warnings.warn(
+            f'left out {len(refused)} of {len(refused) + len(laid)} kernels, first {refused[0]}', stacklevel=2
+        )
+    return torch.cat(laid)
+
+
+class TooLargeError(ValueError):
+    """A kernel of which too much would be cut off."""
+
+
+def lay_kernel(
+    taps: NDArray[np.float64], name: str, kernel_size: int, scale: int, alignment: str, *, crop: bool = False
+) -> Tensor:
+    """Lay a measured kernel on the grid of a kernel field.
+
+    A measured kernel is a point spread function: in the ``centered`` alignment the image is convolved with it. Its
+    centre of mass is moved to the centre, for a kernel that also moves the image cannot be told from an image that was
+    elsewhere. At even scales the centre lies between taps, so a kernel of odd size moves by half a pixel, which blurs
+    it: a single point becomes two, which have a variance of 0.25 px^2 along each axis. Others gain less (a
+    Gaussian of 2 px^2 0.001, one of 0.7 px^2 0.03, Levin's eight camera shakes 0.15 of their 15 px^2), because they are
+    interpolated by cubics where these gain less than lines.
+
+    Args:
+        taps: The kernel (h, w), non-negative and summing to 1.
+        name: What to call it in messages.
+        kernel_size: Side k of the field's kernels in taps.
+        scale: Downsampling factor.
+        alignment: ``centered`` or ``published``.
+        crop: Whether of a kernel that does not fit the heaviest part is taken.
+
+    Returns:
+        ``(1, k*k)``, summing to 1.
+
+    Raises:
+        TooLargeError: More than a hundredth of it would be cut off.
+        ValueError: There is no such grid.
     """
     check_kernel_grid(kernel_size, scale, alignment)
     size = kernel_size - scale + 1
-    laid = []
-    for name, taps in read_bank(folder).items():
-        centred = _centred(taps, size)
-        if centred.sum() < 1 - _LARGEST_LOSS:
-            rows, columns = taps.shape
-            raise ValueError(
-                f'{name}: of a kernel of {rows}x{columns} taps {1 - centred.sum():.0%} would be cut off by '
-                f'{size}x{size} taps (kernel_size {kernel_size}, scale {scale}); choose a larger kernel_size'
-            )
-        laid.append(torch.from_numpy(centred.astype(np.float32)))
-    return place_kernels(torch.stack(laid), scale, alignment)
+    centred = _centred(_heaviest(taps, size) if crop else taps, size)
+    if not crop and centred.sum() < 1 - _LARGEST_LOSS:
+        rows, columns = taps.shape
+        raise TooLargeError(
+            f'{name}: of a kernel of {rows}x{columns} taps {1 - centred.sum():.0%} would be cut off by {size}x{size} '
+            f'taps (kernel_size {kernel_size}, scale {scale}); choose a larger kernel_size, or fit: crop'
+        )
+    return place_kernels(torch.from_numpy(centred.astype(np.float32))[None], scale, alignment)
+
+
+def _heaviest(taps: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Cut out the ``size x size`` taps that sum to the most, or all taps along an axis that has no more."""
+    rows, columns = (min(side, size) for side in taps.shape)
+    sums = np.lib.stride_tricks.sliding_window_view(taps, (rows, columns)).sum((2, 3))
+    top, left = np.unravel_index(sums.argmax(), sums.shape)
+    return taps[top : top + rows, left : left + columns]
 
 
 def _centred(taps: NDArray[np.float64], size: int) -> NDArray[np.float64]:
@@ -142,10 +159,18 @@ def _resampled(
     taps: NDArray[np.float64], size: int, weights: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 ) -> NDArray[np.float64]:
     """Interpolate so that the centre of mass is in the middle of ``size x size`` taps, none of them negative."""
+    axis = np.arange(size) - (size - 1) / 2
     for _ in range(2):  # rows, then columns
         profile = taps.sum(1)
-        positions = np.arange(len(profile)) - profile @ np.arange(len(profile)) / max(profile.sum(), _TINY)
-        moved = weights(np.abs(np.arange(size)[:, None] - (size - 1) / 2 - positions)) @ taps
+        middle = profile @ np.arange(len(profile)) / max(profile.sum(), _TINY)
+        for _ in range(_ROUNDS):
+            resampling = weights(np.abs(axis[:, None] + middle - np.arange(len(profile))))
+            seen = resampling @ profile
+            displaced = seen @ axis / max(seen.sum(), _TINY)
+            if abs(displaced) < _STILL:
+                break
+            middle += displaced  # what is cut off at one end moves the centre of the rest
+        moved = resampling @ taps
         kept = moved.clip(0)
         taps = (kept * (moved.sum() / max(kept.sum(), _TINY))).T
     return taps
@@ -174,15 +199,17 @@ class BankSampler(FieldSampler):
     """Kernels drawn from a folder of measured ones, as :func:`manet_basicsr.degradation.bank.read_bank` reads it.
 
     Args:
-        folder: The folder of npy, mat and png files.
+        folder: The folder of npy, npz, mat, png, bmp and tif files; those in subfolders count, too.
         period: None for one kernel an image; otherwise the side in HR px of blocks that have a kernel each.
+        fit: What becomes of kernels that are too large, as in :func:`bank_kernels`: ``error``, ``skip`` or ``crop``.
 
     Raises:
-        ValueError: If the folder is no path or the period no positive whole number.
+        ValueError: If the folder is no path, the period no positive whole number, or fit none of these words.
     """
 
     folder: str
     period: int | None = None
+    fit: str = 'error'
 
     def __post_init__(self) -> None:
         if not isinstance(self.folder, str):
@@ -191,10 +218,12 @@ class BankSampler(FieldSampler):
             raise ValueError(f'period must be a whole number (HR px), found {self.period!r}')
         if self.period is not None:
             check_period(self.period)
+        if self.fit not in FITS:
+            raise ValueError(unknown_name('fit', self.fit, FITS))
 
     def check(self, kernel_size: int, scale: int) -> None:
         try:
-            bank_kernels(self.folder, kernel_size, scale, 'centered')
+            bank_kernels(self.folder, kernel_size, scale, 'centered', self.fit)
         except FileNotFoundError as error:
             raise ValueError(f'folder: {error}') from error
 
@@ -204,7 +233,7 @@ class BankSampler(FieldSampler):
         return torch.rand(*size, 1, generator=generator)
 
     def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
-        kernels = bank_kernels(self.folder, kernel_size, scale, alignment).to(parameters.device)
+        kernels = bank_kernels(self.folder, kernel_size, scale, alignment, self.fit).to(parameters.device)
         # A share of the bank rather than a number in it: the bank is not read to draw.
         return kernels[(parameters[:, 0] * len(kernels)).long()]
 

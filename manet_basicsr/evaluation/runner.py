@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from basicsr.metrics.psnr_ssim import calculate_psnr, calculate_ssim
 from basicsr.utils import tensor2img
 
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
+from manet_basicsr.degradation.kernel_files import kernel_files, paths_of
 from manet_basicsr.evaluation.conditions import Condition
 from manet_basicsr.evaluation.methods import Method, Prediction
 from manet_basicsr.evaluation.records import RecordFile, Row, row_key
@@ -87,16 +87,14 @@ class _OpenCondition:
     def description(self) -> dict[str, Any]:
         """What the degraded images depend on, besides the HR images."""
         options = self.condition.dataset_options()
-        bank = options['degradation']['field'].get('folder')
-        contents = None if bank is None else _folder_checksum(bank)
-        return {'scale': self.condition.scale, 'degradation': options['degradation'], 'bank': contents}
+        contents = [_checksum_of_kernels(path) for path in paths_of(options['degradation']['field'])]
+        return {'scale': self.condition.scale, 'degradation': options['degradation'], 'bank': contents or None}
 
 
-def _folder_checksum(folder: str) -> str:
-    files = sorted(path for path in Path(os.path.expanduser(folder)).iterdir() if path.is_file())
+def _checksum_of_kernels(path: str) -> str:
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.name.encode() + path.read_bytes())
+    for file in kernel_files(path):
+        digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()
 
 

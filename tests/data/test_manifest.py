@@ -148,7 +148,7 @@ DRAWN_ENTRY = {'gt': 'baby', 'seed': 1, 'sharpness': 0.02}
         ({'field': {'type': 'discus'}}, "degradation.field 'discus' is not one of"),
         ({'field': {'type': 'defocus', 'radius': [2, 90]}}, 'radius must be at most 8.50 HR px'),
         ({'field': {'type': 'bank', 'folder': 'bank'}}, 'folder: .*bank is not a folder of kernels'),
-        ({'field': {'type': 'bank', 'folder': 3}}, 'not a whole manifest'),
+        ({'field': {'type': 'bank', 'folder': 3}}, 'folder must be a path, found 3'),
         ({'images': {'a': {'gt': 'a', 'seed': 1}}}, 'not a whole manifest'),
         ({'images': {'a': ENTRY}}, 'not a whole manifest'),
         ({'images': {'a': {**DRAWN_ENTRY, 'seed': -1}}}, "'a' has the seed -1, expected"),

@@ -22,3 +22,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     savemat(folder / 'cell.mat', {'kernels': cell})
     (folder / 'readme.txt').write_text('where they come from')
     return folder
+
+
+@pytest.fixture(scope='session')
+def lens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Lopsided kernels at 3 x 4 places."""
+    ramp = np.arange(1.0, 9)[:, None] ** np.linspace(0, 3, 12)[:, None, None]
+    file = tmp_path_factory.mktemp('lens') / 'lens.npy'
+    kernels = (ramp * [0.5, 1, 0.5]).reshape(3, 4, 8, 3)
+    np.save(file, kernels / kernels.sum((2, 3), keepdims=True))
+    return file

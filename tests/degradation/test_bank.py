@@ -67,9 +67,9 @@ def test_the_halves_of_a_pixel_that_even_scales_ask_for_blur_as_little_as_can_be
     ('name', 'content', 'message'),
     [
         ('a.npy', b'garbage', 'a.npy cannot be read'),
-        ('a.png', b'garbage', 'a.png cannot be read: damaged, or no PNG'),
+        ('a.png', b'garbage', 'a.png cannot be read: damaged, or no image'),
         ('a.mat', b'garbage', 'a.mat cannot be read'),
-        ('a.txt', b'1 2 3', 'holds no kernels (.npy, .mat, .png)'),
+        ('a.txt', b'1 2 3', 'holds no kernels (.npy, .npz, .mat, .png, .bmp, .tif, .tiff)'),
     ],
 )
 def test_a_file_that_holds_no_kernels_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -82,10 +82,10 @@ def test_a_file_that_holds_no_kernels_is_named(tmp_path: Path, name: str, conten
 @pytest.mark.parametrize(
     ('taps', 'message'),
     [
-        (np.ones(5), r'float64 of shape \(5,\), expected kernels'),
+        (np.ones(5), r'found float64 of shape \(5,\), expected kernels'),
         (np.zeros((5, 5)), 'sum to more than 0'),
         (np.full((5, 5), np.nan), 'non-negative, finite'),
-        (np.diag([1.0, -1, 1]), 'non-negative, finite'),
+        (np.diag([1.0, -1, 1]), 'taps down to -100.0% of the largest one, expected non-negative, finite'),
         (np.ones((25, 25)), 'a kernel of 25x25 taps .* would be cut off by 18x18 taps'),
     ],
 )
@@ -95,11 +95,39 @@ def test_taps_that_are_no_kernel_are_refused_with_their_file(tmp_path: Path, tap
         BankSampler(str(tmp_path)).check(21, 4)
 
 
+def test_one_file_without_kernels_does_not_refuse_the_others(tmp_path: Path) -> None:
+    np.save(tmp_path / 'a.npy', np.diag([1.0, -1, 1]))
+    (tmp_path / 'b').mkdir()
+    np.save(tmp_path / 'b/good.npy', np.eye(5))
+    (tmp_path / 'c.mat').write_bytes(b'garbage')
+    with pytest.warns(UserWarning) as warned:
+        assert [Path(name).name for name in read_bank(str(tmp_path))] == ['good.npy']
+    assert [str(tmp_path / name) in str(one.message) for one, name in zip(warned, ('a.npy', 'c.mat'), strict=True)]
+
+
+def test_kernels_that_are_too_large_are_refused_left_out_or_cropped(tmp_path: Path) -> None:
+    wide = np.ones((41, 41))
+    wide[30, 30] += 1e4
+    wide[31, 30] += 2e4
+    np.save(tmp_path / 'a.npy', np.eye(5))
+    np.save(tmp_path / 'b.npy', wide)
+    with pytest.raises(ValueError, match=r'b\.npy: of a kernel of 41x41 taps 4% .* or fit: crop'):
+        BankSampler(str(tmp_path)).check(21, 3)
+    with pytest.warns(UserWarning, match=r'left out 1 of 2 kernels, first .*b\.npy'):
+        assert len(bank_kernels(str(tmp_path), 21, 3, 'centered', 'skip')) == 1
+    cropped = bank_kernels(str(tmp_path), 21, 3, 'published', 'crop')[1].view(21, 21)
+    assert cropped.sum() == pytest.approx(1)
+    axis = torch.arange(21.0) - 9  # the middle of the 19 taps that scale 3 leaves
+    assert abs(cropped.sum(1) @ axis) < 1e-4 and abs(cropped.sum(0) @ axis) < 1e-4
+    assert cropped[8:11, 8:11].sum() > 0.95  # the heavy taps, not the middle of the file
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
         ({'type': 'bank', 'folder': 3}, 'folder must be a path, found 3'),
         ({'type': 'bank', 'folder': '/nowhere'}, 'folder: /nowhere is not a folder of kernels'),
+        ({'type': 'bank', 'folder': '/nowhere', 'fit': 'cut'}, "fit 'cut' is not one of error, skip, crop"),
         ({'type': 'bank', 'folder': '/nowhere', 'period': 1.5}, 'period must be a whole number (HR px), found 1.5'),
     ],
 )

@@ -12,10 +12,11 @@ from manet_basicsr.data import SVDegradationDataset
 from manet_basicsr.degradation import FIELD_TYPES, FieldSampler, blur_downsample, build_field_sampler
 from tests.degradation.drawing import centre_of_mass, draw
 
-#: Options by name; the first word is the type. Where a ``folder`` is wanted, the test fills it in.
+#: Options by name; the first word is the type. Where a ``folder`` or ``file`` is wanted, the test fills it in.
 BLURS: dict[str, dict[str, Any]] = {
     'bank': {'folder': ''},
     'bank of blocks': {'folder': '', 'period': 40},
+    'bank of cropped kernels': {'folder': '', 'fit': 'crop'},
     'collage': {'variance': [0.7, 10]},
     'defocus': {'radius': [1.7, 6.3]},
     'defocus that changes': {'radius': [1.7, 6.3], 'period': 40},
@@ -28,10 +29,21 @@ BLURS: dict[str, dict[str, Any]] = {
     'motion of a passing object': {'radius': [1.5, 6], 'trajectory': 'object', 'variant': True},
     'protocol': {'kind': 4},
     'protocol at random': {'kind': 5},
+    'psf_grid': {'file': ''},
+    'psf_grid at a random place': {'file': '', 'size': [400, 600]},
     'smooth': {'variance': [0.7, 10], 'period': 50},
 }
-INVARIANT = ('bank', 'defocus', 'fixed', 'invariant', 'mixture', 'motion', 'motion of an object')
-WITHOUT_CHANCE = ('fixed', 'protocol')
+INVARIANT = (
+    'bank',
+    'bank of cropped kernels',
+    'defocus',
+    'fixed',
+    'invariant',
+    'mixture',
+    'motion',
+    'motion of an object',
+)
+WITHOUT_CHANCE = ('fixed', 'protocol', 'psf_grid')
 
 
 @pytest.fixture(params=BLURS)
@@ -40,8 +52,9 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def options(name: str, folder: Path) -> dict[str, Any]:
-    filled = {'folder': str(folder)} if 'folder' in BLURS[name] else {}
+def options(name: str, folder: Path, lens: Path) -> dict[str, Any]:
+    measured = {'folder': str(folder), 'file': str(lens)}
+    filled = {key: path for key, path in measured.items() if key in BLURS[name]}
     return {'type': name.split()[0], **BLURS[name], **filled}
 
 

@@ -112,7 +112,7 @@ def test_a_set_of_measured_kernels_is_whole_wherever_it_is_moved_to(
 ) -> None:
     bank = tmp_path / 'bank'
     bank.mkdir()
-    np.save(bank / 'many.npy', np.random.default_rng(0).random((5, 7, 9)))
+    np.save(bank / 'many.npy', np.random.default_rng(0).random((5, 9, 9)))
     (bank / 'licence.txt').write_text('ours', encoding='utf-8')
     field = {'type': 'bank', 'folder': str(bank), **({} if period is None else {'period': period})}
     assert make_testset(images, tmp_path / 'sets', '--sets', '--field', f'measured={json.dumps(field)}') == 0
@@ -121,6 +121,28 @@ def test_a_set_of_measured_kernels_is_whole_wherever_it_is_moved_to(
     bank.rename(tmp_path / 'away')
     (tmp_path / 'sets/x4/measured').rename(tmp_path / 'moved')
     assert sorted(path.name for path in (tmp_path / 'moved/bank').iterdir()) == ['many.npy']
+    for sample, known in zip(on_disk(images, tmp_path / 'moved', 4), expected, strict=True):
+        assert torch.equal(sample['lq'], known['lq']) and torch.equal(sample['kernel'], known['kernel'])
+
+
+def test_a_mixture_of_measured_kernels_takes_all_of_them_along(
+    make_testset: Callable[..., int], images: Path, tmp_path: Path
+) -> None:
+    kernels = np.random.default_rng(0).random((6, 9, 9))
+    for path in ('a/deep/k.npy', 'b/k.npy', 'lens.npy'):
+        (tmp_path / 'away' / path).parent.mkdir(parents=True, exist_ok=True)
+    np.save(tmp_path / 'away/a/deep/k.npy', kernels[:2])
+    np.save(tmp_path / 'away/b/k.npy', kernels[2:])
+    np.save(tmp_path / 'away/lens.npy', (kernels / kernels.sum((1, 2), keepdims=True)).reshape(2, 3, 9, 9))
+    parts = [{'type': 'bank', 'folder': str(tmp_path / 'away' / name)} for name in 'ab']
+    parts.append({'type': 'psf_grid', 'file': str(tmp_path / 'away/lens.npy')})
+    field = {'type': 'mixture', 'of': parts}
+    assert make_testset(images, tmp_path / 'sets', '--sets', '--field', f'measured={json.dumps(field)}') == 0
+    expected = list(on_the_fly(images, 4, field))
+    (tmp_path / 'away').rename(tmp_path / 'gone')
+    (tmp_path / 'sets/x4/measured').rename(tmp_path / 'moved')
+    found = sorted(str(path.relative_to(tmp_path / 'moved')) for path in (tmp_path / 'moved').rglob('*.npy'))
+    assert found == ['bank/deep/k.npy', 'bank1/k.npy', 'bank2/lens.npy']
     for sample, known in zip(on_disk(images, tmp_path / 'moved', 4), expected, strict=True):
         assert torch.equal(sample['lq'], known['lq']) and torch.equal(sample['kernel'], known['kernel'])
 

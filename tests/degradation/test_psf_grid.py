@@ -1,0 +1,88 @@
+"""A measured lens: kernels at a grid of places."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from manet_basicsr.degradation import PsfGridSampler, anisotropic_gaussian_kernels, kernel_covariances
+from tests.degradation.drawing import problem_of
+
+
+@pytest.fixture
+def lens(tmp_path: Path) -> Path:
+    """A lens that blurs more from left to right (1 to 4 px^2) and from top to bottom (by 2 px^2)."""
+    variances = torch.tensor([1.0, 2, 3, 4]).expand(2, 4).clone()
+    variances[1] += 2
+    kernels = anisotropic_gaussian_kernels(variances.reshape(-1, 1).expand(-1, 2), torch.zeros(8), 21, 1)
+    np.save(tmp_path / 'lens.npy', kernels.view(2, 4, 21, 21).numpy())
+    return tmp_path / 'lens.npy'
+
+
+def variances_of(field: torch.Tensor) -> torch.Tensor:
+    height, width = field.shape[2:]
+    return kernel_covariances(field[0].flatten(1).T)[:, 0, 0].view(height, width).float()
+
+
+def test_between_the_centres_of_the_cells_variances_are_interpolated(lens: Path) -> None:
+    # Kernels with one centre of mass: the variance of their mean is the mean of theirs.
+    found = variances_of(PsfGridSampler(str(lens)).draw(80, 160, scale=1))
+    row = torch.tensor([0.0, 20, 59.5, 79]).long()
+    # Cells are 40 px wide and high: centres at 19.5, 59.5, 99.5 and 139.5.
+    expected = torch.stack(
+        [1 + ((torch.arange(160) - 19.5) / 40).clamp(0, 3) + 2 * max(0, min(1, (float(y) - 19.5) / 40)) for y in row]
+    )
+    torch.testing.assert_close(found[row], expected, atol=0.01, rtol=0)  # the Gaussians are cut at 21 taps
+
+
+def test_an_image_is_a_part_of_a_larger_picture_at_a_random_place(lens: Path) -> None:
+    whole = variances_of(PsfGridSampler(str(lens)).draw(80, 160, scale=2))
+    sampler = PsfGridSampler(str(lens), size=(80, 160))
+    torch.testing.assert_close(variances_of(sampler.draw(80, 160, scale=2)), whole)
+    parts = [variances_of(sampler.draw(16, 32, scale=2, generator=torch.Generator().manual_seed(n))) for n in range(9)]
+    assert all(part.max() - part.min() < (whole.max() - whole.min()) / 2 for part in parts)
+    assert len({round(float(part.mean()), 3) for part in parts}) == 9
+    assert min(part.min() for part in parts) >= whole.min() and max(part.max() for part in parts) <= whole.max()
+    # A larger image is the whole picture.
+    torch.testing.assert_close(sampler.draw(96, 192, scale=2), PsfGridSampler(str(lens)).draw(96, 192, scale=2))
+
+
+def test_kernels_in_a_row_are_a_grid_where_the_option_says_which(lens: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / 'row.npy', np.load(lens).reshape(8, 21, 21))
+    same = PsfGridSampler(str(tmp_path / 'row.npy'), grid=(2, 4)).draw(48, 64, scale=4)
+    assert torch.equal(same, PsfGridSampler(str(lens)).draw(48, 64, scale=4))
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'file': 3}, 'file must be a path, found 3'),
+        ({'file': '/nowhere.npy'}, 'file: /nowhere.npy is not a file of kernels'),
+        ({'grid': [2, 3]}, 'file: LENS: found 8 kernels, an array (2, 4, 21, 21), expected 2 x 3 (grid: [2, 3])'),
+        ({'grid': [2, 0.5]}, 'grid must be two whole numbers, at least 1, found [2, 0.5]'),
+        ({'size': 100}, 'size must be two whole numbers, at least 1, found 100'),
+        ({'fit': 'skip'}, "fit 'skip' is not one of error, crop"),
+    ],
+)
+def test_wrong_options_are_one_clear_line(options: dict[str, Any], message: str, lens: Path, photos: Path) -> None:
+    found = problem_of({'type': 'psf_grid', 'file': str(lens), **options}, photos)
+    assert found == f'degradation.field.{message.replace("LENS", str(lens))}'
+
+
+def test_kernels_that_are_too_large_are_refused_or_cropped(tmp_path: Path, photos: Path) -> None:
+    taps = np.random.default_rng(0).random((2, 2, 25, 25))
+    np.save(tmp_path / 'wide.npy', taps / taps.sum((2, 3), keepdims=True))
+    options = {'type': 'psf_grid', 'file': str(tmp_path / 'wide.npy')}
+    assert 'wide.npy[0]: of a kernel of 25x25 taps 4' in problem_of(options, photos)
+    field = PsfGridSampler(str(tmp_path / 'wide.npy'), fit='crop').draw(48, 48, scale=4)
+    torch.testing.assert_close(field.sum(1), torch.ones(1, 12, 12))
+
+
+def test_a_real_lens_blurs_its_corners_more_than_its_middle(shared: Path) -> None:
+    file = shared / 'data/kernels/lens_oil/63762BB_rgb_9x12x25x25x3_f16.npy'
+    found = variances_of(PsfGridSampler(str(file)).draw(180, 240, scale=2, kernel_size=27))
+    assert found[40:50, 55:65].mean() < 0.7 * found[:8, :8].mean()
