@@ -1,44 +1,8 @@
-"""Convert released MANet weights to BasicSR's form, or back.
+"""The command ``basicsr convert-weights`` as a script."""
 
-Example: python scripts/convert_weights.py manet_stage1_x4.pth MANet_stage1_x4.pth --to basicsr
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
-from collections.abc import Sequence
 
-from manet_basicsr.utils.console import say
-from manet_basicsr.weights import convert_file
-
-STAGES = {1: 'estimator (MANet)', 2: 'generator (SFTRRDBNet)', 3: 'blind network (BlindSRNet)'}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, or 2 where the files do not allow it."""
-    introduction, example = (__doc__ or '').strip().split('\n\n')
-    parser = argparse.ArgumentParser(description=introduction, epilog=example)
-    parser.add_argument('source', help='file to read')
-    parser.add_argument('target', help='file to write')
-    parser.add_argument('--to', choices=('basicsr', 'released'), required=True, help='form to write')
-    parser.add_argument(
-        '--param-key', default='params_ema', help='state dict to take from a BasicSR file (%(default)s, else params)'
-    )
-    parser.add_argument('--force', action='store_true', help='replace an existing target')
-    options = parser.parse_args(arguments)
-    try:
-        stage = convert_file(options.source, options.target, options.to, options.param_key, options.force)
-    except FileExistsError:
-        say(f'convert_weights: {options.target} already exists; --force replaces it', error=True)
-        return 2
-    except (OSError, ValueError) as error:
-        say(f'convert_weights: {error}', error=True)
-        return 2
-    say(f'{options.source}: stage {stage}, {STAGES[stage]}')
-    say(f'{options.target}: written in the {options.to} form')
-    return 0
-
+from manet_basicsr.commands.convert_weights import main
 
 if __name__ == '__main__':
     sys.exit(main())

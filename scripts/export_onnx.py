@@ -1,51 +1,8 @@
-"""Export an estimator or a blind network to ONNX, for images of any size, and check the result with onnxruntime.
+"""The command ``basicsr export-onnx`` as a script."""
 
-    python scripts/export_onnx.py blind_x4.pth blind_x4.onnx
-
-The file of weights is of stage 1 (output: field) or 3 (output: sr), from BasicSR, released, or .safetensors; its sizes
-are read off it. Needs the packages of the extra onnx: pip install onnx onnxruntime onnxscript. Exit codes: 0 done;
-2 nothing was written, the message says why.
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
-from pathlib import Path
 
-from manet_basicsr.archs import SFTRRDBNet
-from manet_basicsr.archs.loading import load_network
-from manet_basicsr.utils.console import say
-from manet_basicsr.weights.export import export_onnx
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument('weights', metavar='WEIGHTS')
-    parser.add_argument('target', type=Path, metavar='TARGET.onnx')
-    parser.add_argument('--force', action='store_true', help='replace an existing target')
-    return parser
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    options = build_parser().parse_args(arguments)
-    try:
-        if options.target.exists() and not options.force:
-            raise FileExistsError(f'{options.target} already exists; --force replaces it')
-        network = load_network(options.weights)
-        if isinstance(network, SFTRRDBNet):
-            raise ValueError(f'{options.weights}: a generator alone (stage 2), expected stage 1 or 3')
-        difference = export_onnx(network, options.target)
-    except (OSError, ValueError) as error:
-        say(f'error: {error}', error=True)
-        return 2
-    say(f'{options.target}: {type(network).__name__}, any size; differs by {difference:.1g} of the largest value')
-    return 0
-
+from manet_basicsr.commands.export_onnx import main
 
 if __name__ == '__main__':
     sys.exit(main())

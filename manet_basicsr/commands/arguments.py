@@ -12,13 +12,20 @@ from manet_basicsr.options.errors import named
 from manet_basicsr.options.forcing import force
 from manet_basicsr.options.reading import Options, load_options
 from manet_basicsr.options.resolving import resolve
+from manet_basicsr.options.shipped import find_option_file
 from manet_basicsr.training.processes import draw_seed, seed_generators, start_processes
 from manet_basicsr.training.resuming import forget_beginning_of_resumed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add BasicSR's flags to a parser."""
-    parser.add_argument('-opt', required=True, metavar='FILE', help='option file (YAML)')
+    parser.add_argument(
+        '-opt',
+        required=True,
+        type=find_option_file,
+        metavar='FILE',
+        help='option file (YAML), or the name of one that ships',
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='job launcher')
     parser.add_argument('--auto_resume', action='store_true', help='go on from the newest whole state, if there is one')
     parser.add_argument('--debug', action='store_true', help="a short run under the name 'debug_NAME', with tracebacks")

@@ -1,8 +1,9 @@
-"""The ``basicsr`` command: train and test with BasicSR's flags."""
+"""The ``basicsr`` command: train and test with BasicSR's flags, and the tools around that."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 from collections.abc import Sequence
 
@@ -30,6 +31,19 @@ _COMMANDS = {
     'check': ('only check an option file: every problem in it, a line each', f'  basicsr check -opt {_TRAIN}'),
 }
 
+#: The tools, each a module of this folder with a ``main(arguments, prog)``; their parsers know their own flags.
+TOOLS = {
+    'options': 'list the option files that come with the package, or copy some',
+    'create-lmdb': 'pack a folder of images into an LMDB',
+    'extract-subimages': 'cut large images into overlapping ones, which training reads faster',
+    'make-testset': 'write LR images and their kernels to disk',
+    'evaluate': 'score any number of methods on any number of degradations',
+    'compute-pca': 'compute the PCA basis of kernels of other sizes',
+    'convert-weights': "convert weights from and to the authors' form",
+    'export-onnx': 'export an estimator or a blind network to ONNX',
+    'plot-curves': 'draw training curves and results',
+}
+
 
 def _parser() -> argparse.ArgumentParser:
     def epilog(*examples: str) -> str:
@@ -43,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         add_arguments(
             commands.add_parser(name, help=words, description=words, epilog=epilog(examples), formatter_class=style)
         )
+    for name, words in TOOLS.items():
+        commands.add_parser(name, help=words, add_help=False)
     return parser
 
 
@@ -91,9 +107,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 1 for what fails on the way (data, disk, numbers, processes), 2 for options that are wrong,
-        130 for Ctrl-C before the first iteration.
+        130 for Ctrl-C before the first iteration. Each tool says its own in its help.
     """
-    args = _parser().parse_args(argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in TOOLS:
+        tool = importlib.import_module(f'manet_basicsr.commands.{arguments[0].replace("-", "_")}')
+        return int(tool.main(arguments[1:], f'basicsr {arguments[0]}'))
+    args = _parser().parse_args(arguments)
     try:
         import_plugins()
         _run(args)

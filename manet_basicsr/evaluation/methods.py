@@ -27,6 +27,7 @@ from manet_basicsr.options.errors import OptionError, named, problems_of
 from manet_basicsr.options.plugins import import_plugins
 from manet_basicsr.options.reading import Options, load_options
 from manet_basicsr.options.resolving import forget_pretrained, resolve, run_folder
+from manet_basicsr.options.shipped import find_option_file
 from manet_basicsr.utils.messages import unknown_name
 from manet_basicsr.weights import SHIPPED, resolve_weights
 
@@ -125,7 +126,7 @@ class OptionFile:
     of its experiment, ``experiments/NAME/models/net_g_latest.pth`` or where ``path.experiments_root`` says.
 
     Args:
-        path: The file.
+        path: The file, or the name of one that ships.
 
     Raises:
         OptionError: It cannot be read or has no scale.
@@ -133,7 +134,7 @@ class OptionFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         import_plugins()  # the file may name what they register
-        self.path = os.fspath(path)
+        self.path = find_option_file(path)
         self.options = load_options(self.path)
         self.scale = self.options.get('scale')
         if not isinstance(self.scale, int):

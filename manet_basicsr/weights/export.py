@@ -13,11 +13,15 @@ from manet_basicsr.archs.copies import evaluation_copy
 from manet_basicsr.archs.protocols import FieldEstimator
 from manet_basicsr.utils.files import atomic_path
 
-OPSET = 18
+#: Both of onnx 1.13, which onnxruntime 1.14 and newer read; the exporter alone would write the newest IR version.
+OPSET, IR_VERSION = 18, 8
+#: Largest difference allowed, in the largest value of the outputs. That of float32 is rounding in another order of
+#: summation, that of float16 rounding to 11 bit in every layer; anything wrong differs by far more.
+_TOLERANCES = {torch.float32: 1e-3, torch.float16: 1e-2}
 _SIZES = ((1, 16, 16), (2, 9, 30))  # batch, height, width at which an export is checked
 
 
-def export_onnx(network: nn.Module, path: str | Path, *, channels: int = 3) -> float:
+def export_onnx(network: nn.Module, path: str | Path, *, channels: int = 3, half: bool = False) -> float:
     """Export an estimator or a blind network to ONNX, for any batch and size, and run it to compare.
 
     The model has the input ``lq`` (B, C, h, w) in [0, 1] and the output ``field`` (B, k*k, h, w) of an estimator, or
@@ -28,9 +32,10 @@ def export_onnx(network: nn.Module, path: str | Path, *, channels: int = 3) -> f
         network: A :class:`MANet`, a :class:`BlindSRNet` or another network ``lq -> image``, in float32; not changed.
         path: The ``.onnx`` file; its folder must exist.
         channels: Of the input.
+        half: Whether weights, input and output are float16: half as large, and on GPUs faster.
 
     Returns:
-        The largest difference found, in the largest value of the outputs.
+        The largest difference from the float32 network that was found, in the largest value of the outputs.
 
     Raises:
         ValueError: The packages onnx, onnxscript or onnxruntime are missing, or the export does not agree.
@@ -42,26 +47,28 @@ def export_onnx(network: nn.Module, path: str | Path, *, channels: int = 3) -> f
         raise ValueError('ONNX needs more packages: pip install onnx onnxruntime onnxscript') from error
     network = evaluation_copy(network, torch.device('cpu'))
     output = 'field' if isinstance(network, FieldEstimator) else 'sr'
-    content = _export(network, channels, output)
+    dtype = torch.float16 if half else torch.float32
+    # The copy's tensors are its own once they are converted; those of float32 stay shared.
+    content = _export(evaluation_copy(network, torch.device('cpu')).to(dtype), channels, output, dtype)
     session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
     difference = max(
-        _difference(network, session, torch.rand(batch, channels, height, width)) for batch, height, width in _SIZES
+        _difference(network, session, torch.rand(batch, channels, height, width), dtype)
+        for batch, height, width in _SIZES
     )
-    # float32 rounding in another order of summation; anything wrong differs by far more.
-    if not difference < 1e-3:
+    if not difference < _TOLERANCES[dtype]:
         raise ValueError(f'{path}: the exported model differs by {difference:.1g} of the largest value; not written')
     with atomic_path(path) as partial:
         partial.write_bytes(content)
     return difference
 
 
-def _export(network: nn.Module, channels: int, output: str) -> bytes:
+def _export(network: nn.Module, channels: int, output: str, dtype: torch.dtype) -> bytes:
     axis = torch.export.Dim.DYNAMIC
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of torch's exporter about its own insides
         program: Any = torch.onnx.export(
             network,
-            (torch.rand(2, channels, 17, 22),),
+            (torch.rand(2, channels, 17, 22, dtype=dtype),),
             input_names=['lq'],
             output_names=[output],
             dynamic_shapes={'lq': {0: axis, 2: axis, 3: axis}},
@@ -71,6 +78,7 @@ def _export(network: nn.Module, channels: int, output: str) -> bytes:
             verbose=False,
         )
     model = program.model_proto
+    model.ir_version = min(model.ir_version, IR_VERSION)
     _name_axes(model)
     return bytes(model.SerializeToString())
 
@@ -88,9 +96,10 @@ def _name_axes(model: Any) -> None:
 
 
 @torch.no_grad()
-def _difference(network: nn.Module, session: Any, lq: Tensor) -> float:
-    expected: Tensor = network(lq)
-    found = torch.from_numpy(session.run(None, {'lq': lq.numpy()})[0])
+def _difference(network: nn.Module, session: Any, lq: Tensor, dtype: torch.dtype) -> float:
+    lq = lq.to(dtype)
+    expected: Tensor = network(lq.float())
+    found = torch.from_numpy(session.run(None, {'lq': lq.numpy()})[0]).float()
     if found.shape != expected.shape:
         return float('inf')
     return ((found - expected).abs().max() / expected.abs().max()).item()

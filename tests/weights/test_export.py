@@ -68,6 +68,31 @@ def test_inputs_and_outputs_have_names_and_free_sizes(onnxruntime: Any, exported
     assert (sr.name, sr.shape) == ('sr', ['batch', 3, '4*height', '4*width'])
 
 
+def test_files_are_of_versions_that_older_programs_read(exported: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip('onnx')
+    export_onnx(blind_network(2), tmp_path / 'half.onnx', half=True)
+    for file in (exported / 'estimator.onnx', exported / 'blind.onnx', tmp_path / 'half.onnx'):
+        model = onnx.load(file)
+        onnx.checker.check_model(model, full_check=True)
+        # onnxruntime 1.17 reads IR 9 and opset 20, 1.14 IR 8 and opset 18.
+        assert model.ir_version == 8
+        assert [(opset.domain, opset.version) for opset in model.opset_import] == [('', 18)]
+
+
+def test_half_precision_halves_the_file_and_hardly_changes_the_image(
+    onnxruntime: Any, exported: Path, main: Callable[[list[str]], int]
+) -> None:
+    target = exported / 'half.onnx'
+    assert main([str(exported / 'blind_x4.pth'), str(target), '--half']) == 0
+    session = onnxruntime.InferenceSession(str(target), providers=['CPUExecutionProvider'])
+    assert session.get_inputs()[0].type == session.get_outputs()[0].type == 'tensor(float16)'
+    found, expected = run(onnxruntime, target, LQ.half()).float(), run(onnxruntime, exported / 'blind.onnx', LQ)
+    assert 0 < (found - expected).abs().max() < 1e-2 * expected.abs().max()
+    network = blind_network(4)
+    export_onnx(network, exported / 'again.onnx', half=True)
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+
+
 def test_a_network_is_left_as_it_was(onnxruntime: Any, tmp_path: Path) -> None:
     network = blind_network(2).kernel_estimation.train()
     network.m_head.eval()
@@ -81,7 +106,7 @@ def test_an_export_that_does_not_agree_is_not_written(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = (exported / 'blind.onnx').read_bytes()
-    monkeypatch.setattr(export, '_export', lambda network, channels, output: content)
+    monkeypatch.setattr(export, '_export', lambda *arguments: content)
     for other in (blind_network(2), BlindSRNet(ESTIMATOR, GENERATOR)):  # of another scale, of other weights
         with pytest.raises(ValueError, match=r'net.onnx: the exported model differs by .*; not written'):
             export_onnx(other, tmp_path / 'net.onnx')

@@ -67,4 +67,4 @@ def test_an_existing_target_is_replaced_by_force_only(
 def test_help_has_an_example(main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match='0'):
         main(['--help'])
-    assert 'Example: python scripts/convert_weights.py' in capsys.readouterr().out
+    assert 'Example: basicsr convert-weights' in capsys.readouterr().out

@@ -327,7 +327,7 @@ def test_help_shows_an_example_and_the_option_file_that_reads_the_sets(
     with pytest.raises(SystemExit, match='0'):
         make_testset('--help')
     text = capsys.readouterr().out
-    assert 'python scripts/make_testset.py HR_IMAGES OUTPUT --scale 2 3 4 --sets invariant type1 type5' in text
+    assert 'basicsr make-testset HR_IMAGES OUTPUT --scale 2 3 4 --sets invariant type1 type5' in text
     assert 'kernels: OUTPUT/x4/invariant/kernels.json' in text
 
 

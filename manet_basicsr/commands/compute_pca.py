@@ -1,0 +1,84 @@
+"""Compute the PCA basis that turns kernel fields into kernel codes, as a .npy file for ``network_g.pca_path``.
+
+The bases that the package ships are those of ``--scale 1``, ``2``, ``3`` and ``4`` with the defaults:
+
+    basicsr compute-pca manet_basicsr/degradation/pca/x4_k21_c15_centered.npy --scale 4
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from manet_basicsr.degradation import ALIGNMENTS
+from manet_basicsr.degradation.pca import kernel_covariance, principal_components
+from manet_basicsr.utils.console import say
+from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.progress import progress_bar
+
+
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: Command line without the program's name; that of the process when None.
+        prog: The program's name in its help; that of the process when None.
+
+    Returns:
+        The exit code: 0, or 2 where nothing was written.
+    """
+    options = _parser(prog).parse_args(arguments)
+    if options.output.suffix != '.npy':
+        return _fail(f'the output must be a .npy file, found {options.output}')
+    if options.output.exists() and not options.force:
+        return _fail(f'{options.output} exists already; --force replaces it')
+    try:
+        options.output.parent.mkdir(parents=True, exist_ok=True)  # before the work
+        with progress_bar(options.num_kernels, unit='kernel', scaled=True) as step:
+            covariance = kernel_covariance(
+                options.scale,
+                options.kernel_size,
+                options.alignment,
+                options.variance,
+                options.num_kernels,
+                options.seed,
+                progress=step,
+            )
+        basis, explained = principal_components(covariance, options.code_length)
+        with atomic_path(options.output) as partial:
+            np.save(partial, basis.numpy())
+    except (OSError, ValueError) as error:
+        return _fail(str(error))
+    share = explained.sum().item()
+    say(f'{options.output}: {basis.shape[0]} x {basis.shape[1]}, explains {share:.4%} of the variance')
+    return 0
+
+
+def _parser(prog: str | None = None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('output', type=Path, help='the .npy file to write')
+    parser.add_argument('--scale', type=int, required=True, help='downsampling factor')
+    parser.add_argument('--kernel-size', type=int, default=21, help='side of the kernels in taps (default: 21)')
+    parser.add_argument('--code-length', type=int, default=15, help='length of the kernel code (default: 15)')
+    parser.add_argument('--alignment', choices=ALIGNMENTS, default='centered', help='(default: centered)')
+    parser.add_argument(
+        '--variance',
+        type=float,
+        nargs=2,
+        metavar=('MIN', 'MAX'),
+        help="range of the variances in HR px^2 (default: the paper's, 0.175 and 2.5 times the scale)",
+    )
+    parser.add_argument('--num-kernels', type=int, default=150_000, help='random kernels to draw (default: 150000)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the draws (default: 0)')
+    parser.add_argument('--force', action='store_true', help='replace the output file')
+    return parser
+
+
+def _fail(message: str) -> int:
+    say(f'compute_pca: {message}', error=True)
+    return 2

@@ -1,0 +1,82 @@
+"""List the option files that come with the package, or copy some of them to change them.
+
+    basicsr options
+    basicsr options copy train_MANet_stage1_x4
+
+-opt takes the names as they are, too. Exit codes: 0 done; 2 nothing was written, the message says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from manet_basicsr.options.shipped import option_files
+from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.messages import unknown_name
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    actions = parser.add_subparsers(dest='action')
+    actions.add_parser('list', help='list them, as without a word')
+    copy = actions.add_parser('copy', help='write copies of some', allow_abbrev=False)
+    copy.add_argument('names', nargs='+', metavar='NAME', help='as listed')
+    copy.add_argument('-o', '--output', type=Path, default=Path(), metavar='FOLDER', help='default: the current folder')
+    copy.add_argument('--force', action='store_true', help='replace existing files')
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run the command and return its exit code."""
+    options = build_parser(prog).parse_args(arguments)
+    files = option_files()
+    try:
+        if options.action == 'copy':
+            for target in copy_option_files(options.names, options.output, overwrite=options.force):
+                print(target)
+            return 0
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    for name, file in files.items():
+        first = file.read_text(encoding='utf-8').partition('\n')[0]
+        print(f'{name:<36} {first.removeprefix("# ")}')
+    return 0
+
+
+def copy_option_files(names: Sequence[str], folder: Path, *, overwrite: bool = False) -> list[Path]:
+    """Write copies of option files that come with the package.
+
+    Args:
+        names: Their names, with or without suffix.
+        folder: Where to; made if missing.
+        overwrite: Whether existing files are replaced.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError: There is no file of such a name; nothing is written.
+        FileExistsError: A file is there; nothing is written.
+    """
+    files = option_files()
+    stems = [name.removesuffix('.yml') for name in names]
+    for stem in stems:
+        if stem not in files:
+            raise ValueError(unknown_name('option file', stem, files))
+    targets = [folder / files[stem].name for stem in stems]
+    for target in targets:
+        if target.exists() and not overwrite:
+            raise FileExistsError(f'{target} exists already; --force replaces it')
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, target in zip(stems, targets, strict=True):
+        with atomic_path(target) as partial:
+            shutil.copyfile(files[stem], partial)
+    return targets

@@ -1,0 +1,41 @@
+"""The option files that come with the package."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+
+def option_files() -> dict[str, Path]:
+    """List the option files that come with the package, by their names without suffix, in the order of their folders.
+
+    An installed package has them in ``option_files``; beside the package of a checkout lies ``options``, which is what
+    a build copies there.
+    """
+    package = Path(str(resources.files('manet_basicsr')))
+    installed = package / 'option_files'
+    folder = installed if installed.is_dir() else package.parent / 'options'
+    return {file.stem: file for file in sorted(folder.glob('*/*.yml'))}
+
+
+def find_option_file(path: str | os.PathLike[str]) -> str:
+    """Return a path to an option file, where there is no such file that of the package's file with this name.
+
+    Args:
+        path: A path, or the name of a file that comes with the package as ``train_MANet_stage1_x4``, with or without
+            suffix and folders (``options/train/train_MANet_stage1_x4.yml``).
+
+    Returns:
+        The path, as it was given if the package has no such file either.
+    """
+    given = Path(path)
+    packaged = option_files().get(given.name.removesuffix('.yml'))
+    folders = tuple(part for part in given.parent.parts if part != '.')
+    if (
+        os.path.lexists(given)
+        or packaged is None
+        or folders not in ((), (packaged.parent.name,), ('options', packaged.parent.name))
+    ):
+        return os.fspath(path)
+    return str(packaged)
