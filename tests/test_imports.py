@@ -14,7 +14,7 @@ MODULES = {
     for file in sorted(PACKAGE.rglob('*.py'))
 }
 #: Rooms and what they may not import.
-UPPER = ('models', 'options', 'training', 'evaluation', 'commands', 'restoration', 'explorer')
+UPPER = ('models', 'options', 'training', 'evaluation', 'commands', 'restoration', 'explorer', 'integrations')
 LOWER = ('utils', 'degradation', 'archs', 'weights', 'losses', 'metrics', 'data', 'visualization')
 
 

@@ -33,7 +33,7 @@ def load_network(address: str | os.PathLike[str]) -> nn.Module:
     """
     state_dict = load_any_state_dict(address)
     try:
-        network = _build(state_dict)
+        network = network_of(state_dict)
         network.load_state_dict(state_dict)
         if isinstance(network, MANet):
             network.scale = shipped_scale(address)
@@ -109,7 +109,19 @@ def alignment_of(network: nn.Module) -> str:
     return 'published' if last.item() <= limit else 'unknown'
 
 
-def _build(state_dict: StateDict) -> nn.Module:
+def network_of(state_dict: StateDict) -> nn.Module:
+    """Build the network that a state dict belongs to, without loading it.
+
+    Args:
+        state_dict: Of stage 1, 2 or 3, as BasicSR or the authors' release has it; not changed.
+
+    Returns:
+        A :class:`MANet`, :class:`SFTRRDBNet` or :class:`BlindSRNet` with random weights.
+
+    Raises:
+        KeyError: It is of another network.
+        ValueError: Likewise, or its sizes do not fit together.
+    """
     stage = detect_stage(state_dict)
     if stage == 1:
         return _from_options(MANet, estimator_options(convert_state_dict(state_dict, 'basicsr')))
