@@ -171,6 +171,8 @@ def _path_problems(paths: Mapping[str, Any]) -> Iterator[str]:
 def _val_problems(val: Mapping[str, Any]) -> Iterator[str]:
     from basicsr.utils.registry import METRIC_REGISTRY
 
+    from manet_basicsr.metrics.pyiqa_metric import pyiqa_problems
+
     yield from choice_problems(val, {'save_img': SWITCH, 'pbar': (None, *SWITCH)}, 'val.')
     if val.get('tile') is not None and not is_count(val['tile'], 1):
         yield f'val.tile: found {val["tile"]!r}, expected LR pixels, or ~ for whole images'
@@ -184,3 +186,4 @@ def _val_problems(val: Mapping[str, Any]) -> Iterator[str]:
         yield from registered_problems(metric, METRIC_REGISTRY, f'val.metrics.{name}', supplied, ('better',))
         if isinstance(metric, dict):
             yield from choice_problems(metric, {'better': ('higher', 'lower')}, f'val.metrics.{name}.')
+            yield from pyiqa_problems(metric, f'val.metrics.{name}')
