@@ -1,7 +1,8 @@
-"""List the option files that come with the package, or copy some of them to change them.
+"""List the option files that come with the package, copy some to change them, or print a JSON schema for editors.
 
     basicsr options
     basicsr options copy train_MANet_stage1_x4
+    basicsr options schema > options.schema.json
 
 -opt takes the names as they are, too. Exit codes: 0 done; 2 nothing was written, the message says why.
 """
@@ -9,11 +10,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from manet_basicsr.options.plugins import import_plugins
+from manet_basicsr.options.schema import option_schema
 from manet_basicsr.options.shipped import option_files
 from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.utils.messages import unknown_name
@@ -26,6 +30,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     )
     actions = parser.add_subparsers(dest='action')
     actions.add_parser('list', help='list them, as without a word')
+    actions.add_parser('schema', help='print the JSON schema of option files')
     copy = actions.add_parser('copy', help='write copies of some', allow_abbrev=False)
     copy.add_argument('names', nargs='+', metavar='NAME', help='as listed')
     copy.add_argument('-o', '--output', type=Path, default=Path(), metavar='FOLDER', help='default: the current folder')
@@ -36,6 +41,10 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the command and return its exit code."""
     options = build_parser(prog).parse_args(arguments)
+    if options.action == 'schema':
+        import_plugins()
+        print(json.dumps(option_schema(), indent=2))
+        return 0
     files = option_files()
     try:
         if options.action == 'copy':

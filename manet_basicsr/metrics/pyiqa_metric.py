@@ -37,7 +37,17 @@ def calculate_pyiqa(*, img: np.ndarray, img2: np.ndarray, metric: str, crop_bord
 
 @METRIC_REGISTRY.register()
 def calculate_pyiqa_nr(*, img: np.ndarray, metric: str, crop_border: int = 0, **unused: Any) -> float:
-    """Score an image alone with a no-reference metric of pyiqa, such as musiq or niqe; see :func:`calculate_pyiqa`."""
+    """Score an image alone with a no-reference metric of pyiqa, such as musiq or niqe.
+
+    Args:
+        img: The image, (H, W, 3) BGR, uint8.
+        metric: pyiqa's name. What weights it needs pyiqa fetches when it is first used.
+        crop_border: Pixels left out at each side.
+        unused: What the validation knows besides.
+
+    Raises:
+        ValueError: pyiqa is not installed, or has no such metric without a reference.
+    """
     return _score('NR', metric, crop_border, img)
 
 

@@ -1,8 +1,8 @@
 """Checks of a whole option file before any data or model loads, which report every problem at once.
 
 What a section may hold is read off the code it is for: the signature of the registered network, loss, scheduler or
-optimizer. Only keys that no signature names are listed here. Options of models and datasets that are not ours are
-checked for what BasicSR itself needs and otherwise left alone.
+optimizer. Only keys that no signature names are listed, in :mod:`keys`. Options of models and datasets that are not
+ours are checked for what BasicSR itself needs and otherwise left alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from manet_basicsr.options.dataset_checks import dataset_problems, device_problems, kernel_problems
 from manet_basicsr.options.errors import OptionError
+from manet_basicsr.options.keys import DIST, LOGGER, METRIC_INPUTS, PATH, TOP, VAL
 from manet_basicsr.options.network_checks import network_problems
 from manet_basicsr.options.reading import Options
 from manet_basicsr.options.sections import (
@@ -26,17 +27,6 @@ from manet_basicsr.options.sections import (
 )
 from manet_basicsr.options.training_checks import count_problems, schedule_problems, train_problems
 
-_TOP_KEYS = frozenset(
-    'name model_type scale num_gpu manual_seed datasets network_g path train val logger dist_params '
-    'find_unused_parameters'.split()
-)
-_PATH_KEYS = frozenset(
-    'pretrain_network_g param_key_g strict_load_g resume_state ignore_resume_networks experiments_root '
-    'results_root'.split()
-)
-_LOGGER_KEYS = frozenset('print_freq save_checkpoint_freq keep_checkpoints use_tb_logger wandb'.split())
-_VAL_KEYS = frozenset('val_freq save_img pbar suffix tile metrics'.split())
-_DIST_KEYS = frozenset('backend port'.split())
 _LARGEST_SEED = 2**31  # numpy takes twice as much, and each process adds its rank
 
 
@@ -98,11 +88,11 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
     model = models.get(model_type, object) if isinstance(model_type, str) else object
     ours = inspect.isclass(model) and issubclass(model, RestorationModel)
     if ours:
-        yield from unknown_keys(options, _TOP_KEYS, '')
-        yield from unknown_keys(options.get('path') or {}, _PATH_KEYS, 'path.')
-        yield from unknown_keys(options.get('logger') or {}, _LOGGER_KEYS, 'logger.')
-        yield from unknown_keys(options.get('val') or {}, _VAL_KEYS, 'val.')
-        yield from unknown_keys(options.get('dist_params') or {}, _DIST_KEYS, 'dist_params.')
+        yield from unknown_keys(options, TOP, '')
+        yield from unknown_keys(options.get('path') or {}, PATH, 'path.')
+        yield from unknown_keys(options.get('logger') or {}, LOGGER, 'logger.')
+        yield from unknown_keys(options.get('val') or {}, VAL, 'val.')
+        yield from unknown_keys(options.get('dist_params') or {}, DIST, 'dist_params.')
     for key, network in options.items():
         if key.startswith('network_') and network is not None:
             found = list(_network_problems(network, key))
@@ -180,10 +170,8 @@ def _val_problems(val: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(metrics, dict):
         yield f'val.metrics: found {metrics!r}, expected a section for each metric'
         return
-    # What a validation passes to every metric, beside the arguments in the options.
-    supplied = ('img', 'img2', 'field', 'field_gt', 'gt', 'scale', 'lr_images', 'kwargs', 'unused')
     for name, metric in metrics.items():
-        yield from registered_problems(metric, METRIC_REGISTRY, f'val.metrics.{name}', supplied, ('better',))
+        yield from registered_problems(metric, METRIC_REGISTRY, f'val.metrics.{name}', METRIC_INPUTS, ('better',))
         if isinstance(metric, dict):
             yield from choice_problems(metric, {'better': ('higher', 'lower')}, f'val.metrics.{name}.')
             yield from pyiqa_problems(metric, f'val.metrics.{name}')

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from manet_basicsr.options.keys import LOADER
 from manet_basicsr.options.reading import Options
 from manet_basicsr.options.sections import (
     SWITCH,
@@ -20,10 +21,6 @@ from manet_basicsr.options.sections import (
 from manet_basicsr.utils.messages import nearest
 
 _BACKENDS = ('disk', 'lmdb', 'memcached')
-_LOADER_KEYS = frozenset(
-    'name type phase scale batch_size_per_gpu num_worker_per_gpu dataset_enlarge_ratio prefetch_mode '
-    'num_prefetch_queue pin_memory persistent_workers'.split()
-)
 
 
 def dataset_problems(options: Options, is_train: bool) -> Iterator[str]:
@@ -55,7 +52,7 @@ def dataset_problems(options: Options, is_train: bool) -> Iterator[str]:
         for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file', 'kernels'):
             yield from missing_file(dataset.get(key), f'{where}.{key}')
         if dataset.get('type') == SVDegradationDataset.__name__:
-            yield from unknown_keys(dataset, _LOADER_KEYS | SVDegradationDataset.KEYS, f'{where}.')
+            yield from unknown_keys(dataset, LOADER.keys() | SVDegradationDataset.KEYS, f'{where}.')
             yield from choice_problems(dataset, dict.fromkeys(('use_hflip', 'use_rot'), SWITCH), f'{where}.')
             resolved = {**dataset, 'phase': phase, 'scale': options.get('scale')}
             yield from (f'{where}.{problem}' for problem in SVDegradationDataset.problems(resolved))

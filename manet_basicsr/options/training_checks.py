@@ -20,6 +20,24 @@ from manet_basicsr.options.sections import (
 )
 
 
+def optimizers() -> dict[str, type]:
+    """List the optimizers of this package's models by name."""
+    from manet_basicsr.models.muon import Muon
+
+    return {'Adam': torch.optim.Adam, 'Muon': Muon}
+
+
+def schedulers() -> dict[str, type]:
+    """List BasicSR's schedulers by name."""
+    from basicsr.models import lr_scheduler
+
+    return {
+        'MultiStepLR': lr_scheduler.MultiStepRestartLR,
+        'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
+        'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR,
+    }
+
+
 def schedule_problems(train: Mapping[str, Any], more_optimizers: Mapping[str, Any]) -> Iterator[str]:
     """Check optimizers and scheduler, which BasicSR's own models have too, by building them for a single number.
 
@@ -27,23 +45,16 @@ def schedule_problems(train: Mapping[str, Any], more_optimizers: Mapping[str, An
         train: The section.
         more_optimizers: Optimizers by name that the model knows beside BasicSR's.
     """
-    from basicsr.models import lr_scheduler
-
-    schedulers = {
-        'MultiStepLR': lr_scheduler.MultiStepRestartLR,
-        'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
-        'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR,
-    }
     parameters = [torch.zeros(())]
     sections = {key: section for key, section in train.items() if key.startswith('optim_')}
-    optimizers = {'Adam': torch.optim.Adam, **more_optimizers}
+    known = {'Adam': torch.optim.Adam, **more_optimizers}
     for key, section in sections.items():
-        yield from _built_problems(section, optimizers, f'train.{key}', {'params': parameters})
+        yield from _built_problems(section, known, f'train.{key}', {'params': parameters})
     if train.get('scheduler') is None:
         yield 'train.scheduler: missing'
         return
     given = {'optimizer': torch.optim.Adam(parameters), 'last_epoch': -1}
-    problems = list(_built_problems(train['scheduler'], schedulers, 'train.scheduler', given))
+    problems = list(_built_problems(train['scheduler'], schedulers(), 'train.scheduler', given))
     yield from problems
     periods, total = train['scheduler'].get('periods') if not problems else None, train.get('total_iter')
     if periods is not None and is_number(total) and sum(periods) < total - 1:
