@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from manet_basicsr.archs.loading import load_network
-from manet_basicsr.restoration.restoring import PRECISIONS, SMALLEST_TILE, TILE, estimate_field, restore
+from manet_basicsr.restoration.precision import PRECISIONS
+from manet_basicsr.restoration.restoring import SMALLEST_TILE, TILE, estimate_field, restore
 from manet_basicsr.visualization.pictures import kernels_over_image
 from manet_basicsr.weights import SHIPPED
 
