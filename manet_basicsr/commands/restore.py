@@ -22,7 +22,7 @@ from manet_basicsr.data.field_files import save_field
 from manet_basicsr.data.images import IMAGE_SUFFIXES
 from manet_basicsr.restoration.photographs import Photograph, check_size, read_photograph, write_photograph
 from manet_basicsr.restoration.precision import PRECISIONS
-from manet_basicsr.restoration.restoring import SMALLEST_TILE, TILE, load_blind_network, restore
+from manet_basicsr.restoration.restoring import ALPHA, SMALLEST_TILE, TILE, load_blind_network, restore
 from manet_basicsr.utils.console import is_open, printable, say
 from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.files import remove_leftovers
@@ -72,6 +72,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--figure', action='store_true', help='also draw image, restoration and kernels, PNG and PDF')
     parser.add_argument('--format', choices=_FORMATS, default='png', help='of the restored images, default png')
     parser.add_argument('--quality', type=int, default=95, metavar='1-100', help='of jpg and webp, default 95')
+    parser.add_argument(
+        '--alpha', choices=ALPHA, default='resample', help='of images that have it: resampled, the default, or restored'
+    )
+    parser.add_argument(
+        '--suffix', metavar='TEXT', help='that the names of results get, default _x4 (or the scale that it is)'
+    )
     parser.add_argument('--overwrite', action='store_true', help='replace files that are there already')
     parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ...; default: cuda where there is one')
     parser.add_argument(
@@ -90,14 +96,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def list_inputs(inputs: Sequence[str], output: Path, scale: int) -> tuple[list[Path], list[Path], list[str]]:
+def list_inputs(inputs: Sequence[str], output: Path, suffix: str) -> tuple[list[Path], list[Path], list[str]]:
     """Find the image files that a command was given.
 
     Args:
         inputs: Files, folders and globs (``**`` for any folders).
         output: The folder of the results. What a folder or a glob finds there and is named as the result of another
             image is left out; a file that is named itself is not.
-        scale: Of the results.
+        suffix: Of the names of results.
 
     Returns:
         The files in order, none twice; those left out; and a message for each input that gives none.
@@ -118,7 +124,7 @@ def list_inputs(inputs: Sequence[str], output: Path, scale: int) -> tuple[list[P
         for file in found:
             files.setdefault(_place(file), file)
     beside = [file for file in output.iterdir() if _is_image(file)] if output.is_dir() else []
-    results = {f'{file.stem}_x{scale}{kind}' for file in (*files.values(), *beside) for kind in ('', '_figure')}
+    results = {f'{file.stem}{suffix}{kind}' for file in (*files.values(), *beside) for kind in ('', '_figure')}
     folder = os.path.realpath(output)
     left_out = {
         place: file
@@ -160,8 +166,8 @@ class _Outputs:
         return [self.image, *([] if self.kernels is None else [self.kernels]), *self.figures]
 
 
-def _outputs(file: Path, scale: int, options: argparse.Namespace) -> _Outputs:
-    stem = f'{file.stem}_x{scale}'
+def _outputs(file: Path, options: argparse.Namespace) -> _Outputs:
+    stem = f'{file.stem}{options.suffix}'
     return _Outputs(
         options.output / f'{stem}.{options.format}',
         options.output / f'{stem}_kernels.npz' if options.kernels else None,
@@ -190,6 +196,7 @@ def _restore_file(
         network,
         device=options.device,
         precision=half if options.precision == 'half' else options.precision,
+        alpha=options.alpha,
         tile=options.tile,
         max_memory=options.max_memory,
         field_dtype=torch.float16 if wants_field else None,
@@ -232,14 +239,14 @@ def _say_why(file: Path, error: Exception) -> str:
 
 
 def _restore_all(
-    files: list[Path], left_out: list[Path], network: BlindSRNet, scale: int, options: argparse.Namespace
+    files: list[Path], left_out: list[Path], network: BlindSRNet, options: argparse.Namespace
 ) -> list[str]:
     """Restore files one after the other; return a message for each that failed."""
     failures = []
     made_of: dict[Path, Path] = {}
     inputs = {os.path.realpath(file) for file in (*files, *left_out)}
     for number, file in enumerate(files, start=1):
-        outputs = _outputs(file, scale, options)
+        outputs = _outputs(file, options)
         try:
             if outputs.image in made_of:
                 first = made_of[outputs.image]
@@ -269,6 +276,8 @@ def _check(options: argparse.Namespace) -> None:
     """Refuse options that cannot work, before anything is loaded or made."""
     if not 1 <= options.quality <= 100:
         raise ValueError(f'--quality: found {options.quality}, expected 1 to 100')
+    if options.suffix is not None and options.suffix != Path(f'x{options.suffix}').name[1:]:
+        raise ValueError(f'--suffix: found {options.suffix!r}, expected text without a folder')
     if options.tile < SMALLEST_TILE:
         raise ValueError(f'--tile: found {options.tile}, expected at least {SMALLEST_TILE}')
     if options.figure and importlib.util.find_spec('matplotlib') is None:
@@ -317,7 +326,8 @@ def _run(options: argparse.Namespace) -> int:
         scale = network.scale
         if options.scale not in (None, scale):
             raise ValueError(f'--scale: found {options.scale}, but {options.weights} is for x{scale}')
-        files, left_out, failures = list_inputs(options.inputs, options.output, scale)
+        options.suffix = f'_x{scale}' if options.suffix is None else options.suffix
+        files, left_out, failures = list_inputs(options.inputs, options.output, options.suffix)
         _check_writable(options.output)
         remove_leftovers(options.output)
     except (OSError, ValueError) as error:
@@ -328,7 +338,7 @@ def _run(options: argparse.Namespace) -> int:
     if left_out:
         found = f'{left_out[0]}' + (f' and {len(left_out) - 1} more' if left_out[1:] else '')
         say(f'left out as results of other images: {found}; name them to restore them, too')
-    failures += _restore_all(files, left_out, network, scale, options)
+    failures += _restore_all(files, left_out, network, options)
     if failures:
         say('\n  '.join([f'{len(failures)} failed:', *failures]), error=True)
     return 1 if failures else 0

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from manet_basicsr.data.alpha import enlarge_alpha, fill_hidden_colours
+from manet_basicsr.data.alpha import fill_hidden_colours
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 
@@ -72,15 +72,14 @@ def _check_range(numbers: Tensor, what: str) -> None:
         raise ValueError(f'found {what} from {low:g} to {high:g}, expected floating point images in [0, 1]')
 
 
-def batch_to_image(sr: Tensor, image: np.ndarray | Tensor, lq: Tensor, alpha: np.ndarray | None, shift: int) -> Any:
+def batch_to_image(sr: Tensor, image: np.ndarray | Tensor, lq: Tensor, alpha: np.ndarray | None) -> Any:
     """Turn a restored batch into what the image given was; grey stays grey, however it is stored.
 
     Args:
         sr: (B, 3, s * h, s * w) in [0, 1].
         image: The image that was restored.
         lq: What :func:`image_to_batch` made of it.
-        alpha: Likewise.
-        shift: Pixels of the result by which it lies further up and left than on the usual sampling grid.
+        alpha: That of the result, (s * h, s * w), or None.
     """
     if isinstance(image, Tensor):
         restored = sr.to(image.device, image.dtype)
@@ -98,6 +97,5 @@ def batch_to_image(sr: Tensor, image: np.ndarray | Tensor, lq: Tensor, alpha: np
     pixels = pixels.astype(image.dtype)
     if alpha is None:
         return pixels
-    scale = pixels.shape[0] // alpha.shape[0]
     # Stacking makes the bytes' order the machine's.
-    return np.dstack([pixels, enlarge_alpha(alpha, scale, shift)]).astype(image.dtype, copy=False)
+    return np.dstack([pixels, alpha]).astype(image.dtype, copy=False)

@@ -1,6 +1,6 @@
 """Restoring images of one's own: arrays and tensors of any size, tile by tile.
 
-A grey image is restored as a colour image and made grey again; alpha is not restored but resampled.
+A grey image is restored as a colour image and made grey again; alpha is resampled unless it is to be restored, too.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.archs.copies import evaluation_copy
 from manet_basicsr.archs.loading import alignment_of, load_network
 from manet_basicsr.archs.protocols import FieldEstimator, FieldGenerator, missing_attributes
+from manet_basicsr.data.alpha import enlarge_alpha
 from manet_basicsr.restoration.arrays import batch_to_image, image_to_batch
 from manet_basicsr.restoration.precision import HalfPrecisionError, half_precision, prepare_for_half_precision
 from manet_basicsr.restoration.tiling import OVERLAP, estimate_field_tiled, restore_tiled
 from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.memory import resident_memory, return_freed_memory
+from manet_basicsr.utils.messages import unknown_name
 from manet_basicsr.utils.progress import progress_bar
 from manet_basicsr.weights import SHIPPED, shipped_weights
 
@@ -34,6 +36,9 @@ TILE = 256
 
 SMALLEST_TILE = 16
 """Least side of a tile in LR pixels."""
+
+ALPHA = ('resample', 'restore')
+"""What may be done with alpha."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ def restore(
     *,
     device: str | torch.device | None = None,
     precision: str = 'auto',
+    alpha: str = 'resample',
     tile: int = TILE,
     max_memory: int | None = None,
     field_dtype: torch.dtype | None = torch.float32,
@@ -78,6 +84,8 @@ def restore(
         precision: What to compute in: ``float32``, ``bf16`` or ``float16``, or ``auto``: the half precision that the
             device is fast in, and float32 if there is none, or if the numbers of these weights do not fit into it.
             With the weights that ship, half precision changes a level of 8 bit by less than a half on average.
+        alpha: What is done with alpha: ``resample`` (cubic interpolation) or ``restore``, as a grey image of its own,
+            which sharpens soft edges and takes as long as the image.
         tile: Largest side of a tile in LR pixels.
         max_memory: Bytes that the process (on CUDA: the GPU) should stay below; tiles are made smaller for it, and on
             Linux the process's allocator is set to return freed memory at once.
@@ -94,7 +102,9 @@ def restore(
     network = load_blind_network(weights, scale) if not isinstance(weights, nn.Module) else _checked_blind(weights, '')
     if field_dtype is not None and not field_dtype.is_floating_point:
         raise ValueError(f'field_dtype is {field_dtype}, expected a floating point type')
-    lq, alpha = image_to_batch(image)
+    if alpha not in ALPHA:
+        raise ValueError(unknown_name('alpha', alpha, ALPHA))
+    lq, given_alpha = image_to_batch(image)
     chosen = pick_device(device)
     half = half_precision(precision, chosen)
     tile = _fitting_tile(network, lq, chosen, tile, max_memory, field_dtype)
@@ -105,9 +115,15 @@ def restore(
         if precision != 'auto':
             raise
         sr, field = run(half=None)
-    # Networks of this alignment show an image further up and left; alpha has to go along.
-    shift = network.scale - 1 if alignment_of(network) == 'published' else 0
-    return Restored(batch_to_image(sr, image, lq, alpha, shift), field)
+    larger_alpha = None
+    if given_alpha is not None and alpha == 'restore':
+        settings: dict[str, Any] = {'device': device, 'precision': precision, 'tile': tile, 'max_memory': max_memory}
+        larger_alpha = restore(given_alpha, network, field_dtype=None, **settings).image
+    elif given_alpha is not None:
+        # Networks of this alignment show an image further up and left; alpha has to go along.
+        shift = network.scale - 1 if alignment_of(network) == 'published' else 0
+        larger_alpha = enlarge_alpha(given_alpha, network.scale, shift)
+    return Restored(batch_to_image(sr, image, lq, larger_alpha), field)
 
 
 def _restore_batch(

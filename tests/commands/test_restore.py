@@ -19,6 +19,7 @@ from PIL import Image
 from manet_basicsr import Restored, load_field, restore
 from manet_basicsr.commands import restore as command_module
 from manet_basicsr.commands.restore import build_parser, list_inputs, main
+from manet_basicsr.data.alpha import enlarge_alpha
 from manet_basicsr.weights import files as weights
 from tests.small_networks import blind_network, blind_weights
 
@@ -63,6 +64,30 @@ def test_a_folder_is_restored_under_predictable_names(
     expected = restore(cv2.imread(str(images / 'a.jpg'))[..., ::-1], network).image
     assert np.abs(shapes[0][..., ::-1].astype(int) - expected).max() <= 1
     assert capsys.readouterr().out.count('-> new/restored/') == 3
+
+
+def test_names_get_the_suffix_that_is_asked_for(
+    images: Path, network: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for suffix in ('', '.sharp'):
+        assert main([str(images / 'a.jpg'), '-o', 'out', '--weights', network, f'--suffix={suffix}']) == 0
+    assert names(here / 'out') == ['a.png', 'a.sharp.png']
+    capsys.readouterr()
+    assert main(['out', str(images / 'a.jpg'), '-o', 'new', '--weights', network, '--suffix', '/../x']) == 2
+    assert "--suffix: found '/../x', expected text without a folder" in capsys.readouterr().err
+
+
+def test_alpha_is_resampled_or_restored_as_a_grey_image(images: Path, network: str, here: Path) -> None:
+    for alpha in ('resample', 'restore'):
+        command = [str(images / 'c.PNG'), '-o', alpha, '--weights', network, '--alpha', alpha]
+        assert main(command) == 0
+    pixels = cv2.imread(str(images / 'c.PNG'), cv2.IMREAD_UNCHANGED)
+    resampled, restored = (cv2.imread(f'{a}/c_x2.png', cv2.IMREAD_UNCHANGED) for a in ('resample', 'restore'))
+    assert np.array_equal(resampled[..., :3], restored[..., :3])
+    assert np.array_equal(resampled[..., 3], enlarge_alpha(pixels[..., 3], 2))
+    expected = restore(np.ascontiguousarray(pixels[..., 3]), network).image
+    assert np.array_equal(restored[..., 3], expected)
+    assert not np.array_equal(restored[..., 3], resampled[..., 3])
 
 
 def test_kernels_and_figures_are_saved_beside_the_image(images: Path, network: str, here: Path) -> None:
@@ -169,11 +194,11 @@ def test_files_folders_and_globs_are_found_once_each(images: Path) -> None:
     shutil.copy(images / 'a.jpg', images / 'deep/z.jpg')
     (images / '.hidden.png').write_text('')
     given = [str(images / 'c.PNG'), str(images), f'{images}/**/*.jpg', f'{images}/deep']
-    files, left_out, problems = list_inputs(given, Path('out'), 2)
+    files, left_out, problems = list_inputs(given, Path('out'), '_x2')
     assert [file.name for file in files] == ['c.PNG', 'a.jpg', 'b.png', 'z.jpg']
     assert not problems and not left_out
     (images / 'empty').mkdir()
-    assert list_inputs([f'{images}/empty'], Path('out'), 2)[2] == [
+    assert list_inputs([f'{images}/empty'], Path('out'), '_x2')[2] == [
         f'{images}/empty: no images in this folder (.png, .jpg, .jpeg, .bmp, .tif, .tiff, .webp)'
     ]
 

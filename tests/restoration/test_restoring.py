@@ -457,3 +457,8 @@ def test_memory_stays_below_the_limit(small: bool, tmp_path: Path) -> None:
     command = [sys.executable, '-c', MEASURE, str(room), str(file), str(height)]
     left = subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout
     assert int(left) >= 0
+
+
+def test_an_unknown_way_with_alpha_is_one_line() -> None:
+    with pytest.raises(ValueError, match="alpha 'keep' is not one of resample, restore"):
+        restore(np.zeros((8, 8, 4), np.uint8), blind_network(), alpha='keep')
