@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from manet_basicsr.options.plugins import import_plugins
 from manet_basicsr.options.schema import option_schema
 from manet_basicsr.options.shipped import option_files
+from manet_basicsr.utils.console import say
 from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.utils.messages import unknown_name
 
@@ -43,20 +43,20 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     options = build_parser(prog).parse_args(arguments)
     if options.action == 'schema':
         import_plugins()
-        print(json.dumps(option_schema(), indent=2))
+        say(json.dumps(option_schema(), indent=2))
         return 0
     files = option_files()
     try:
         if options.action == 'copy':
             for target in copy_option_files(options.names, options.output, overwrite=options.force):
-                print(target)
+                say(str(target))
             return 0
     except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        say(f'error: {error}', error=True)
         return 2
     for name, file in files.items():
         first = file.read_text(encoding='utf-8').partition('\n')[0]
-        print(f'{name:<36} {first.removeprefix("# ")}')
+        say(f'{name:<36} {first.removeprefix("# ")}')
     return 0
 
 

@@ -43,5 +43,5 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     except (ValueError, OSError, ImportError) as error:
         say(f'error: {error}', error=True)
         return 2
-    say(options.picture)
+    say(str(options.picture))
     return 0
