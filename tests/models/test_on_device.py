@@ -1,115 +1,20 @@
-"""A training step and a test of each stage on a GPU, as far as they can be followed without one."""
+"""The tests on a simulated device, in a process of their own: torch looks for devices once, at its first gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
-import pytest
-import torch
-from basicsr.models import build_model
-from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorDeviceMismatchError
-from torch.utils.data import default_collate
-
-from manet_basicsr.archs import BlindSRNet
-from manet_basicsr.data import SVDegradationDataset
-from manet_basicsr.data.sampling import SampleIndex
-from manet_basicsr.restoration import restoring
-from tests import shortened
-from tests.simulated_device import DEVICE, NoWaiting, WaitsForDeviceError, simulated_device
-from tests.small_networks import blind_network
-
-OPTIONS = {
-    'plain': [
-        'datasets:train:degrade_on=device',
-        'train:channels_last=false',
-        'datasets:train:degradation:noise=[0,9]',
-    ],
-    'bf16': ['train:amp=bf16', 'train:channels_last=true', 'train:accumulate=2', 'train:ema_decay=0.9'],
-    'fp16': ['train:amp=fp16', 'train:channels_last=true', 'train:optim_g={type: Muon, lr: 0.01, adam_lr: 1e-4}'],
-}
-LR_IMAGE = 'train:lr_image_opt={type: L1Loss, loss_weight: 1.0, reduction: mean}'
+from tests.shortened import ROOT
 
 
-def batch_of(opt: dict[str, Any]) -> dict[str, Any]:
-    dataset = SVDegradationDataset(opt['datasets']['train'])
-    return default_collate([dataset[SampleIndex(index, 100 + index)] for index in range(4)])
-
-
-def on_host(batch: dict[str, Any], simulated: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-    return {key: simulated(value) if torch.is_tensor(value) else value for key, value in batch.items()}
-
-
-@pytest.mark.parametrize('job', shortened.JOBS)
-@pytest.mark.parametrize('options', OPTIONS.values(), ids=OPTIONS)
-def test_a_step_stays_on_the_device_and_waits_for_nothing(
-    job: str, options: list[str], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, entries = shortened.option_file('train', job, 4), [*shortened.train_entries(job, photos), *options]
-    if job == 'MANet_stage1' and options is OPTIONS['plain']:
-        entries.append(LR_IMAGE)
-    opt = shortened.resolved(file, entries, tmp_path)
-    batch = batch_of(opt)
-    # A loss scaler looks at the gradients before each step, which is the one wait of fp16.
-    monkeypatch.setattr(torch.amp.GradScaler, '_maybe_opt_step', lambda self, optimizer, *_, **__: optimizer.step())
-    with simulated_device(monkeypatch) as simulated:
-        model = build_model(opt)
-        batch = on_host(batch, simulated)
-        with NoWaiting():
-            # A second one begins with what the first has left.
-            for current_iter in (1,) if LR_IMAGE in entries else (1, 2):
-                model.feed_data(batch)
-                model.optimize_parameters(current_iter)
-        assert {loss.device for loss in model.loss_dict.values()} == {DEVICE}
-        trained = [parameter for parameter in model.net_g.parameters() if parameter.requires_grad]
-        assert {parameter.grad.device for parameter in trained} == {DEVICE}
-        model.test()
-        assert {result.device for result in model.result.values()} == {DEVICE}
-
-
-@pytest.mark.parametrize(
-    ('mistake', 'error'),
-    [
-        (lambda loss: loss * loss.cpu().mean(), WaitsForDeviceError),
-        (lambda loss: loss if loss.mean() > 0 else -loss, DataDependentOutputException),
-        (lambda loss: loss * loss.mean().item(), DataDependentOutputException),
-        (lambda loss: loss + torch.zeros(loss.shape), FakeTensorDeviceMismatchError),
-    ],
-    ids=['copied', 'decided', 'read', 'left behind'],
-)
-def test_a_step_that_waits_or_mixes_devices_is_noticed(
-    mistake: Callable[[Tensor], Tensor],
-    error: type[Exception],
-    photos: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    file, entries = (
-        shortened.option_file('train', 'SFTRRDB_stage2', 4),
-        shortened.train_entries('SFTRRDB_stage2', photos),
-    )
-    opt = shortened.resolved(file, entries, tmp_path)
-    batch = batch_of(opt)
-    with simulated_device(monkeypatch) as simulated:
-        model = build_model(opt)
-        pixel = model.losses['pixel']
-        monkeypatch.setitem(model.losses, 'pixel', lambda output, gt: mistake(pixel(output, gt).expand(2)).sum())
-        with NoWaiting(), pytest.raises(error):
-            model.feed_data(on_host(batch, simulated))
-            model.optimize_parameters(1)
-
-
-@pytest.mark.parametrize('half', [None, torch.float16])
-def test_restoring_brings_tiles_to_the_device_and_results_back(
-    half: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(restoring._Tiles, '_check_finite', lambda *_: None)  # looks at the numbers of each tile
-    with simulated_device(monkeypatch):
-        network: BlindSRNet = blind_network(4)
-        sr, field = restoring._restore_batch(
-            network, torch.rand(2, 3, 40, 33), device=DEVICE, half=half, tile=24, field_dtype=torch.float32, label=None
-        )
-        assert (sr.shape, sr.device.type) == ((2, 3, 160, 132), 'cpu')
-        assert field is not None and (field.shape, field.device.type) == ((2, 441, 40, 33), 'cpu')
+def test_nothing_waits_for_the_device_or_is_left_behind(tmp_path: Path) -> None:
+    file = Path(__file__).with_name('on_device.py')
+    command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:xdist', '-p', 'no:cacheprovider', str(file)]
+    command.append(f'--basetemp={tmp_path / "inner"}')
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert '15 passed' in done.stdout
