@@ -130,7 +130,7 @@ def lay_kernel(
     """
     check_kernel_grid(kernel_size, scale, alignment)
     size = kernel_size - scale + 1
-    centred = _centred(_heaviest(taps, size) if crop else taps, size)
+    centred = centre_kernel(_heaviest(taps, size) if crop else taps, size)
     if not crop and centred.sum() < 1 - _LARGEST_LOSS:
         rows, columns = taps.shape
         raise TooLargeError(
@@ -148,8 +148,16 @@ def _heaviest(taps: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     return taps[top : top + rows, left : left + columns]
 
 
-def _centred(taps: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """Move the centre of mass to the middle of ``size x size`` taps; what lies outside is cut off."""
+def centre_kernel(taps: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Move the centre of mass of a kernel to the middle of ``size x size`` taps; what lies outside is cut off.
+
+    Args:
+        taps: ``(rows, columns)``, not negative, summing to 1.
+        size: Side of the result.
+
+    Returns:
+        ``(size, size)``, not negative; the sum is what was not cut off.
+    """
     # Cubics keep the variance, but clipping what they make negative may move the centre by some hundredths: lines last.
     candidates = [_resampled(taps, size, _line), _resampled(_resampled(taps, size, _cubic), size, _line)]
     return min(candidates, key=_spread)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Callable
+from functools import lru_cache
 from importlib import resources
 from os import PathLike
 from pathlib import Path
@@ -68,6 +69,43 @@ def kernel_covariance(
             progress(num)
     mean = kernel_sum / num_kernels
     return product_sum / num_kernels - torch.outer(mean, mean)
+
+
+@lru_cache(maxsize=8)
+def mean_kernel(scale: int, kernel_size: int = 21, alignment: str = 'centered') -> Tensor:
+    """Compute the mean of random training kernels, the same at every call.
+
+    Args:
+        scale: Downsampling factor.
+        kernel_size: Side k of the kernels in taps.
+        alignment: ``centered`` or ``published``.
+
+    Returns:
+        ``(k*k,)``, float32, summing to 1. It is shared: do not change it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    with torch.device('cpu'):  # also while a network is built without memory
+        parameters = sample_kernel_parameters(_CHUNK, training_variance_range(scale), generator)
+        kernels = anisotropic_gaussian_kernels(*parameters, kernel_size, scale, alignment, torch.float64)
+        return kernels.mean(0).float()
+
+
+def kernels_from_codes(codes: Tensor, basis: Tensor, mean: Tensor) -> Tensor:
+    """Find the kernels that codes stand for: the nearest ones to the training kernels' mean, without negative taps.
+
+    ``k = m + B (c - B'm)``, negative taps set to 0, divided by the sum. The mean ``m`` lies for the most part outside
+    the span of the basis, which is that of deviations from it, so ``B c`` alone is no kernel.
+
+    Args:
+        codes: ``(N, code_length)``, made as ``kernel @ basis``.
+        basis: ``(k*k, code_length)``, orthonormal columns.
+        mean: ``(k*k,)``, as :func:`mean_kernel` gives it.
+
+    Returns:
+        ``(N, k*k)``, each summing to 1, float32 or float64. Differentiable.
+    """
+    kernels = (mean + (codes - mean @ basis) @ basis.T).clamp(min=0)
+    return kernels / kernels.sum(1, keepdim=True)
 
 
 def principal_components(covariance: Tensor, code_length: int) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,8 @@ from manet_basicsr.degradation import (
     sample_kernel_parameters,
     training_variance_range,
 )
-from manet_basicsr.degradation.pca import kernel_covariance, principal_components
+from manet_basicsr.degradation.pca import kernel_covariance, kernels_from_codes, mean_kernel, principal_components
+from manet_basicsr.metrics import calculate_lr_psnr
 
 FEW_KERNELS = 10_000
 # Smallest cosine between two 15-dimensional subspaces, one from 10,000 kernels only: measured 0.9965 or more.
@@ -162,3 +165,45 @@ def test_a_damaged_basis_is_named(tmp_path: Path, name: str, content: bytes) -> 
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf'^PCA basis {tmp_path}/{name} cannot be read: .'):
         load_pca_basis(4, path=tmp_path / name)
+
+
+@pytest.mark.parametrize(('variances', 'angle'), [((5, 1), 0), ((9, 9), 0), ((9, 1), 0.785), ((1, 1), 0)])
+def test_a_kernel_comes_back_from_its_code_which_the_basis_alone_cannot_do(
+    variances: tuple[float, float], angle: float
+) -> None:
+    kernel = anisotropic_gaussian_kernels(torch.tensor([variances]).float(), torch.tensor([float(angle)]))
+    basis, mean = load_pca_basis(4), mean_kernel(4)
+    code = kernel @ basis
+    remade = kernels_from_codes(code, basis, mean)
+    assert remade.min() >= 0
+    torch.testing.assert_close(remade.sum(1), torch.ones(1))
+    error, alone = ((kernels - kernel).norm() / kernel.norm() for kernels in (remade, code @ basis.T))
+    assert error < 0.06  # the narrowest has most detail beyond 15 components
+    assert alone > 0.2
+
+
+@pytest.mark.parametrize(
+    ('image', 'expected'), [('butterfly', [55.9, 56.5, 52.6, 57.4]), ('bird', [61.5, 61.0, 59.7, 62.0])]
+)
+def test_what_fifteen_numbers_can_say_of_a_kernel(image: str, expected: list[float], shared: Path) -> None:
+    pixels = cv2.imread(str(shared / f'data/eval/Set5/{image}.png'))[..., ::-1] / np.float32(255)
+    gt = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
+    variances = torch.tensor([[5.0, 1], [9, 9], [9, 1], [1, 1]])
+    kernels = anisotropic_gaussian_kernels(variances, torch.tensor([0, 0, math.pi / 4, 0]))
+    basis = load_pca_basis(4)
+    remade = kernels_from_codes(kernels @ basis, basis, mean_kernel(4))
+    scores = [
+        calculate_lr_psnr(field=one.view(1, -1, 1, 1), field_gt=true.view(1, -1, 1, 1), gt=gt, scale=4)
+        for one, true in zip(remade, kernels, strict=True)
+    ]
+    assert scores == pytest.approx(expected, abs=0.3)
+
+
+def test_the_mean_kernel_is_the_same_also_while_a_network_is_built_without_memory() -> None:
+    mean_kernel.cache_clear()
+    with torch.device('meta'):
+        mean = mean_kernel(2)
+    assert mean.device.type == 'cpu'
+    mean_kernel.cache_clear()
+    assert torch.equal(mean, mean_kernel(2))
+    assert mean.sum().item() == pytest.approx(1)

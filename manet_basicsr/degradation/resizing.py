@@ -1,0 +1,94 @@
+"""Antialiased reduction, as image libraries reduce: an image whose only blur is that of being resized."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from manet_basicsr.degradation.kernels import check_kernel_grid
+from manet_basicsr.degradation.sampler import FieldSampler, lr_size, register_field
+
+
+def reduction_kernel(profile: Callable[[Tensor], Tensor], kernel_size: int, scale: int, alignment: str) -> Tensor:
+    """Lay the kernel of an antialiased reduction on the grid of a kernel field.
+
+    Along each axis the taps are ``profile(d / s)`` at the distances d from the position of the LR pixel, divided by
+    their sum; profiles of two lobes have 4 s taps that are not 0 where s is even.
+
+    Args:
+        profile: The interpolating function, 0 from 2 on.
+        kernel_size: Side k of the kernel in taps.
+        scale: Downsampling factor s.
+        alignment: ``centered`` or ``published``.
+
+    Returns:
+        ``(1, k*k)`` kernel that sums to 1, with negative taps, float32.
+    """
+    check_kernel_grid(kernel_size, scale, alignment)
+    shift = (scale - 1) / 2 if alignment == 'centered' else (1 - scale) / 2
+    distance = torch.arange(kernel_size, dtype=torch.float64) - kernel_size // 2 - shift
+    taps = profile(distance / scale)
+    taps = taps / taps.sum()
+    return torch.outer(taps, taps).float().view(1, -1)
+
+
+@dataclass(frozen=True)
+class ReductionSampler(FieldSampler):
+    """The kernel of an antialiased reduction, the same for every image.
+
+    With it :func:`blur_downsample` gives what resizing gives. A blur of its own it has none, and no parameters: the one
+    number that stands for it is of no account.
+    """
+
+    @staticmethod
+    def profile(distance: Tensor) -> Tensor:
+        """Give the interpolating function at distances of any sign in LR px; it is 0 from 2 on."""
+        raise NotImplementedError
+
+    def check(self, kernel_size: int, scale: int) -> None:
+        check_kernel_grid(kernel_size, scale, 'centered')
+        needed = (
+            math.ceil(2 * scale + (scale - 1) / 2) - 1
+        )  # the farthest tap that may be other than 0, from the middle
+        if kernel_size // 2 < needed:
+            raise ValueError(
+                f'kernel_size must be at least {2 * needed + 1} for a reduction at scale {scale}, found {kernel_size}'
+            )
+
+    def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
+        lr_size(height, width, scale)
+        return torch.zeros(1, 1, 1)
+
+    def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
+        kernel = reduction_kernel(self.profile, kernel_size, scale, alignment)
+        return kernel.to(parameters.device).expand(len(parameters), -1)
+
+
+@register_field('bicubic')
+@dataclass(frozen=True)
+class BicubicSampler(ReductionSampler):
+    """Bicubic reduction, as MATLAB's and BasicSR's ``imresize``: what bicubic super-resolution is trained on.
+
+    Source: R. Keys, "Cubic convolution interpolation for digital image processing", 1981, with a = -1/2.
+    """
+
+    @staticmethod
+    def profile(distance: Tensor) -> Tensor:
+        near, far = distance.abs().clamp(max=1), distance.abs().clamp(1, 2)
+        inner = (1.5 * near - 2.5) * near**2 + 1
+        outer = ((2.5 - 0.5 * far) * far - 4) * far + 2
+        return torch.where(distance.abs() < 1, inner, outer)
+
+
+@register_field('lanczos')
+@dataclass(frozen=True)
+class LanczosSampler(ReductionSampler):
+    """Reduction with Lanczos's window of two lobes, the one that deep image prior (CVPR 2018) assumes."""
+
+    @staticmethod
+    def profile(distance: Tensor) -> Tensor:
+        return torch.where(distance.abs() < 2, distance.sinc() * (distance / 2).sinc(), 0)

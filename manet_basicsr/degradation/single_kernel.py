@@ -1,0 +1,39 @@
+"""One kernel for a whole image, as methods find it that know of no fields: laid on the grid of a field."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from manet_basicsr.degradation.bank import centre_kernel
+from manet_basicsr.degradation.kernels import check_kernel_grid, place_kernels
+
+
+def field_of_kernel(kernel: Tensor, scale: int, kernel_size: int = 21) -> tuple[Tensor, float]:
+    """Lay a kernel of any size, found up to a displacement, on the ``centered`` grid of a kernel field.
+
+    Negative taps become 0, the centre of mass moves to ``k//2 + (s-1)/2`` in both axes, as that of every ``centered``
+    kernel, what lies outside ``k x k`` taps is cut off, and the rest is divided by its sum. A kernel that also moves
+    the image cannot be told from an image that was elsewhere; this is the rule of KernelGAN (NeurIPS 2019).
+
+    Args:
+        kernel: ``(rows, columns)``, to be cross-correlated with the image.
+        scale: Downsampling factor s.
+        kernel_size: Side k of the kernels of the field.
+
+    Returns:
+        The field ``(1, k*k, 1, 1)``, float32, and the share of the kernel's weight that was cut off.
+
+    Raises:
+        ValueError: If the kernel is no matrix of finite numbers, or has no positive tap, or the grid cannot be.
+    """
+    check_kernel_grid(kernel_size, scale, 'centered')
+    if kernel.ndim != 2 or not bool(kernel.isfinite().all()):
+        raise ValueError(f'kernel has shape {tuple(kernel.shape)}, expected a matrix of finite numbers')
+    taps = kernel.detach().double().cpu().clamp(min=0)
+    if taps.sum() <= 0:
+        raise ValueError('kernel: found no positive tap, expected a kernel that sums to more than 0')
+    centred = centre_kernel(np.asarray(taps / taps.sum()), kernel_size - scale + 1)
+    spread = torch.from_numpy(centred)[None].flip(1, 2)  # what place_kernels takes is a point spread function
+    return place_kernels(spread, scale, 'centered').float().view(1, -1, 1, 1), max(0.0, 1 - float(centred.sum()))
