@@ -20,6 +20,8 @@ SCALES = (1, 2, 3, 4)
 _ESTIMATOR = {'num_feat': 16}
 _GENERATOR = {'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}
 _SRMD = {'num_feat': 8, 'num_conv': 3}
+_FEW = {'num_feat': 8, 'num_block': 1}
+_RCAN = {'num_feat': 16, 'num_group': 2, 'num_block': 1}
 _NETWORKS: dict[str, dict[str, dict[str, int]]] = {
     'MANet_stage1': {'network_g': _ESTIMATOR},
     'SFTRRDB_stage2': {'network_g': _GENERATOR},
@@ -28,14 +30,27 @@ _NETWORKS: dict[str, dict[str, dict[str, int]]] = {
     'MAEDSR': {'network_g': {'num_feat': 8, 'num_block': 1}},
     'SRMD_stage2': {'network_g': _SRMD},
     'BlindSR_SRMD_stage3': {'network_g:estimator': _ESTIMATOR, 'network_g:generator': _SRMD},
+    'RCAN_blur': {'network_g': _RCAN},
+    'RCAN_bicubic': {'network_g': _RCAN},
+    'HAN_bicubic': {'network_g': _RCAN},
+    'SFTMD_stage2': {'network_g': _FEW},
+    'IKC': {'network_g': {'num_feat': 8}, 'network_g:generator': _GENERATOR},
+    'DAN': {'network_g': _FEW},
+    'CFSNet_stage2': {'network_g': _FEW},
+    'CResMD_stage2': {'network_g': _FEW},
+    'BlindSR_CFSNet': {'network_g:estimator': _ESTIMATOR, 'network_g:generator': _FEW},
+    'BlindSR_CResMD': {'network_g:estimator': _ESTIMATOR, 'network_g:generator': _FEW},
 }
 #: Jobs of options/mixing, at x4.
 MIXED_JOBS = ('RRDBNet', 'MAEDSR', 'SRMD_stage2', 'BlindSR_SRMD_stage3')
+#: Jobs of options/peers, at x2, x3 and x4, and those that put together what others train.
+PEER_JOBS = ('RCAN_blur', 'RCAN_bicubic', 'HAN_bicubic', 'SFTMD_stage2', 'IKC', 'DAN', 'CFSNet_stage2', 'CResMD_stage2')
+ASSEMBLED_JOBS = ('BlindSR_CFSNet', 'BlindSR_CResMD')
 
 
 def option_file(phase: str, job: str, scale: int) -> Path:
     """Give a shipped option file."""
-    folder = 'mixing' if job in MIXED_JOBS else phase
+    folder = 'mixing' if job in MIXED_JOBS else 'peers' if job in PEER_JOBS + ASSEMBLED_JOBS else phase
     return ROOT / 'options' / folder / f'{phase}_{job}_x{scale}.yml'
 
 
@@ -69,6 +84,8 @@ def train_entries(job: str, images: Path, *, total_iter: int = 2, workers: int =
     ]
     if job.startswith('BlindSR'):
         entries += ['network_g:estimator:pretrained=~', 'network_g:generator:pretrained=~']
+    if job == 'IKC':
+        entries.append('network_g:generator:pretrained=~')
     return entries
 
 

@@ -42,8 +42,8 @@ class BlindSRNet(nn.Module):
     ) -> None:
         super().__init__()
         self.freeze_estimator = freeze_estimator
-        self.kernel_estimation: Any = _build('estimator', estimator)
-        self.generator: Any = _build('generator', generator)
+        self.kernel_estimation: Any = build_part('estimator', estimator)
+        self.generator: Any = build_part('generator', generator)
         _check_agreement(self.kernel_estimation, self.generator)
         if freeze_estimator:
             self.kernel_estimation.requires_grad_(False).eval()
@@ -78,7 +78,17 @@ class BlindSRNet(nn.Module):
         return self
 
 
-def _build(section: str, options: Mapping[str, Any]) -> nn.Module:
+def build_part(section: str, options: Mapping[str, Any]) -> nn.Module:
+    """Build a part of a network from its options in BasicSR's form, and load ``pretrained`` where that is given.
+
+    Args:
+        section: Name of the part, for messages.
+        options: ``type``, arguments, ``pretrained`` and ``param_key``; they are not changed.
+
+    Raises:
+        ValueError: If the ``type`` is missing or unknown, or the weights do not fit.
+        FileNotFoundError: If the file of weights is missing.
+    """
     arguments = dict(options)
     pretrained = arguments.pop('pretrained', None)
     param_key = arguments.pop('param_key', 'params')

@@ -65,14 +65,23 @@ class KernelCodeNet(nn.Module):
         Raises:
             ValueError: It does not.
         """
-        batch, _, height, width = lq.shape
-        taps = self.kernel_size**2
-        fits = field.dim() == 4 and field.shape[0] in (1, batch) and field.shape[1] == taps
-        if not fits or tuple(field.shape[-2:]) not in ((height, width), (1, 1)):
-            raise ValueError(
-                f'kernel field has shape {tuple(field.shape)}, expected ({batch}, {taps}, {height}, {width}) or '
-                f'({batch}, {taps}, 1, 1) for an LR image of shape {tuple(lq.shape)} and kernel_size {self.kernel_size}'
-            )
+        check_field_size(lq, field, self.kernel_size)
+
+
+def check_field_size(lq: Tensor, field: Tensor, kernel_size: int) -> None:
+    """Refuse a field that does not fit an LR image or the kernel size.
+
+    Raises:
+        ValueError: It does not.
+    """
+    batch, _, height, width = lq.shape
+    taps = kernel_size**2
+    fits = field.dim() == 4 and field.shape[0] in (1, batch) and field.shape[1] == taps
+    if not fits or tuple(field.shape[-2:]) not in ((height, width), (1, 1)):
+        raise ValueError(
+            f'kernel field has shape {tuple(field.shape)}, expected ({batch}, {taps}, {height}, {width}) or '
+            f'({batch}, {taps}, 1, 1) for an LR image of shape {tuple(lq.shape)} and kernel_size {kernel_size}'
+        )
 
 
 def _checked_matrix(matrix: Tensor, kernel_size: int, code_length: int, pca_path: str | None) -> Tensor:

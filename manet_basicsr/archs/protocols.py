@@ -52,6 +52,22 @@ class FieldGenerator(Protocol):
         ...
 
 
+@runtime_checkable
+class BlindNetwork(Protocol):
+    """A network that super-resolves an LR image (B, C, h, w) by way of its kernel field.
+
+    One whose field depends on the whole image has the attribute ``needs_whole_image``, True.
+    """
+
+    def estimate(self, lq: Tensor) -> Tensor:
+        """Estimate the kernel field (B, k*k, h, w) or (B, k*k, 1, 1)."""
+        ...
+
+    def restore(self, lq: Tensor, field: Tensor) -> Tensor:
+        """Super-resolve the image with a given field."""
+        ...
+
+
 def missing_attributes(network: object, protocol: type[FieldEstimator] | type[FieldGenerator]) -> str:
     """Say which attributes of a protocol a network lacks, such as ``Sequential has no attribute halo``; else ''."""
     names: dict[str, Any] = protocol.__annotations__

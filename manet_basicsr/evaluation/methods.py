@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from manet_basicsr.archs import BlindSRNet
+from manet_basicsr.archs.protocols import BlindNetwork
 from manet_basicsr.degradation import FixedSampler
 from manet_basicsr.degradation.kernels import training_variance_range
 from manet_basicsr.evaluation.conditions import Condition
@@ -299,7 +299,7 @@ class GivenKernels(Method):
         device = torch.device('cpu') if self._model is None else self._model.device
         lq, true = sample['lq'][None].to(device), sample['kernel'][None].to(device)
         # A blind network restores with a field that is given, too.
-        restore: Any = network.generator if isinstance(network, BlindSRNet) else network
+        restore: Any = network.restore if isinstance(network, BlindNetwork) else network
         if restore is not None and not self._is_warm:
             with torch.inference_mode():
                 restore(lq, self._field(true, condition).to(device))

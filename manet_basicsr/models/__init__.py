@@ -3,5 +3,6 @@
 from manet_basicsr.models.kernel_conditioned_sr_model import KernelConditionedSRModel
 from manet_basicsr.models.kernel_l1_model import KernelL1Model
 from manet_basicsr.models.restoration_model import RestorationModel
+from manet_basicsr.models.single_kernel_models import DANModel, IKCModel
 
-__all__ = ['KernelConditionedSRModel', 'KernelL1Model', 'RestorationModel']
+__all__ = ['DANModel', 'IKCModel', 'KernelConditionedSRModel', 'KernelL1Model', 'RestorationModel']

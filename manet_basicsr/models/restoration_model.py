@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from manet_basicsr.archs import BlindSRNet
+from manet_basicsr.archs.protocols import BlindNetwork
 from manet_basicsr.degradation.pipeline import Degradation
 from manet_basicsr.models.batches import Batch, need
 from manet_basicsr.models.finite import FiniteWatch
@@ -268,7 +268,7 @@ class RestorationModel(SRModel):
         Returns:
             ``sr`` and, where there is one, ``field``.
         """
-        if isinstance(net, BlindSRNet):
+        if isinstance(net, BlindNetwork):
             field = self.estimate_field(net, batch['lq'])
             return {'sr': self._restore(net.restore, batch['lq'], field), 'field': field}
 
@@ -280,8 +280,8 @@ class RestorationModel(SRModel):
     def estimate_field(self, net: Any, lq: Tensor) -> Tensor:
         """Estimate the field of an image by an estimator, or a network that has one, in tiles where asked for."""
         if self.tile is None:
-            return net.estimate(lq) if isinstance(net, BlindSRNet) else net(lq)
-        return estimate_field_tiled(net.kernel_estimation if isinstance(net, BlindSRNet) else net, lq, self.tile)
+            return net.estimate(lq) if isinstance(net, BlindNetwork) else net(lq)
+        return estimate_field_tiled(getattr(net, 'kernel_estimation', net), lq, self.tile)
 
     def _restore(self, restore: Callable[..., Tensor], lq: Tensor, field: Tensor | None) -> Tensor:
         if self.tile is None:

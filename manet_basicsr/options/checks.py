@@ -14,7 +14,7 @@ from typing import Any
 from manet_basicsr.options.dataset_checks import dataset_problems, device_problems, kernel_problems
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.keys import DIST, LOGGER, METRIC_INPUTS, PATH, TOP, VAL
-from manet_basicsr.options.network_checks import network_problems
+from manet_basicsr.options.network_checks import network_problems, parts_of
 from manet_basicsr.options.reading import Options
 from manet_basicsr.options.sections import (
     SWITCH,
@@ -133,15 +133,14 @@ def _number_problems(options: Options) -> Iterator[str]:
         yield f'scale: found {scale!r}, expected a whole number, at least 1'
 
 
-def _network_problems(network: object, where: str, extra: Collection[str] = ()) -> Iterator[str]:
+def _network_problems(network: Any, where: str, extra: Collection[str] = ()) -> Iterator[str]:
     from basicsr.utils.registry import ARCH_REGISTRY
 
     yield from registered_problems(network, ARCH_REGISTRY, where, extra=extra)
-    if isinstance(network, dict) and network.get('type') == 'BlindSRNet':
-        for part in [part for part in ('estimator', 'generator') if part in network]:
-            yield from _network_problems(network[part], f'{where}.{part}', ('pretrained', 'param_key'))
-            if isinstance(network[part], dict):
-                yield from missing_file(network[part].get('pretrained'), f'{where}.{part}.pretrained')
+    for part in parts_of(network):
+        yield from _network_problems(network[part], f'{where}.{part}', ('pretrained', 'param_key'))
+        if isinstance(network[part], dict):
+            yield from missing_file(network[part].get('pretrained'), f'{where}.{part}.pretrained')
     if isinstance(network, dict):
         yield from missing_file(network.get('pca_path'), f'{where}.pca_path')
 

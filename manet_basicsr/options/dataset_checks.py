@@ -20,6 +20,8 @@ from manet_basicsr.options.sections import (
 )
 from manet_basicsr.utils.messages import nearest
 
+#: Models that compare kernels, or are given them.
+MODELS_WITH_KERNELS = ('KernelL1Model', 'KernelConditionedSRModel', 'IKCModel', 'DANModel')
 _BACKENDS = ('disk', 'lmdb', 'memcached')
 
 
@@ -72,7 +74,7 @@ def kernel_problems(datasets: Mapping[str, Any], model_type: object) -> Iterator
     """Check that models which compare or take kernels train on a set that has them; others' sets may have anything."""
     from basicsr.utils.registry import DATASET_REGISTRY
 
-    if model_type not in ('KernelL1Model', 'KernelConditionedSRModel'):
+    if model_type not in MODELS_WITH_KERNELS:
         return
     known = dict(iter(DATASET_REGISTRY))
     for section, dataset in datasets.items():

@@ -16,12 +16,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from manet_basicsr.options.dataset_checks import MODELS_WITH_KERNELS
 from manet_basicsr.options.reading import Options
 
 _PLAIN = frozenset('RRDBNet EDSR MSRResNet RCAN SRVGGNetCompact RIDNet'.split())
 # No network has more of anything; building one that long would take for ever.
 _LARGEST = 2048
 _PARTS = ('estimator', 'generator')
+_WITH_PARTS = ('BlindSRNet', 'IKCNet')
 _LOADING = ('pretrained', 'param_key')
 _WITH_KNOWN_CHANNELS = ('SVDegradationDataset', 'PairedImageDataset')
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
@@ -39,8 +41,8 @@ def network_problems(network: Mapping[str, Any], where: str, options: Options) -
         where: Its key.
         options: The whole options.
     """
-    is_blind = network.get('type') == 'BlindSRNet'
-    parts = {f'{where}.{part}': network[part] for part in _PARTS} if is_blind else {where: network}
+    names = parts_of(network)
+    parts = {f'{where}.{name}': network[name] for name in names} or {where: network}
     problems = [problem for key, part in parts.items() for problem in _argument_problems(part, key)]
     problems += [problem for key, part in parts.items() for problem in _scale_problems(part, key, options)]
     problems += [problem for key, part in parts.items() for problem in _channel_problems(part, key, options)]
@@ -61,15 +63,30 @@ def network_problems(network: Mapping[str, Any], where: str, options: Options) -
     if len(built) < len(parts):
         return
     yield from _field_problems(built, options)
-    if not is_blind:
-        yield from _start_problems(built[where], where, options)
-        return
     try:
-        whole = _build({**network, **{part: _without_weights(network[part]) for part in _PARTS}})
+        whole = _build({**network, **{name: _without_weights(network[name]) for name in names}})
     except Exception as error:
         yield f'{where}: {_words(error)}'
     else:
         yield from _start_problems(whole, where, options)
+        yield from _tile_problems(whole, where, options)
+
+
+def parts_of(network: object) -> list[str]:
+    """List which sections of a network's section are networks themselves, such as the generator of a blind one."""
+    if not isinstance(network, dict) or network.get('type') not in _WITH_PARTS:
+        return []
+    return [part for part in _PARTS if part in network]
+
+
+def _tile_problems(network: nn.Module, where: str, options: Options) -> Iterator[str]:
+    """Check that images are not cut of which a network needs the whole."""
+    tile = (options.get('val') or {}).get('tile')
+    if tile is not None and getattr(network, 'needs_whole_image', False):
+        yield (
+            f'val.tile: found {tile!r}, expected ~: {where} is {type(network).__name__}, which finds one kernel for '
+            'the whole image'
+        )
 
 
 def _without_weights(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,7 +157,7 @@ def _channel_problems(network: Mapping[str, Any], where: str, options: Options) 
 
 def _field_problems(built: Mapping[str, nn.Module], options: Options) -> Iterator[str]:
     """Check that data have kernels of the size that the network estimates or takes, where they meet."""
-    if options.get('model_type') not in ('KernelL1Model', 'KernelConditionedSRModel'):
+    if options.get('model_type') not in MODELS_WITH_KERNELS:
         return
     for where, network in built.items():
         size = getattr(network, 'kernel_size', None)

@@ -139,6 +139,8 @@ def load_state_dict_file(path: str | os.PathLike[str], param_key: str | None = '
 def load_pretrained(network: nn.Module, path: str | os.PathLike[str], param_key: str | None = 'params') -> None:
     """Load a file of weights into a network, strictly; a name that all its keys begin with is no hindrance.
 
+    A generator may start from the file of a whole blind network.
+
     Args:
         network: The network to fill.
         path: The file; ``~`` is expanded.
@@ -149,6 +151,9 @@ def load_pretrained(network: nn.Module, path: str | os.PathLike[str], param_key:
         ValueError: If the file cannot be read or does not fit the network.
     """
     state_dict = _without_common_prefix(load_state_dict_file(path, param_key), network)
+    if not any(key.startswith(ESTIMATOR_PREFIX) for key in network.state_dict()):
+        # What remains of a blind network are the keys of its generator.
+        state_dict = {key: value for key, value in state_dict.items() if not key.startswith(ESTIMATOR_PREFIX)}
     try:
         network.load_state_dict(state_dict)
     except RuntimeError as error:
