@@ -15,7 +15,7 @@ MODULES = {
 }
 #: Rooms and what they may not import.
 UPPER = ('models', 'options', 'training', 'evaluation', 'commands', 'restoration', 'explorer', 'integrations')
-LOWER = ('utils', 'degradation', 'archs', 'weights', 'losses', 'metrics', 'data', 'visualization')
+LOWER = ('utils', 'degradation', 'archs', 'weights', 'losses', 'metrics', 'data', 'visualization', 'zero_shot')
 
 
 def imported_modules(file: Path) -> set[str]:

@@ -10,7 +10,10 @@ IMAGES are folders or LMDBs of HR images. Methods are
     oracle        the generator of --generator, told the true kernel field
     mean          ... told one kernel, the mean of the true field
     fixed         ... told the isotropic kernel in the middle of the training range
-mean and fixed also run without a generator: then only their kernels are scored.
+    dip, bsrdm .. solvers, fitted to each image by itself: minutes an image on a CPU (docs/EVALUATION.md lists them).
+                  --budget short shortens what may be shortened; the name in the tables tells every setting that is
+                  other than its paper's. dip[steps=500] sets them one by one, [seed=1] draws anew
+mean and fixed also run without a generator: then only their kernels are scored. So are solvers that restore nothing.
 
 Sets: invariant (nine kernels an image), type1 .. type6, and beyond Gaussians motion, object_motion, defocus, each also
 as *_variant; --field adds others: --field 'measured={type: bank, folder: datasets/kernels}', alone after an empty
@@ -34,6 +37,7 @@ from manet_basicsr.evaluation.conditions import parse_fields
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.progress import with_progress
+from manet_basicsr.zero_shot import BUDGETS
 
 # What the library says of its arguments, by the flags that they come from.
 _FLAGS = {'field': '--field', 'limit': '--limit', 'output': 'OUTPUT'}
@@ -48,6 +52,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('--images', nargs='+', required=True, metavar='IMAGES')
     parser.add_argument('--methods', nargs='+', default=['bicubic', 'fixed'], metavar='METHOD')
     parser.add_argument('--generator', nargs='+', default=[], metavar='FILE', help='one for each scale')
+    parser.add_argument('--budget', choices=BUDGETS, default='full', help='of solvers; default full')
     parser.add_argument(
         '--sets', nargs='*', choices=SETS, default=list(PAPER_SETS), metavar='SET',
         help=f'some of {", ".join(SETS)}; default: {" ".join(PAPER_SETS)}',
@@ -76,7 +81,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             kernel_size=options.kernel_size,
             more_fields=parse_fields(options.field),
         )
-        methods = build_methods(options.methods, options.generator)
+        methods = build_methods(options.methods, options.generator, budget=options.budget)
         result = evaluate(
             conditions, methods, options.output / 'records.jsonl', limit=options.limit, progress=with_progress
         )

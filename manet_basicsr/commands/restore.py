@@ -15,19 +15,19 @@ from pathlib import Path
 
 import torch
 
-from manet_basicsr.archs import BlindSRNet
-from manet_basicsr.archs.loading import alignment_of
+from manet_basicsr.commands.ways import Way, find_way
 from manet_basicsr.data.alpha import fill_hidden_colours
 from manet_basicsr.data.field_files import save_field
 from manet_basicsr.data.images import IMAGE_SUFFIXES
 from manet_basicsr.restoration.photographs import Photograph, check_size, read_photograph, write_photograph
 from manet_basicsr.restoration.precision import PRECISIONS
-from manet_basicsr.restoration.restoring import ALPHA, SMALLEST_TILE, TILE, load_blind_network, restore
+from manet_basicsr.restoration.restoring import ALPHA, SMALLEST_TILE, TILE
 from manet_basicsr.utils.console import is_open, printable, say
 from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.files import remove_leftovers
 from manet_basicsr.utils.memory import memory_size
 from manet_basicsr.visualization.figures import FIGURE_SUFFIXES, write_comparison
+from manet_basicsr.zero_shot import BUDGETS, SOLVERS
 
 _EXAMPLES = """examples:
   manet-restore photo.jpg -o restored                    # with the x4 weights that ship, weights://blind_x4
@@ -68,6 +68,11 @@ def build_parser() -> argparse.ArgumentParser:
         help='of a blind network (stage 3), .pth or .safetensors, or weights://NAME; default: what ships',
     )  # fmt: skip
     parser.add_argument('--scale', type=int, metavar='S', help='of the shipped weights (default 4); FILE knows its own')
+    parser.add_argument(
+        '--method', metavar='NAME',
+        help=f'learn from the photograph alone, without weights: {", ".join(sorted(SOLVERS))}; minutes for a small one',
+    )  # fmt: skip
+    parser.add_argument('--budget', choices=BUDGETS, default='full', help='of --method; short: less work; default full')
     parser.add_argument('--kernels', action='store_true', help='also save the kernel behind each pixel')
     parser.add_argument('--figure', action='store_true', help='also draw image, restoration and kernels, PNG and PDF')
     parser.add_argument('--format', choices=_FORMATS, default='png', help='of the restored images, default png')
@@ -176,7 +181,7 @@ def _outputs(file: Path, options: argparse.Namespace) -> _Outputs:
 
 
 def _restore_file(
-    file: Path, outputs: _Outputs, network: BlindSRNet, options: argparse.Namespace, label: str
+    file: Path, outputs: _Outputs, way: Way, options: argparse.Namespace, label: str
 ) -> tuple[str, list[str]]:
     """Restore a file and write what is wanted of it, the image first.
 
@@ -185,23 +190,12 @@ def _restore_file(
     """
     begun = time.monotonic()
     photograph = read_photograph(file)
-    scale = network.scale
-    height, width = (side * scale for side in photograph.pixels.shape[:2])
+    height, width = (side * way.scale for side in photograph.pixels.shape[:2])
     check_size(outputs.image, width, height)
     pixels = fill_hidden_colours(photograph.pixels)
     wants_field = options.kernels or options.figure
-    half = 'float16' if pick_device(options.device).type == 'cuda' else 'bf16'
-    restored = restore(
-        pixels,
-        network,
-        device=options.device,
-        precision=half if options.precision == 'half' else options.precision,
-        alpha=options.alpha,
-        tile=options.tile,
-        max_memory=options.max_memory,
-        field_dtype=torch.float16 if wants_field else None,
-        progress=printable(label, sys.stderr) if is_open(sys.stderr) else None,
-    )
+    bar = printable(label, sys.stderr) if is_open(sys.stderr) else None
+    restored = way.restore(pixels, options, torch.float16 if wants_field else None, bar)
     # What an interrupted run, or one that asked for less, has left is not written again.
     wanted = [path for path in outputs.all if options.overwrite or not path.exists()]
     remarks = list(photograph.remarks)
@@ -213,7 +207,7 @@ def _restore_file(
     for path in wanted:
         try:
             if path == outputs.kernels and restored.field is not None:
-                save_field(path, restored.field, scale=scale, alignment=alignment_of(network))
+                save_field(path, restored.field, scale=way.scale, alignment=way.alignment)
             elif path in outputs.figures and restored.field is not None:
                 write_comparison(path, pixels, restored.image, restored.field)
         except Exception as error:  # matplotlib's are of any kind; the image is there
@@ -238,9 +232,7 @@ def _say_why(file: Path, error: Exception) -> str:
     return words if words.startswith(str(file)) else f'{file}: {words}'
 
 
-def _restore_all(
-    files: list[Path], left_out: list[Path], network: BlindSRNet, options: argparse.Namespace
-) -> list[str]:
+def _restore_all(files: list[Path], left_out: list[Path], way: Way, options: argparse.Namespace) -> list[str]:
     """Restore files one after the other; return a message for each that failed."""
     failures = []
     made_of: dict[Path, Path] = {}
@@ -259,7 +251,7 @@ def _restore_all(
             if overwritten := inputs & {os.path.realpath(path) for path in outputs.all}:
                 raise ValueError(f'would be written over {overwritten.pop()}, which is an input; give another -o')
             label = f'[{number}/{len(files)}] {file.name}'
-            line, problems = _restore_file(file, outputs, network, options, label)
+            line, problems = _restore_file(file, outputs, way, options, label)
         except (OSError, ValueError, MemoryError, RuntimeError) as error:
             problems, line = [_say_why(file, error)], ''
         else:
@@ -300,14 +292,6 @@ def _check_writable(folder: Path) -> None:
         raise ValueError(f'-o {folder}: cannot write there: {error.strerror}') from error
 
 
-def _file_of_weights(given: str | None) -> str | None:
-    """Return the file of weights, so that a name such as ``~w.pth`` is not taken for a user's."""
-    if given is None or not given.startswith('~'):
-        return given
-    expanded = os.path.expanduser(given)
-    return os.path.abspath(expanded) if expanded.startswith('~') else expanded
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = build_parser().parse_args(argv)
@@ -321,24 +305,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     try:
         _check(options)
-        network = load_blind_network(_file_of_weights(options.weights), options.scale or 4)
-        network = network.to(pick_device(options.device))
-        scale = network.scale
-        if options.scale not in (None, scale):
-            raise ValueError(f'--scale: found {options.scale}, but {options.weights} is for x{scale}')
-        options.suffix = f'_x{scale}' if options.suffix is None else options.suffix
+        way = find_way(options)
+        options.suffix = f'_x{way.scale}' if options.suffix is None else options.suffix
         files, left_out, failures = list_inputs(options.inputs, options.output, options.suffix)
         _check_writable(options.output)
         remove_leftovers(options.output)
     except (OSError, ValueError) as error:
         say(f'manet-restore: error: {error}', error=True)
         return 2
-    if alignment_of(network) == 'published':
+    if way.alignment == 'published':
         say('these weights are of the published alignment: the images come out displaced by s - 1 px (README)')
     if left_out:
         found = f'{left_out[0]}' + (f' and {len(left_out) - 1} more' if left_out[1:] else '')
         say(f'left out as results of other images: {found}; name them to restore them, too')
-    failures += _restore_all(files, left_out, network, options)
+    failures += _restore_all(files, left_out, way, options)
     if failures:
         say('\n  '.join([f'{len(failures)} failed:', *failures]), error=True)
     return 1 if failures else 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from manet_basicsr.evaluation.conditions import Condition, plan_conditions
-from manet_basicsr.evaluation.methods import Method, build_methods
+from manet_basicsr.evaluation.methods import Method
+from manet_basicsr.evaluation.naming import build_methods
 from manet_basicsr.evaluation.runner import Evaluation, Failure, evaluate
 from manet_basicsr.evaluation.tables import summarize, write_tables
 

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from manet_basicsr.options.plugins import import_plugins
 from manet_basicsr.options.reading import Options, load_options
 from manet_basicsr.options.resolving import forget_pretrained, resolve, run_folder
 from manet_basicsr.options.shipped import find_option_file
-from manet_basicsr.utils.messages import unknown_name
 from manet_basicsr.weights import SHIPPED, resolve_weights
 
 #: Methods that need no option file, or only a generator's.
@@ -322,35 +321,3 @@ def fixed_field(scale: int, kernel_size: int, alignment: str) -> Tensor:
     middle = sum(training_variance_range(scale)) / 2
     field = FixedSampler((middle, middle))
     return field.draw(scale, scale, scale=scale, kernel_size=kernel_size, alignment=alignment)
-
-
-def build_methods(words: Sequence[str], generators: Sequence[str] = ()) -> list[Method]:
-    """Make the methods that a command names.
-
-    Args:
-        words: ``bicubic``, ``fixed``, ``mean``, ``oracle``, or option files as ``FILE.yml`` or ``NAME=FILE.yml``; one
-            name may be given to files of several scales.
-        generators: Option files of the generators for ``fixed``, ``mean`` and ``oracle``, one for each scale.
-
-    Returns:
-        The methods in the order given; several of one name for several scales.
-
-    Raises:
-        OptionError: A file cannot be read, a word is unknown, or ``oracle`` has no generator.
-    """
-    files = [OptionFile(path) for path in generators]
-    methods: list[Method] = []
-    for word in words:
-        if word == 'bicubic':
-            methods.append(Bicubic())
-        elif word in BASELINES:
-            if word == 'oracle' and not files:
-                raise OptionError(['oracle: needs a generator, by its option file with weights'])
-            methods += [GivenKernels(word, file) for file in files] or [GivenKernels(word, None)]
-        elif word.endswith(('.yml', '.yaml')):
-            name, _, path = word.rpartition('=')
-            file = OptionFile(path)
-            methods.append(Network(name or file.name, file))
-        else:
-            raise OptionError([unknown_name('method', word, BASELINES) + ' and no option file FILE.yml'])
-    return methods

@@ -462,3 +462,23 @@ def test_an_interruption_at_any_moment_is_130(
             patched.setattr(command_module, name, interrupt)
             assert main([str(images), '-o', 'out', '--weights', network]) == 130
     assert 'interrupted' in capsys.readouterr().err
+
+
+def test_a_solver_restores_without_weights(images: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    method = ['--method', 'bsrdm[rounds=1,steps=1,walk=1,warmup=1,width=8]', '--scale', '2', '--device', 'cpu']
+    assert main([str(images), '-o', str(here / 'out'), *method, '--kernels']) == 0, capsys.readouterr()
+    assert names(here / 'out') == sorted(f'{stem}_x2{kind}' for stem in 'abc' for kind in ('.png', '_kernels.npz'))
+    assert cv2.imread(str(here / 'out/b_x2.png'), cv2.IMREAD_UNCHANGED).shape == (60, 80)
+    assert load_field(here / 'out/a_x2_kernels.npz').field.shape == (1, 441, 30, 40)
+
+
+def test_a_solver_that_is_none_or_comes_with_weights_is_refused(
+    images: Path, here: Path, network: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more, words in (
+        (['--method', 'dop'], 'dop'),
+        (['--method', 'dip', '--weights', network], '--weights: found together with --method'),
+    ):
+        assert main([str(images), '-o', str(here / 'out'), *more]) == 2
+        assert words in capsys.readouterr().err
+    assert not (here / 'out').exists()

@@ -494,3 +494,45 @@ def test_the_weights_of_a_training_file_are_those_below_its_root(tmp_path: Path)
     path = tmp_path / 'train.yml'
     path.write_text('name: x\nscale: 4\npath: {experiments_root: runs}\ntrain: {}\n')
     assert OptionFile(path).options['path']['pretrain_network_g'] == 'runs/x/models/net_g_latest.pth'
+
+
+def test_a_solver_is_a_method_scored_once_and_named_after_its_settings(images: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    word = 'bsrdm[rounds=1,steps=1,walk=1,warmup=1,width=8]'
+    methods = build_methods([word], report=said.append)
+    conditions = plan_conditions([images], sets=['type1'])
+    first = evaluate(conditions, methods, tmp_path / 'records.jsonl')
+    assert not first.failures
+    assert said == [f'{word} {done}/3' for done in (1, 2, 3)] * 2
+    rows = {row['sample']: row for row in first.rows}
+    assert all(row['method'] == word and row['psnr'] > 5 and row['lr_psnr'] > 20 for row in rows.values())
+    again = evaluate(conditions, methods, tmp_path / 'records.jsonl')
+    assert len(said) == 6
+    assert again.rows == first.rows
+
+
+def test_an_interrupted_solver_keeps_the_images_that_are_done(images: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def interrupt(words: str) -> None:
+        said.append(words)
+        if len(said) == 5:
+            raise KeyboardInterrupt
+
+    word = 'bsrdm[rounds=1,steps=1,walk=1,warmup=1,width=8]'
+    conditions = plan_conditions([images], sets=['type1'])
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(conditions, build_methods([word], report=interrupt), tmp_path / 'records.jsonl')
+    assert len((tmp_path / 'records.jsonl').read_text().splitlines()) == 1
+    said.clear()
+    assert len(evaluate(conditions, build_methods([word], report=said.append), tmp_path / 'records.jsonl').rows) == 2
+    assert len(said) == 3
+
+
+def test_a_wrong_solver_or_budget_is_named() -> None:
+    with pytest.raises(OptionError, match='dip: setting'):
+        build_methods(['dip[step=3]'])
+    with pytest.raises(OptionError, match='dop.*dip.*and no option file'):
+        build_methods(['dop'])
+    (method,) = build_methods(['dip'], budget='short')
+    assert method.name == 'dip[steps=1000,width=64]'

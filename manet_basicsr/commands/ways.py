@@ -1,0 +1,90 @@
+"""How ``manet-restore`` restores: by a blind network, or by a solver."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from manet_basicsr.archs import BlindSRNet
+from manet_basicsr.archs.loading import alignment_of
+from manet_basicsr.restoration.restoring import Restored, load_blind_network, restore
+from manet_basicsr.restoration.solving import restore_by_solver
+from manet_basicsr.utils.device import pick_device
+from manet_basicsr.zero_shot import Solver, build_solver
+
+
+@dataclass(frozen=True)
+class Way:
+    """How photographs are restored.
+
+    Attributes:
+        scale: Upsampling factor.
+        network: The blind network, or None where a solver restores.
+        solver: The solver, or None where a network restores.
+    """
+
+    scale: int
+    network: BlindSRNet | None
+    solver: Solver | None = None
+
+    @property
+    def alignment(self) -> str:
+        """The alignment of the kernels that are found."""
+        return 'centered' if self.network is None else alignment_of(self.network)
+
+    def restore(
+        self, pixels: Any, options: argparse.Namespace, field_dtype: torch.dtype | None, bar: str | None
+    ) -> Restored:
+        """Restore what was read of a photograph, as the command's options say; ``bar`` labels the progress bar."""
+        if self.solver is not None:
+            return restore_by_solver(
+                pixels, self.solver, self.scale, device=options.device, field_dtype=field_dtype, progress=bar
+            )
+        assert self.network is not None
+        half = 'float16' if pick_device(options.device).type == 'cuda' else 'bf16'
+        return restore(
+            pixels,
+            self.network,
+            device=options.device,
+            precision=half if options.precision == 'half' else options.precision,
+            alpha=options.alpha,
+            tile=options.tile,
+            max_memory=options.max_memory,
+            field_dtype=field_dtype,
+            progress=bar,
+        )
+
+
+def find_way(options: argparse.Namespace) -> Way:
+    """Make ready what restores.
+
+    Args:
+        options: The command's options.
+
+    Raises:
+        FileNotFoundError: There is no such file of weights.
+        ValueError: The options contradict each other, or the file.
+    """
+    if options.method is None:
+        network = load_blind_network(_file_of_weights(options.weights), options.scale or 4)
+        if options.scale not in (None, network.scale):
+            raise ValueError(f'--scale: found {options.scale}, but {options.weights} is for x{network.scale}')
+        return Way(network.scale, network.to(pick_device(options.device)))
+    for flag, is_given in (('--weights', options.weights is not None), ('--alpha restore', options.alpha == 'restore')):
+        if is_given:
+            raise ValueError(f'{flag}: found together with --method, which has no use for it; leave one out')
+    solver = build_solver(options.method, options.budget)
+    solver.check(options.scale or 4)
+    return Way(options.scale or 4, None, solver)
+
+
+def _file_of_weights(given: str | None) -> str | None:
+    """Return the file of weights, so that a name such as ``~w.pth`` is not taken for a user's."""
+    if given is None or not given.startswith('~'):
+        return given
+    expanded = os.path.expanduser(given)
+    return os.path.abspath(expanded) if expanded.startswith('~') else expanded

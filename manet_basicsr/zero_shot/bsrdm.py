@@ -1,0 +1,143 @@
+"""BSRDM: an image prior, a Gaussian kernel and the noise of each place, fitted in turns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from manet_basicsr.degradation import blur_downsample
+from manet_basicsr.zero_shot.gaussian_model import GaussianKernel
+from manet_basicsr.zero_shot.image_prior import HourglassPrior
+from manet_basicsr.zero_shot.image_terms import local_mean, sparse_gradients, ssim
+from manet_basicsr.zero_shot.solver import Problem, Solution, Solver, register_solver
+
+_NOISE_WINDOW = 15
+# The variance of rounding to 8 bit; a smaller one of the noise would be none.
+_LEAST_NOISE = (1 / 255) ** 2 / 12
+_LARGEST_GRADIENT = 10.0
+
+
+@register_solver
+@dataclass(frozen=True)
+class BSRDM(Solver):
+    """Minimise an energy over the weights of an hourglass network and a Gaussian, and walk in the network's input.
+
+    ``E = sum (lq - D(sr))^2 / (2 noise) + sparsity sum |gradients of sr|^exponent``. In each round the weights and the
+    kernel take steps of Adam, then the input takes Langevin steps. Its kernel is still moving at the end, so fewer
+    rounds are another method.
+
+    Args:
+        seed: Another seed gives another result.
+        rounds: Of both.
+        steps: Of Adam in each round.
+        walk: Langevin steps in each round, the first two with noise.
+        warmup: Steps before, towards an image that looks like the enlarged LR image.
+        noise_steps: Steps during which the variance of the noise follows the residual, as its mean over 15x15 LR px.
+        width: Channels of the network.
+        rate: Of Adam, for the weights.
+        kernel_rate: Of Adam, for the kernel.
+        sparsity: Weight of the gradients; 0.3 is advised for small images.
+        exponent: Of the gradients.
+
+    Source: Yue et al., "Blind image super-resolution with elaborate degradation modeling on noise and kernel", CVPR
+    2022.
+    """
+
+    word: ClassVar[str] = 'bsrdm'
+
+    rounds: int = 8
+    steps: int = 50
+    walk: int = 5
+    warmup: int = 50
+    noise_steps: int = 300
+    width: int = 96
+    rate: float = 2e-3
+    kernel_rate: float = 5e-3
+    sparsity: float = 0.2
+    exponent: float = 0.67
+
+    def solve(self, problem: Problem) -> Solution:
+        fit = _Fit(self, problem)
+        fit.warm_up()
+        for _ in range(self.rounds):
+            fit.maximize()
+            fit.walk()
+        with torch.no_grad():
+            return Solution(fit.network(fit.input), fit.kernel())
+
+
+class _Fit:
+    """The state of a fit: network, its input, kernel and noise.
+
+    Args:
+        settings: Of the solver.
+        problem: The problem.
+    """
+
+    def __init__(self, settings: BSRDM, problem: Problem) -> None:
+        self.settings, self.problem, self.lq = settings, problem, problem.lq
+        device = problem.lq.device
+        with problem.seeded():
+            self.network = HourglassPrior(8, settings.width, 16, levels=3, non_local=[2]).to(device)
+        self.kernel = GaussianKernel(problem.scale, problem.kernel_size).to(device)
+        self.input = problem.normal(1, 8, *problem.size)
+        self.noise = torch.full_like(self.lq, 1e-4)
+        groups: list[dict[str, Any]] = [
+            {'params': list(self.network.parameters()), 'lr': settings.rate},
+            {'params': list(self.kernel.parameters()), 'lr': settings.kernel_rate},
+        ]
+        self.optimizer = torch.optim.Adam(groups)
+        self.done = 0
+
+    def _tick(self) -> None:
+        self.done += 1
+        settings = self.settings
+        total = settings.warmup + settings.rounds * (settings.steps + settings.walk)
+        self.problem.tick(self.done, total)
+
+    def warm_up(self) -> None:
+        """Begin at an image that looks like the enlarged LR image."""
+        optimizer = torch.optim.Adam(self.network.parameters(), self.settings.rate)
+        enlarged = F.interpolate(self.lq, self.problem.size, mode='bilinear', align_corners=False)
+        for _ in range(self.settings.warmup):
+            optimizer.zero_grad(set_to_none=True)
+            (1 - ssim(self.network(self.input), enlarged)).backward()
+            optimizer.step()
+            self._tick()
+
+    def energy(self, field: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the energy, without what is on input and kernel, and the residual on the LR grid."""
+        sr = self.network(self.input)
+        residual = self.lq - blur_downsample(sr, field, self.problem.scale)
+        prior = self.settings.sparsity * sparse_gradients(sr, self.settings.exponent)
+        return (residual.square() / self.noise).sum() / 2 + prior, residual
+
+    def maximize(self) -> None:
+        """Take steps in weights and kernel; for some time the noise follows."""
+        weights = list(self.network.parameters())
+        for _ in range(self.settings.steps):
+            self.optimizer.zero_grad(set_to_none=True)
+            energy, residual = self.energy(self.kernel())
+            loss = (energy + self.kernel.factor.tril().square().sum() / 2) / self.lq.numel()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, _LARGEST_GRADIENT)
+            self.optimizer.step()
+            self._tick()
+            if self.done - self.settings.warmup < self.settings.noise_steps:
+                self.noise = local_mean(residual.detach().square(), _NOISE_WINDOW).clamp(min=_LEAST_NOISE)
+
+    def walk(self) -> None:
+        """Take Langevin steps in the input, whose own distribution is normal."""
+        field = self.kernel().detach()
+        for step in range(self.settings.walk):
+            self.input.requires_grad_(True)
+            energy, _ = self.energy(field)
+            (gradient,) = torch.autograd.grad(energy + self.input.square().sum() / 2, self.input)
+            size = gradient.norm().clamp(min=1e-12)
+            moved = self.input.detach() - gradient / (2 * size)
+            self.input = moved + self.problem.normal(*moved.shape) / size if step < 2 else moved
+            self._tick()

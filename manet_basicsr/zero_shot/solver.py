@@ -1,0 +1,237 @@
+"""A solver fits something to one image: what it is, how it is named, and how it is run."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from typing import Any, ClassVar
+
+import torch
+import yaml
+from torch import Tensor
+from torch.nn import functional as F
+
+from manet_basicsr.utils.messages import unknown_name
+
+#: Called after each step with the number of steps done and that of all.
+Tick = Callable[[int, int], object]
+#: How much work is done: what the papers do, or less where that is told to cost little.
+BUDGETS = ('short', 'full')
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver made of an image.
+
+    Attributes:
+        sr: ``(1, 3, s*h, s*w)`` in [0, 1], or None for a solver that finds kernels alone.
+        field: Kernel field ``(1, k*k, h, w)`` or ``(1, k*k, 1, 1)``, or None for one that knows of no kernel.
+    """
+
+    sr: Tensor | None
+    field: Tensor | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be solved, on the ``centered`` grid.
+
+    Attributes:
+        lq: The LR image ``(1, 3, h, w)`` in [0, 1], on the device to compute on.
+        scale: Downsampling factor.
+        kernel_size: Side k of the kernels that are looked for.
+        generator: Source of all randomness, on the CPU.
+        tick: Called after each step.
+    """
+
+    lq: Tensor
+    scale: int
+    kernel_size: int
+    generator: torch.Generator
+    tick: Tick = lambda done, total: None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the HR image."""
+        return self.lq.shape[-2] * self.scale, self.lq.shape[-1] * self.scale
+
+    @contextmanager
+    def seeded(self) -> Iterator[None]:
+        """Let what draws from torch's global generator, such as new layers, draw from this problem's instead."""
+        seed = int(torch.randint(2**62, (), generator=self.generator))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+
+    def normal(self, *size: int) -> Tensor:
+        """Draw normal numbers on the image's device."""
+        return torch.randn(size, generator=self.generator).to(self.lq.device)
+
+    def uniform(self, *size: int) -> Tensor:
+        """Draw numbers uniform in [0, 1) on the image's device."""
+        return torch.rand(size, generator=self.generator).to(self.lq.device)
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A way to fit something to one image; its dataclass fields are its settings, by default those of its paper.
+
+    Args:
+        seed: Another seed gives another result, by which the spread of a method is measured.
+    """
+
+    word: ClassVar[str]
+    #: Settings that ``short`` changes; only those whose price is known to be small.
+    SHORT: ClassVar[Mapping[str, Any]] = {}
+    #: Scales that it can solve; None for any.
+    SCALES: ClassVar[tuple[int, ...] | None] = None
+    #: Whether it makes an image, and not kernels alone.
+    RESTORES: ClassVar[bool] = True
+
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """The word, and in brackets every setting that is not its paper's: ``dip[width=64,steps=1000]``."""
+        changed = [f'{item.name}={getattr(self, item.name)}' for item in fields(self) if self._is_changed(item.name)]
+        return f'{self.word}[{",".join(changed)}]' if changed else self.word
+
+    def _is_changed(self, name: str) -> bool:
+        default = next(item.default for item in fields(self) if item.name == name)
+        return default is not MISSING and getattr(self, name) != default
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Give everything that decides the result, files that are read included."""
+        return {'solver': self.word, **asdict(self)}
+
+    def check(self, scale: int) -> None:
+        """Refuse a scale that it cannot solve.
+
+        Raises:
+            ValueError: It cannot.
+        """
+        if self.SCALES is not None and scale not in self.SCALES:
+            raise ValueError(f'{self.word}: found scale {scale}, expected one of {", ".join(map(str, self.SCALES))}')
+
+    def solve(self, problem: Problem) -> Solution:
+        """Solve a problem.
+
+        Raises:
+            ValueError: The image is too small, or the scale cannot be solved.
+        """
+        raise NotImplementedError
+
+
+def solve(
+    solver: Solver,
+    lq: Tensor,
+    scale: int,
+    kernel_size: int = 21,
+    alignment: str = 'centered',
+    tick: Tick = lambda done, total: None,
+) -> Solution:
+    """Solve one image, on whichever grid it was sampled.
+
+    Every solver takes the ``centered`` grid for granted. A ``published`` image lies s - 1 HR px further to the upper
+    left: it is padded, its result is cut, and kernels are flipped.
+
+    Args:
+        solver: The solver.
+        lq: ``(1, 3, h, w)`` in [0, 1].
+        scale: Downsampling factor.
+        kernel_size: Side k of the kernels.
+        alignment: ``centered`` or ``published``.
+        tick: Called after each step.
+
+    Returns:
+        The solution, on the image's device. The same image gives the same one, in whatever order images come.
+
+    Raises:
+        ValueError: The image has another shape or is too small, or the scale cannot be solved.
+    """
+    solver.check(scale)
+    if lq.ndim != 4 or lq.shape[:2] != (1, 3):
+        raise ValueError(f'lq has shape {tuple(lq.shape)}, expected (1, 3, h, w)')
+    # Not of Python's hash, which differs from run to run.
+    digest = zlib.crc32(lq.detach().float().cpu().contiguous().numpy().tobytes())
+    # torch looks at 32 bits of a seed, so both go into these.
+    generator = torch.Generator().manual_seed(zlib.crc32(str(solver.seed).encode(), digest))
+    published = alignment == 'published' and scale > 1
+    padded = F.pad(lq, (0, 1, 0, 1), mode='replicate') if published else lq
+    # A caller may be in inference mode, where nothing can be fitted.
+    with torch.inference_mode(False), torch.enable_grad():
+        solution = solver.solve(Problem(padded.detach().float().clone(), scale, kernel_size, generator, tick))
+    sr, field = (None if part is None else part.detach() for part in (solution.sr, solution.field))
+    if published:
+        height, width = (side * scale for side in lq.shape[-2:])
+        if sr is not None:
+            sr = sr[..., scale - 1 : scale - 1 + height, scale - 1 : scale - 1 + width]
+        if field is not None:
+            field = field.flip(1)[..., : lq.shape[-2], : lq.shape[-1]]
+    return Solution(None if sr is None else sr.clamp(0, 1), field)
+
+
+SOLVERS: dict[str, type[Solver]] = {}
+"""The solvers by the word that a command names them with."""
+
+
+def register_solver(solver: type[Solver]) -> type[Solver]:
+    """Register a solver under its word.
+
+    Raises:
+        ValueError: Another one has that word.
+    """
+    if solver.word in SOLVERS:
+        raise ValueError(f'solver {solver.word!r} is registered twice')
+    SOLVERS[solver.word] = solver
+    return solver
+
+
+def is_solver(text: str) -> bool:
+    """Tell whether a text names a solver, with settings or without."""
+    return text.partition('[')[0] in SOLVERS
+
+
+def build_solver(text: str, budget: str = 'full') -> Solver:
+    """Make the solver that a text names.
+
+    Args:
+        text: Its word, and settings in brackets if wanted, such as ``dip[steps=500]``: a solver's own name.
+        budget: ``full`` for its paper's settings, ``short`` for less work; settings in the text win.
+
+    Raises:
+        ValueError: The word, a setting or the budget is unknown, or a value of another type.
+    """
+    word, _, inside = text.partition('[')
+    if word not in SOLVERS:
+        raise ValueError(unknown_name('method', word, sorted(SOLVERS)))
+    if budget not in BUDGETS:
+        raise ValueError(unknown_name('budget', budget, BUDGETS))
+    solver = SOLVERS[word]()
+    if budget == 'short':
+        solver = replace(solver, **solver.SHORT)
+    known = {item.name: getattr(solver, item.name) for item in fields(solver)}
+    settings: dict[str, Any] = {}
+    if inside and not inside.endswith(']'):
+        raise ValueError(f"method: found '{text}', expected a ] at the end")
+    for entry in filter(None, inside.removesuffix(']').split(',')):
+        key, _, value = (part.strip() for part in entry.partition('='))
+        if key not in known:
+            raise ValueError(unknown_name(f'{word}: setting', key, list(known)))
+        settings[key] = _read(word, key, value, known[key])
+    return replace(solver, **settings)
+
+
+def _read(word: str, key: str, text: str, default: Any) -> Any:
+    """Read a value of the type that a setting has."""
+    value = yaml.safe_load(text)
+    kind = type(default)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{word}: setting {key}: found '{text}', expected a value like {default}")
+    if kind in (int, float) and value < 0:
+        raise ValueError(f"{word}: setting {key}: found '{text}', expected no negative number")
+    return value

@@ -1,0 +1,126 @@
+"""What holds of every solver, shortened: one result an image and seed, on either grid, named after its settings."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from manet_basicsr.degradation import anisotropic_gaussian_kernels, blur_downsample
+from manet_basicsr.evaluation.methods import bicubic_upsample
+from manet_basicsr.zero_shot import SOLVERS, Solver, build_solver, solve
+from tests.degradation.drawing import centre_of_mass
+
+#: Each solver as a quick one.
+QUICK = {
+    'dip': 'dip[steps=2,width=8]',
+    'bsrdm': 'bsrdm[rounds=1,steps=2,walk=3,warmup=2,width=8]',
+    'kernelgan': 'kernelgan[iterations=5]',
+    'zssr': 'zssr[max_steps=3,stages=1]',
+    'kernelgan+zssr': 'kernelgan+zssr[max_steps=3,iterations=5]',
+}
+
+
+@pytest.fixture(params=QUICK)
+def solver(request: pytest.FixtureRequest) -> Solver:
+    return build_solver(QUICK[request.param])
+
+
+def lr_image(photos: Path, scale: int, alignment: str = 'centered', height: int = 34, width: int = 38) -> torch.Tensor:
+    image = cv2.imread(str(photos / 'astronaut.png'))[: height * scale, : width * scale, ::-1].astype(np.float32) / 255
+    gt = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+    kernel = anisotropic_gaussian_kernels(torch.tensor([[4.0, 1]]), torch.tensor([0.5]), 21, scale, alignment)
+    return blur_downsample(gt, kernel.view(1, -1, 1, 1), scale)
+
+
+def test_every_solver_is_in_the_table() -> None:
+    assert set(QUICK) == set(SOLVERS)
+
+
+@pytest.mark.parametrize('alignment', ['centered', 'published'])
+def test_image_and_kernels_have_their_sizes_and_repeat_with_the_seed(
+    solver: Solver, alignment: str, photos: Path
+) -> None:
+    scale = 2 if solver.SCALES else 3
+    lq = lr_image(photos, scale, alignment)
+    steps: list[tuple[int, int]] = []
+    state = torch.get_rng_state()
+    first = solve(solver, lq, scale, alignment=alignment, tick=lambda *pair: steps.append(pair))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [done for done, _ in steps] == list(range(1, len(steps) + 1))
+    assert all(done <= total for done, total in steps)
+    with torch.inference_mode():  # as an evaluation may be
+        second = solve(solver, lq, scale, alignment=alignment)
+    assert (first.sr is not None) == solver.RESTORES
+    if first.sr is not None and second.sr is not None:
+        assert first.sr.shape == (1, 3, scale * 34, scale * 38)
+        assert first.sr.min() >= 0 and first.sr.max() <= 1
+        assert torch.equal(first.sr, second.sr)
+    assert first.field is not None and second.field is not None
+    assert torch.equal(first.field, second.field)
+    torch.testing.assert_close(first.field.sum(1), torch.ones_like(first.field[:, 0]))
+    sign = 1 if alignment == 'centered' else -1
+    assert (centre_of_mass(first.field) - sign * (scale - 1) / 2).abs().max() < 0.1
+
+
+def test_another_seed_gives_another_result_and_another_name(solver: Solver, photos: Path) -> None:
+    lq = lr_image(photos, 2)
+    other = build_solver(f'{solver.name[:-1]},seed=1]')
+    assert 'seed=1' in other.name
+    assert other.fingerprint() != solver.fingerprint()
+    first, second = (solve(one, lq, 2) for one in (solver, other))
+    assert first.sr is None or not torch.equal(first.sr, second.sr)  # type: ignore[arg-type]
+
+
+def test_names_tell_every_setting_that_is_not_the_papers() -> None:
+    for word in SOLVERS:
+        full, short = build_solver(word), build_solver(word, 'short')
+        assert full.name == word
+        assert (short.name == word) == (not short.SHORT)
+        assert build_solver(short.name) == short
+        assert all(f'{key}={value}' in short.name for key, value in short.SHORT.items())
+        assert {item.name for item in fields(full)} == set(full.fingerprint()) - {'solver'}
+    assert build_solver('dip', 'short').name == 'dip[steps=1000,width=64]'
+    assert build_solver('dip[steps=7]', 'short').name == 'dip[steps=7,width=64]'
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('dop', "unknown method 'dop'|method.*dop"),
+        ('dip[step=3]', 'step'),
+        ('dip[steps=x]', "setting steps: found 'x', expected a value like 2000"),
+        ('dip[steps=-1]', 'expected no negative number'),
+        ('dip[steps=1', 'expected a ] at the end'),
+    ],
+)
+def test_what_is_no_solver_or_no_setting_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_solver(text)
+    with pytest.raises(ValueError, match='budget'):
+        build_solver('dip', 'shorter')
+
+
+def test_an_image_that_is_too_small_is_refused_with_its_size(photos: Path) -> None:
+    with pytest.raises(ValueError, match='an image of 16 x 76 HR px is too small, expected at least 33 x 33'):
+        solve(build_solver(QUICK['dip']), lr_image(photos, 2)[:, :, :8], 2)
+
+
+def test_a_published_image_is_restored_in_its_place(photos: Path) -> None:
+    """The two grids show the same scene, so a long enough fit puts it in the same place."""
+    solver = build_solver('dip[steps=50,width=8]')
+    enlarged = {}
+    for alignment in ('centered', 'published'):
+        lq = lr_image(photos, 4, alignment, 20, 18)
+        sr = solve(solver, lq, 4, alignment=alignment).sr
+        assert sr is not None
+        enlarged[alignment] = sr[0], bicubic_upsample(lq[0], 4, alignment)
+    for sr, bicubic in enlarged.values():
+        inner = (slice(None), slice(12, -12), slice(12, -12))
+        here = (sr[inner] - bicubic[inner]).square().mean()
+        there = (sr.roll((3, 3), (1, 2))[inner] - bicubic[inner]).square().mean()
+        assert here < there
