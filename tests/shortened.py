@@ -35,6 +35,7 @@ _NETWORKS: dict[str, dict[str, dict[str, int]]] = {
     'HAN_bicubic': {'network_g': _RCAN},
     'SFTMD_stage2': {'network_g': _FEW},
     'IKC': {'network_g': {'num_feat': 8}, 'network_g:generator': _GENERATOR},
+    'SRSVD': {'network_g': _FEW, 'network_g:generator': _GENERATOR},
     'DAN': {'network_g': _FEW},
     'CFSNet_stage2': {'network_g': _FEW},
     'CResMD_stage2': {'network_g': _FEW},
@@ -44,7 +45,17 @@ _NETWORKS: dict[str, dict[str, dict[str, int]]] = {
 #: Jobs of options/mixing, at x4.
 MIXED_JOBS = ('RRDBNet', 'MAEDSR', 'SRMD_stage2', 'BlindSR_SRMD_stage3')
 #: Jobs of options/peers, at x2, x3 and x4, and those that put together what others train.
-PEER_JOBS = ('RCAN_blur', 'RCAN_bicubic', 'HAN_bicubic', 'SFTMD_stage2', 'IKC', 'DAN', 'CFSNet_stage2', 'CResMD_stage2')
+PEER_JOBS = (
+    'RCAN_blur',
+    'RCAN_bicubic',
+    'HAN_bicubic',
+    'SFTMD_stage2',
+    'IKC',
+    'SRSVD',
+    'DAN',
+    'CFSNet_stage2',
+    'CResMD_stage2',
+)
 ASSEMBLED_JOBS = ('BlindSR_CFSNet', 'BlindSR_CResMD')
 
 
@@ -84,7 +95,7 @@ def train_entries(job: str, images: Path, *, total_iter: int = 2, workers: int =
     ]
     if job.startswith('BlindSR'):
         entries += ['network_g:estimator:pretrained=~', 'network_g:generator:pretrained=~']
-    if job == 'IKC':
+    if job in ('IKC', 'SRSVD'):
         entries.append('network_g:generator:pretrained=~')
     return entries
 

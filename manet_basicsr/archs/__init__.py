@@ -14,6 +14,7 @@ from manet_basicsr.archs.manet_arch import MANet
 from manet_basicsr.archs.sft_rrdb_arch import SFTRRDBNet
 from manet_basicsr.archs.sftmd_arch import SFTMD
 from manet_basicsr.archs.srmd_arch import SRMDNet
+from manet_basicsr.archs.srsvd_arch import SRSVDNet
 
 __all__ = [
     'HAN',
@@ -29,4 +30,5 @@ __all__ = [
     'MANet',
     'SFTRRDBNet',
     'SRMDNet',
+    'SRSVDNet',
 ]

@@ -104,6 +104,7 @@ class SFTRRDBNet(KernelCodeNet):
         super().__init__(scale, kernel_size, code_length, pca_path, pca_matrix)
         if num_block < 1:
             raise ValueError(f'num_block is {num_block}, expected at least 1')
+        self.num_feat = num_feat
         # For restoring within a limit of memory: measured on the CPU, rounded up.
         self.floats_per_pixel = math.ceil(1.5 * kernel_size**2 + 16 * num_feat + 3 * num_out_ch * scale**2)
         self.conv_first = nn.Conv2d(num_in_ch, num_feat, 3, 1, 1)
@@ -128,10 +129,14 @@ class SFTRRDBNet(KernelCodeNet):
         Raises:
             ValueError: If the field does not fit the image or the network's kernel size.
         """
+        return self.upsampler(self.features(lq, field))
+
+    def features(self, lq: Tensor, field: Tensor) -> Tensor:
+        """Give what the SR image is made of, (B, num_feat, h, w); the arguments are those of :meth:`forward`."""
         self.check_field(lq, field)
         first = self.conv_first(lq)
         code = self.kernel_code(field).to(first.dtype).expand(first.shape[0], -1, *first.shape[-2:])
         feature = first
         for block in self.RRDB_trunk:
             feature = block(feature, code)
-        return self.upsampler(first + self.trunk_conv(feature))
+        return first + self.trunk_conv(feature)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from manet_basicsr.degradation.kernels import sample_kernel_parameters
+from manet_basicsr.degradation.kernels import sample_kernel_parameters, training_variance_range
 from manet_basicsr.degradation.sampler import FieldSampler, register_field
 from manet_basicsr.degradation.values import check_number, check_pair, check_variance_range
 
@@ -58,3 +58,10 @@ class FixedSampler(FieldSampler):
 
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
         return torch.tensor([*self.variances, self.angle]).view(1, 1, 3)
+
+
+def fixed_field(scale: int, kernel_size: int = 21, alignment: str = 'centered') -> Tensor:
+    """Give the isotropic kernel in the middle of the training range, as a field (1, k*k, 1, 1)."""
+    middle = sum(training_variance_range(scale)) / 2
+    field = FixedSampler((middle, middle))
+    return field.draw(scale, scale, scale=scale, kernel_size=kernel_size, alignment=alignment)

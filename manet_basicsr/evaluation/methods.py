@@ -18,8 +18,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from manet_basicsr.archs.protocols import BlindNetwork
-from manet_basicsr.degradation import FixedSampler
-from manet_basicsr.degradation.kernels import training_variance_range
+from manet_basicsr.degradation.gaussian import fixed_field
 from manet_basicsr.evaluation.conditions import Condition
 from manet_basicsr.evaluation.measure import Cost, measured
 from manet_basicsr.options.checks import check
@@ -314,10 +313,3 @@ class GivenKernels(Method):
         if self.kernels == 'mean':
             return true.mean((2, 3), keepdim=True)
         return fixed_field(condition.scale, condition.kernel_size, condition.alignment)
-
-
-def fixed_field(scale: int, kernel_size: int, alignment: str) -> Tensor:
-    """Give the isotropic kernel in the middle of the training range, as a field (1, k*k, 1, 1)."""
-    middle = sum(training_variance_range(scale)) / 2
-    field = FixedSampler((middle, middle))
-    return field.draw(scale, scale, scale=scale, kernel_size=kernel_size, alignment=alignment)

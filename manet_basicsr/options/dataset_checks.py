@@ -21,7 +21,7 @@ from manet_basicsr.options.sections import (
 from manet_basicsr.utils.messages import nearest
 
 #: Models that compare kernels, or are given them.
-MODELS_WITH_KERNELS = ('KernelL1Model', 'KernelConditionedSRModel', 'IKCModel', 'DANModel')
+MODELS_WITH_KERNELS = ('KernelL1Model', 'KernelConditionedSRModel', 'IKCModel', 'DANModel', 'KernelErrorModel')
 _BACKENDS = ('disk', 'lmdb', 'memcached')
 
 

@@ -23,7 +23,7 @@ _PLAIN = frozenset('RRDBNet EDSR MSRResNet RCAN SRVGGNetCompact RIDNet'.split())
 # No network has more of anything; building one that long would take for ever.
 _LARGEST = 2048
 _PARTS = ('estimator', 'generator')
-_WITH_PARTS = ('BlindSRNet', 'IKCNet')
+_WITH_PARTS = ('BlindSRNet', 'IKCNet', 'SRSVDNet')
 _LOADING = ('pretrained', 'param_key')
 _WITH_KNOWN_CHANNELS = ('SVDegradationDataset', 'PairedImageDataset')
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {

@@ -10,7 +10,7 @@ import torch
 from basicsr.archs import build_network
 from torch import nn
 
-from manet_basicsr.archs import HAN, SFTMD, BlindSRNet, CFSNet, CResMD, DANNet, IKCNet
+from manet_basicsr.archs import HAN, SFTMD, BlindSRNet, CFSNet, CResMD, DANNet, IKCNet, SFTRRDBNet, SRSVDNet
 from manet_basicsr.archs.blur_width import blur_widths
 from manet_basicsr.archs.han_arch import ChannelSpatialAttention, LayerAttention
 from manet_basicsr.archs.protocols import BlindNetwork, FieldGenerator
@@ -55,6 +55,7 @@ def test_full_sizes_are_those_of_the_papers_networks() -> None:
     ikc = IKCNet(GENERATOR)
     assert (size_of(ikc.predictor), size_of(ikc.corrector)) == (438_735, 650_575)
     assert size_of(DANNet().restorer) == 4_445_379 + 5 * 64  # five more numbers of a code
+    assert size_of(SRSVDNet({**GENERATOR, 'num_feat': 64}).error_net) == 1_095_792
     assert size_of(CFSNet()) == 2_288_768 + 2_707_456
     assert size_of(CResMD()) == 2_557_708 - 33 * 64 + 64 - 3  # one condition instead of two
     for factor, size in ((2, 15_444_643), (3, 15_629_283), (4, 15_592_355)):
@@ -181,6 +182,21 @@ def test_the_code_of_a_kernel_gives_that_kernel_back() -> None:
     kernels = kernels_of(2, 5)
     remade = network.field_of(network.generator.kernel_code(kernels).flatten(1))
     assert (remade - kernels).norm(dim=1).max() < 0.01
+
+
+def test_srsvd_restores_as_its_generator_and_predicts_an_error_that_alone_is_trained() -> None:
+    network = SRSVDNet(GENERATOR, num_feat=8, num_block=2)
+    lq, kernels = torch.rand(2, 3, 9, 7), kernels_of(2, 5)
+    sr, error = network.train()(lq, kernels)
+    assert sr.shape == error.shape == (2, 3, 36, 28)
+    torch.testing.assert_close(sr, network.generator(lq, kernels))
+    error.square().mean().backward()
+    assert all(parameter.grad is not None for parameter in network.error_net.parameters())
+    assert not any(parameter.requires_grad for parameter in network.generator.parameters())
+    assert not network.generator.training
+    assert isinstance(network.generator, SFTRRDBNet)
+    with pytest.raises(ValueError, match='generator.type is SRMDNet, expected one with features'):
+        SRSVDNet({'type': 'SRMDNet', 'num_feat': 8, 'num_conv': 2})
 
 
 def test_a_generator_may_start_from_a_whole_blind_network(tmp_path: Path) -> None:

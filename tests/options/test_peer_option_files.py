@@ -113,7 +113,7 @@ def test_peers_train_as_the_shipped_generator_does() -> None:
         expected = dict(shipped['datasets']['train'])
         if job.endswith('_bicubic'):
             expected['degradation'] = {**expected['degradation'], 'field': {'type': 'bicubic'}}
-        assert data == {**expected, 'batch_size_per_gpu': 8 if job == 'IKC' else 16}
+        assert data == {**expected, 'batch_size_per_gpu': 8 if job == 'IKC' else 16}, job
     blur, bicubic = (load_options(shortened.option_file('train', job, 4)) for job in ('RCAN_blur', 'RCAN_bicubic'))
     assert {key for key in blur if blur[key] != bicubic[key]} == {'name', 'datasets'}
 
