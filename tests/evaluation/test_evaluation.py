@@ -536,3 +536,16 @@ def test_a_wrong_solver_or_budget_is_named() -> None:
         build_methods(['dop'])
     (method,) = build_methods(['dip'], budget='short')
     assert method.name == 'dip[steps=1000,width=64]'
+
+
+def test_a_solver_of_kernels_restores_with_the_generator_that_is_given(images: Path, tmp_path: Path) -> None:
+    file = small_file('SFTRRDB_stage2', tmp_path, scale=2)
+    conditions = plan_conditions([images], sets=['type1'], scales=[2])
+    word = 'kernelgan[iterations=2]'
+    with_images = evaluate(conditions, build_methods([word], [str(file)]), tmp_path / 'with.jsonl', limit=1)
+    alone = evaluate(conditions, build_methods([word]), tmp_path / 'without.jsonl', limit=1)
+    assert not with_images.failures and not alone.failures
+    assert with_images.rows[0]['psnr'] is not None and alone.rows[0]['psnr'] is None
+    assert with_images.rows[0]['lr_psnr'] == alone.rows[0]['lr_psnr']
+    with pytest.raises(OptionError, match='fits none of the conditions'):
+        evaluate(plan_conditions([images], scales=[3]), build_methods([word]), tmp_path / 'x3.jsonl')
