@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from manet_basicsr.evaluation.methods import BASELINES, Bicubic, GivenKernels, Method, Network, OptionFile
-from manet_basicsr.evaluation.zero_shot import Report, ZeroShot
+from manet_basicsr.evaluation.zero_shot import ZeroShot
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.utils.messages import unknown_name
 from manet_basicsr.zero_shot import SOLVERS, build_solver, is_solver
@@ -16,7 +16,6 @@ def build_methods(
     generators: Sequence[str] = (),
     *,
     budget: str = 'full',
-    report: Report = lambda words: None,
 ) -> list[Method]:
     """Make the methods that a command names.
 
@@ -26,7 +25,6 @@ def build_methods(
         generators: Option files of the generators for ``fixed``, ``mean``, ``oracle`` and solvers that find kernels
             alone, one for each scale.
         budget: How much work solvers do: ``short`` or ``full``.
-        report: Called with what a solver is doing now.
 
     Returns:
         The methods in the order given; several of one name for several scales.
@@ -48,19 +46,19 @@ def build_methods(
             file = OptionFile(path)
             methods.append(Network(name or file.name, file))
         elif is_solver(word):
-            methods += _solvers(word, files, budget, report)
+            methods += _solvers(word, files, budget)
         else:
             known = (*BASELINES, *sorted(SOLVERS))
             raise OptionError([unknown_name('method', word, known) + ' and no option file FILE.yml'])
     return methods
 
 
-def _solvers(word: str, files: Sequence[OptionFile], budget: str, report: Report) -> list[Method]:
+def _solvers(word: str, files: Sequence[OptionFile], budget: str) -> list[Method]:
     """Make a solver, one for each generator where it needs one."""
     try:
         solver = build_solver(word, budget)
     except ValueError as error:
         raise OptionError([str(error)]) from error
     if solver.RESTORES or not files:
-        return [ZeroShot(solver, None, report)]
-    return [ZeroShot(solver, file, report) for file in files]
+        return [ZeroShot(solver)]
+    return [ZeroShot(solver, file) for file in files]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,10 +11,8 @@ from manet_basicsr.archs.protocols import BlindNetwork
 from manet_basicsr.evaluation.conditions import Condition
 from manet_basicsr.evaluation.measure import measured
 from manet_basicsr.evaluation.methods import Method, OptionFile, Prediction
+from manet_basicsr.utils.progress import percent_bar
 from manet_basicsr.zero_shot import Solver, solve
-
-#: Called with what a long method is doing now.
-Report = Callable[[str], object]
 
 
 class ZeroShot(Method):
@@ -23,14 +21,12 @@ class ZeroShot(Method):
     Args:
         solver: The solver.
         file: Option file of a generator, or of a blind network that has one.
-        report: Called after each step.
     """
 
-    def __init__(self, solver: Solver, file: OptionFile | None = None, report: Report = lambda words: None) -> None:
+    def __init__(self, solver: Solver, file: OptionFile | None = None) -> None:
         self.name = solver.name
         self.solver = solver
         self.file = None if solver.RESTORES else file
-        self.report = report
         self._model: Any = None
 
     def fingerprint(self) -> Mapping[str, Any]:
@@ -52,11 +48,7 @@ class ZeroShot(Method):
         device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
         device = device if self._model is None else self._model.device
         lq = sample['lq'][None].to(device)
-
-        def tick(done: int, total: int) -> None:
-            self.report(f'{self.name} {done}/{total}')
-
-        with measured(device) as cost:
+        with percent_bar(self.name) as tick, measured(device) as cost:
             solution = solve(self.solver, lq, condition.scale, condition.kernel_size, condition.alignment, tick)
             sr = solution.sr
             if self._model is not None and solution.field is not None:

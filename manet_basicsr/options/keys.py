@@ -72,6 +72,7 @@ TRAIN = {
     'scheduler': Key('object', 'the schedule of its rate'),
     'pixel_opt': Key('object|null', 'loss on the restored image'),
     'perceptual_opt': Key('object|null', "BasicSR's perceptual loss"),
+    'code_opt': Key('object|null', 'loss on kernel codes'),
     'kernel_opt': Key('object|null', 'loss on the kernel field'),
     'lr_image_opt': Key('object|null', 'loss on the LR image that the estimated kernels make'),
     'amp': Key('null|false|"bf16"|"fp16"', 'mixed precision'),

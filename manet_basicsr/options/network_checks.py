@@ -23,7 +23,8 @@ _PLAIN = frozenset('RRDBNet EDSR MSRResNet RCAN SRVGGNetCompact RIDNet'.split())
 # No network has more of anything; building one that long would take for ever.
 _LARGEST = 2048
 _PARTS = ('estimator', 'generator')
-_WITH_PARTS = ('BlindSRNet', 'IKCNet', 'SRSVDNet')
+#: Networks whose parts are networks with sections of their own.
+WITH_PARTS = ('BlindSRNet', 'IKCNet', 'SRSVDNet')
 _LOADING = ('pretrained', 'param_key')
 _WITH_KNOWN_CHANNELS = ('SVDegradationDataset', 'PairedImageDataset')
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
@@ -74,7 +75,7 @@ def network_problems(network: Mapping[str, Any], where: str, options: Options) -
 
 def parts_of(network: object) -> list[str]:
     """List which sections of a network's section are networks themselves, such as the generator of a blind one."""
-    if not isinstance(network, dict) or network.get('type') not in _WITH_PARTS:
+    if not isinstance(network, dict) or network.get('type') not in WITH_PARTS:
         return []
     return [part for part in _PARTS if part in network]
 

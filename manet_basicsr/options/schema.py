@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from manet_basicsr.options.keys import DATASET, DIST, LOADER, LOGGER, METRIC_INPUTS, PATH, TOP, TRAIN, VAL, Key
+from manet_basicsr.options.network_checks import WITH_PARTS
 from manet_basicsr.options.training_checks import optimizers, schedulers
 
 Schema = dict[str, Any]
@@ -49,7 +50,7 @@ def option_schema() -> Schema:
     }
     network = _registered(dict(iter(ARCH_REGISTRY)))
     part = {'type': 'object', 'required': ['type']}
-    network['allOf'] += [_when('BlindSRNet', {'properties': {'estimator': part, 'generator': part}})]
+    network['allOf'] += [_when(name, {'properties': {'estimator': part, 'generator': part}}) for name in WITH_PARTS]
     closed = [
         {
             'if': {'properties': {'model_type': {'const': name}}, 'required': ['model_type']},

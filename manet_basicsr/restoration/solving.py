@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,7 +10,7 @@ from manet_basicsr.data.alpha import enlarge_alpha
 from manet_basicsr.restoration.arrays import batch_to_image, image_to_batch
 from manet_basicsr.restoration.restoring import Restored, load_blind_network
 from manet_basicsr.utils.device import pick_device
-from manet_basicsr.utils.progress import progress_bar
+from manet_basicsr.utils.progress import percent_bar
 from manet_basicsr.zero_shot import Solver, solve
 
 
@@ -46,16 +44,7 @@ def restore_by_solver(
     chosen = pick_device(device)
     solver.check(scale)
     network = None if solver.RESTORES else load_blind_network(None, scale).to(chosen)
-    shown = 0
-    with ExitStack() as stack:
-        step = stack.enter_context(progress_bar(100, label=progress, unit='%')) if progress is not None else None
-
-        def tick(done: int, total: int) -> None:
-            nonlocal shown
-            while step is not None and shown < 100 * done // total:
-                shown += 1
-                step()
-
+    with percent_bar(progress) as tick:
         solution = solve(solver, lq.to(chosen), scale, tick=tick)
     sr, field = solution.sr, solution.field
     if network is not None and field is not None:

@@ -36,6 +36,29 @@ def progress_bar(
         yield bar.update
 
 
+@contextmanager
+def percent_bar(label: str | None) -> Iterator[Callable[[int, int], object]]:
+    """Draw a bar of per cent while the body runs; yields what to call with the steps done and those of all.
+
+    Args:
+        label: What the bar is about; None for no bar.
+    """
+    if label is None:
+        yield lambda done, total: None
+        return
+    drawn = 0
+    with progress_bar(100, label=label, unit='%') as step:
+
+        def tick(done: int, total: int) -> None:
+            nonlocal drawn
+            share = 100 * done // total
+            if share > drawn:
+                step(share - drawn)
+                drawn = share
+
+        yield tick
+
+
 def with_progress(items: Iterable[Item], total: int, *, label: str = '', unit: str = 'image') -> Iterator[Item]:
     """Yield items, drawing how many of them are done."""
     with progress_bar(total, label=label, unit=unit) as step:

@@ -36,7 +36,8 @@ class BSRDM(Solver):
         steps: Of Adam in each round.
         walk: Langevin steps in each round, the first two with noise.
         warmup: Steps before, towards an image that looks like the enlarged LR image.
-        noise_steps: Steps during which the variance of the noise follows the residual, as its mean over 15x15 LR px.
+        noise_steps: Steps after which the variance of the noise stays; until then it is that of the residual at the end
+            of the round, as its mean over 15x15 LR px.
         width: Channels of the network.
         rate: Of Adam, for the weights.
         kernel_rate: Of Adam, for the kernel.
@@ -117,7 +118,10 @@ class _Fit:
         return (residual.square() / self.noise).sum() / 2 + prior, residual
 
     def maximize(self) -> None:
-        """Take steps in weights and kernel; for some time the noise follows."""
+        """Take steps in weights and kernel; then, for some rounds, the noise follows.
+
+        A noise that followed each step would be large while the image is still wrong, and then let it stay so.
+        """
         weights = list(self.network.parameters())
         for _ in range(self.settings.steps):
             self.optimizer.zero_grad(set_to_none=True)
@@ -127,8 +131,8 @@ class _Fit:
             torch.nn.utils.clip_grad_norm_(weights, _LARGEST_GRADIENT)
             self.optimizer.step()
             self._tick()
-            if self.done - self.settings.warmup < self.settings.noise_steps:
-                self.noise = local_mean(residual.detach().square(), _NOISE_WINDOW).clamp(min=_LEAST_NOISE)
+        if self.done - self.settings.warmup < self.settings.noise_steps:
+            self.noise = local_mean(residual.detach().square(), _NOISE_WINDOW).clamp(min=_LEAST_NOISE)
 
     def walk(self) -> None:
         """Take Langevin steps in the input, whose own distribution is normal."""

@@ -18,6 +18,7 @@ from PIL import Image
 
 from manet_basicsr import Restored, load_field, restore
 from manet_basicsr.commands import restore as command_module
+from manet_basicsr.commands import ways
 from manet_basicsr.commands.restore import build_parser, list_inputs, main
 from manet_basicsr.data.alpha import enlarge_alpha
 from manet_basicsr.weights import files as weights
@@ -120,7 +121,7 @@ def test_the_precision_is_passed_on(
         asked.append(precision)
         return restore(*args, precision=precision, **options)
 
-    monkeypatch.setattr(command_module, 'restore', spy)
+    monkeypatch.setattr(ways, 'restore', spy)
     assert main([str(images / 'a.jpg'), '-o', 'out', '--weights', network, '--device', 'cpu', *arguments]) == 0
     assert asked == [expected]
 
@@ -330,7 +331,7 @@ def test_what_a_format_cannot_hold_is_refused_before_the_work(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(command_module, 'restore', lambda *given, **settings: pytest.fail('it was restored'))
+    monkeypatch.setattr(ways, 'restore', lambda *given, **settings: pytest.fail('it was restored'))
     Image.new('RGB', size).save('wide.png')
     assert main(['wide.png', '-o', 'out', '--weights', network, '--format', kind]) == 1
     assert f'{kind} files have at most {limit} px a side' in capsys.readouterr().err
@@ -366,7 +367,7 @@ def test_a_name_that_fits_is_written_and_one_that_does_not_is_refused_before_the
         shutil.copy(images / 'a.jpg', f'{name}.jpg')
     assert main([f'{fits}.jpg', '-o', 'out', '--weights', network]) == 0
     assert Path(f'out/{fits}_x2.png').is_file()
-    monkeypatch.setattr(command_module, 'restore', lambda *given, **settings: pytest.fail('it was restored'))
+    monkeypatch.setattr(ways, 'restore', lambda *given, **settings: pytest.fail('it was restored'))
     assert main([f'{too_long}.jpg', '-o', 'out', '--weights', network]) == 1
     assert 'File name too long' in capsys.readouterr().err
 
@@ -457,9 +458,10 @@ def test_an_interruption_at_any_moment_is_130(
     def interrupt(*given: object, **settings: object) -> None:
         raise KeyboardInterrupt
 
-    for name in ('_check', 'load_blind_network', 'list_inputs', 'read_photograph', 'restore', 'write_photograph'):
+    here = ('_check', 'list_inputs', 'read_photograph', 'write_photograph')
+    for module, name in [*((command_module, name) for name in here), (ways, 'load_blind_network'), (ways, 'restore')]:
         with monkeypatch.context() as patched:
-            patched.setattr(command_module, name, interrupt)
+            patched.setattr(module, name, interrupt)
             assert main([str(images), '-o', 'out', '--weights', network]) == 130
     assert 'interrupted' in capsys.readouterr().err
 
@@ -478,6 +480,8 @@ def test_a_solver_that_is_none_or_comes_with_weights_is_refused(
     for more, words in (
         (['--method', 'dop'], 'dop'),
         (['--method', 'dip', '--weights', network], '--weights: found together with --method'),
+        (['--method', 'dip', '--alpha', 'restore'], '--alpha restore: found together with --method'),
+        (['--method', 'kernelgan', '--scale', '3'], 'kernelgan: found scale 3, expected one of 2, 4'),
     ):
         assert main([str(images), '-o', str(here / 'out'), *more]) == 2
         assert words in capsys.readouterr().err

@@ -26,12 +26,14 @@ from manet_basicsr.evaluation import (
     plan_conditions,
     summarize,
     write_tables,
+    zero_shot,
 )
 from manet_basicsr.evaluation.methods import GivenKernels, OptionFile, bicubic_upsample
 from manet_basicsr.evaluation.records import RecordFile
 from manet_basicsr.options import plugins
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.test import test_pipeline
+from manet_basicsr.zero_shot import solve
 from tests import shortened
 
 # What tables show; the roads share their code, so they agree to rounding.
@@ -496,37 +498,40 @@ def test_the_weights_of_a_training_file_are_those_below_its_root(tmp_path: Path)
     assert OptionFile(path).options['path']['pretrain_network_g'] == 'runs/x/models/net_g_latest.pth'
 
 
-def test_a_solver_is_a_method_scored_once_and_named_after_its_settings(images: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    word = 'bsrdm[rounds=1,steps=1,walk=1,warmup=1,width=8]'
-    methods = build_methods([word], report=said.append)
+SOLVER = 'bsrdm[rounds=1,steps=1,walk=1,warmup=1,width=8]'
+
+
+def test_a_solver_is_a_method_scored_once_and_named_after_its_settings(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     conditions = plan_conditions([images], sets=['type1'])
-    first = evaluate(conditions, methods, tmp_path / 'records.jsonl')
+    first = evaluate(conditions, build_methods([SOLVER]), tmp_path / 'records.jsonl')
     assert not first.failures
-    assert said == [f'{word} {done}/3' for done in (1, 2, 3)] * 2
-    rows = {row['sample']: row for row in first.rows}
-    assert all(row['method'] == word and row['psnr'] > 5 and row['lr_psnr'] > 20 for row in rows.values())
-    again = evaluate(conditions, methods, tmp_path / 'records.jsonl')
-    assert len(said) == 6
+    assert all(row['method'] == SOLVER and row['psnr'] > 5 and row['lr_psnr'] > 20 for row in first.rows)
+    monkeypatch.setattr(zero_shot, 'solve', None)  # is not called again
+    again = evaluate(conditions, build_methods([SOLVER]), tmp_path / 'records.jsonl')
     assert again.rows == first.rows
+    assert len(again.rows) == 2
 
 
-def test_an_interrupted_solver_keeps_the_images_that_are_done(images: Path, tmp_path: Path) -> None:
-    said: list[str] = []
+def test_an_interrupted_solver_keeps_the_images_that_are_done(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
 
-    def interrupt(words: str) -> None:
-        said.append(words)
-        if len(said) == 5:
+    def interrupted_at_the_second(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
             raise KeyboardInterrupt
+        return solve(*arguments)
 
-    word = 'bsrdm[rounds=1,steps=1,walk=1,warmup=1,width=8]'
+    monkeypatch.setattr(zero_shot, 'solve', interrupted_at_the_second)
     conditions = plan_conditions([images], sets=['type1'])
     with pytest.raises(KeyboardInterrupt):
-        evaluate(conditions, build_methods([word], report=interrupt), tmp_path / 'records.jsonl')
+        evaluate(conditions, build_methods([SOLVER]), tmp_path / 'records.jsonl')
     assert len((tmp_path / 'records.jsonl').read_text().splitlines()) == 1
-    said.clear()
-    assert len(evaluate(conditions, build_methods([word], report=said.append), tmp_path / 'records.jsonl').rows) == 2
-    assert len(said) == 3
+    assert len(evaluate(conditions, build_methods([SOLVER]), tmp_path / 'records.jsonl').rows) == 2
+    assert len(calls) == 3
 
 
 def test_a_wrong_solver_or_budget_is_named() -> None:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from manet_basicsr.utils.console import is_open, printable, say
-from manet_basicsr.utils.progress import progress_bar, with_progress
+from manet_basicsr.utils.progress import percent_bar, progress_bar, with_progress
 
 
 def test_a_line_is_printed_with_escapes_for_what_the_stream_cannot_encode(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,8 +42,14 @@ def test_progress_is_a_bar_on_a_terminal_and_silent_elsewhere(monkeypatch: pytes
         assert list(with_progress(iter('abc'), 3, label='letters')) == ['a', 'b', 'c']
         with progress_bar(2) as step:
             step()
+        with percent_bar('shares') as tick:
+            for done in range(1, 8):
+                tick(done, 7)
+        with percent_bar(None) as tick:
+            tick(1, 1)
         if stream is not None:
             assert ('letters' in stream.getvalue()) == stream.isatty()
+            assert ('shares' in stream.getvalue()) == stream.isatty()
 
 
 def test_a_log_on_a_stream_that_is_closed_makes_no_tracebacks(

@@ -14,7 +14,8 @@ from basicsr.utils import tensor2img
 from manet_basicsr.degradation import anisotropic_gaussian_kernels, blur_downsample, build_field_sampler, quantize
 from manet_basicsr.degradation.kernels import kernel_covariances
 from manet_basicsr.metrics import calculate_lr_psnr
-from manet_basicsr.zero_shot import build_solver, solve
+from manet_basicsr.zero_shot import Problem, build_solver, solve
+from manet_basicsr.zero_shot.bsrdm import BSRDM, _Fit
 from manet_basicsr.zero_shot.gaussian_model import GaussianKernel
 from manet_basicsr.zero_shot.image_prior import HourglassPrior, NonLocalBlock
 from manet_basicsr.zero_shot.image_terms import local_mean, sparse_gradients, ssim
@@ -100,15 +101,27 @@ def test_dip_restores_what_its_own_kernel_reduced(photos: Path) -> None:
 
 
 def test_bsrdm_moves_its_kernel_towards_the_true_one(photos: Path) -> None:
-    gt = crop(photos, 64)
-    true = anisotropic_gaussian_kernels(torch.tensor([[3.0, 0.7]]), torch.tensor([0.0]), 21, 2).view(1, -1, 1, 1)
-    lq = quantize(blur_downsample(gt, true, 2))
-    solver = build_solver('bsrdm[rounds=1,steps=60,warmup=30,width=12,kernel_rate=0.02]')
-    field = solve(solver, lq, 2).field
+    gt = crop(photos, 96)
+    true = anisotropic_gaussian_kernels(torch.tensor([[5.0, 1]]), torch.tensor([0.0])).view(1, -1, 1, 1)
+    lq = quantize(blur_downsample(gt, true, 4))
+    field = solve(build_solver('bsrdm[rounds=1,steps=60,warmup=30,width=12]'), lq, 4).field
     assert field is not None
-    start = GaussianKernel(2, 21)().detach()
-    found, begun = (calculate_lr_psnr(field=one, field_gt=true, gt=gt, scale=2) for one in (field, start))
-    assert found > begun + 1
+    begun = GaussianKernel(4, 21)().detach()
+    scores = [calculate_lr_psnr(field=one, field_gt=true, gt=gt, scale=4) for one in (field, begun)]
+    assert scores[0] > scores[1] + 3
+
+
+def test_the_noise_of_bsrdm_follows_the_residual_at_the_end_of_a_round_and_then_stays(photos: Path) -> None:
+    settings = BSRDM(steps=3, warmup=1, width=4, noise_steps=4)
+    fit = _Fit(settings, Problem(crop(photos, 32), 2, 21, torch.Generator()))
+    fit.warm_up()
+    levels = [fit.noise]
+    for _ in range(3):
+        fit.maximize()
+        levels.append(fit.noise)
+    assert torch.equal(levels[0], torch.full_like(levels[0], 1e-4))
+    assert not torch.equal(levels[1], levels[0])
+    assert torch.equal(levels[2], levels[1]) and torch.equal(levels[3], levels[1])
 
 
 @pytest.mark.slow
