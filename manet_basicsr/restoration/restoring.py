@@ -98,6 +98,12 @@ def restore(
         TypeError: The image is neither an array nor a tensor.
         ValueError: The image has another shape, type or range, the file is not of a blind network, ``max_memory`` is
             too little, or the kernels or the image come out not finite (damaged weights, overflow of half precision).
+
+    Examples:
+        >>> image = np.full((12, 16, 3), 128, np.uint8)
+        >>> restored = restore(image)
+        >>> restored.image.shape, tuple(restored.field.shape)
+        ((48, 64, 3), (1, 441, 12, 16))
     """
     network = load_blind_network(weights, scale) if not isinstance(weights, nn.Module) else _checked_blind(weights, '')
     if field_dtype is not None and not field_dtype.is_floating_point:
@@ -200,7 +206,7 @@ def load_blind_network(weights: str | os.PathLike[str] | None = None, scale: int
         if f'blind_x{scale}' not in (names := shipped_weights()):
             there = f'this version ships only {", ".join(names)}' if names else 'no weights ship with this version yet'
             raise FileNotFoundError(
-                f'{there}; for x{scale}, train a blind network (README, "Three stages") or get a released one, and '
+                f'{there}; for x{scale}, train a blind network (docs/train.md) or get a released one, and '
                 'give its file as weights'
             )
     return _checked_blind(load_network(weights), f'{weights}: ')
