@@ -133,6 +133,11 @@ class ProtocolSampler(FieldSampler):
 
     Raises:
         ValueError: If the type is unknown.
+
+    Examples:
+        >>> field = ProtocolSampler(4).draw(96, 128, scale=4)  # blocks of 40x40 HR px are 10x10 LR pixels
+        >>> field.shape, torch.equal(field[..., 0, 0], field[..., 9, 9]), torch.equal(field[..., 0, 0], field[..., 0, 10])
+        (torch.Size([1, 441, 24, 32]), True, False)
     """
 
     kind: int
