@@ -21,7 +21,6 @@ extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphin
 exclude_patterns = ['_build']
 html_theme = 'furo'
 html_title = f'{project} {release}'
-myst_enable_extensions = ['deflist']
 myst_heading_anchors = 3
 autodoc_member_order = 'bysource'
 autodoc_typehints_format = 'short'
