@@ -20,6 +20,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from manet_basicsr.commands.arguments import read_arguments
 from manet_basicsr.commands.basicsr import main
 from manet_basicsr.degradation import FIELD_TYPES
+from manet_basicsr.options.checks import find_problems
 from manet_basicsr.options.shipped import option_files
 from manet_basicsr.train import train_pipeline
 from tests import shortened
@@ -118,7 +119,9 @@ def test_commands_exist_and_understand_their_arguments(
     options = parsed.value.args[0]
     if getattr(options, 'opt', 'FILE') != 'FILE':
         monkeypatch.chdir(ROOT)
-        read_arguments(options)  # the file exists, and knows the keys of --force_yml
+        read = read_arguments(options)
+        problems = find_problems(read, is_train='train' in read)
+        assert [problem for problem in problems if not problem.endswith('does not exist')] == []  # data, weights
     assert set(getattr(options, 'names', ())) <= set(option_files())
 
 
