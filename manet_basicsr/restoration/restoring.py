@@ -112,24 +112,33 @@ def restore(
         raise ValueError(unknown_name('alpha', alpha, ALPHA))
     lq, given_alpha = image_to_batch(image)
     chosen = pick_device(device)
-    half = half_precision(precision, chosen)
     tile = _fitting_tile(network, lq, chosen, tile, max_memory, field_dtype)
     run = partial(_restore_batch, network, lq, device=chosen, tile=tile, field_dtype=field_dtype, label=progress)
+    sr, field = _in_precision(run, precision, chosen)
+    if given_alpha is not None and alpha == 'restore':
+        settings: dict[str, Any] = {'device': device, 'precision': precision, 'tile': tile, 'max_memory': max_memory}
+        given_alpha = restore(given_alpha, network, field_dtype=None, **settings).image
+    elif given_alpha is not None:
+        given_alpha = _resampled_alpha(given_alpha, network)
+    return Restored(batch_to_image(sr, image, lq, given_alpha), field)
+
+
+def _in_precision(
+    run: Callable[..., tuple[Tensor, Tensor | None]], precision: str, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """Run in the precision asked for; where it was left open and half precision does not reach, in float32."""
     try:
-        sr, field = run(half=half)
+        return run(half=half_precision(precision, device))
     except HalfPrecisionError:
         if precision != 'auto':
             raise
-        sr, field = run(half=None)
-    larger_alpha = None
-    if given_alpha is not None and alpha == 'restore':
-        settings: dict[str, Any] = {'device': device, 'precision': precision, 'tile': tile, 'max_memory': max_memory}
-        larger_alpha = restore(given_alpha, network, field_dtype=None, **settings).image
-    elif given_alpha is not None:
-        # Networks of this alignment show an image further up and left; alpha has to go along.
-        shift = network.scale - 1 if alignment_of(network) == 'published' else 0
-        larger_alpha = enlarge_alpha(given_alpha, network.scale, shift)
-    return Restored(batch_to_image(sr, image, lq, larger_alpha), field)
+    return run(half=None)
+
+
+def _resampled_alpha(alpha: np.ndarray, network: BlindSRNet) -> np.ndarray:
+    # Networks of this alignment show an image further up and left; alpha has to go along.
+    shift = network.scale - 1 if alignment_of(network) == 'published' else 0
+    return enlarge_alpha(alpha, network.scale, shift)
 
 
 def _restore_batch(
