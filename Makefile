@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 READY := .venv/ready-$(VERSION)
 
-.PHONY: demo demo-train test test-all coverage lint bench clean
+.PHONY: demo demo-train test test-all coverage lint docs bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -31,11 +31,16 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A warning, such as a link that leads nowhere, fails.
+docs: $(READY)
+	$(PIP_INSTALL) --no-build-isolation --editable '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html
+
 bench: $(READY)
 	$(BIN)/python tools/benchmark.py
 
 clean:
-	rm -rf .venv bench build demo demo-train *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv bench build demo demo-train docs/_build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find manet_basicsr scripts tools examples tests -name __pycache__ -type d -exec rm -rf {} +
 
 # torch comes first and alone decides between CPU and CUDA. basicsr is built against it without build isolation, which

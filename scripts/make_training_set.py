@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from manet_basicsr.commands.failures import say_failure
 from manet_basicsr.data.lmdb_writer import LmdbSummary, check_target, write_lmdb
 from manet_basicsr.data.preparation import (
     ConflictError,
@@ -155,8 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
             summary = pack(images, target, overwrite=options.force, workers=max(options.workers, 1))
             say(f'{target}: {summary.written} images')
     except (ConflictError, BadSampleError, OSError) as error:
-        say(f'error: {error}', error=True)
-        return 1 if isinstance(error, BadSampleError) else 2
+        return say_failure(error)
     return 0
 
 

@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from manet_basicsr.commands.failures import say_failure
 from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.data.preparation import ConflictError, available_cpus
 from manet_basicsr.utils.console import say
@@ -63,8 +64,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             progress=with_progress,
         )
     except (ConflictError, BadSampleError, OSError) as error:
-        say(f'error: {error}', error=True)
-        return 1 if isinstance(error, BadSampleError) else 2
+        return say_failure(error)
     except KeyboardInterrupt:
         say(f'interrupted; {options.output} was not changed', error=True)
         return 130

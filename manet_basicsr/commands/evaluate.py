@@ -30,6 +30,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from manet_basicsr.commands.failures import say_failure
 from manet_basicsr.degradation import ALIGNMENTS
 from manet_basicsr.degradation.sets import PAPER_SETS, SETS
 from manet_basicsr.evaluation import build_methods, evaluate, plan_conditions, write_tables
@@ -40,7 +41,7 @@ from manet_basicsr.utils.progress import with_progress
 from manet_basicsr.zero_shot import BUDGETS
 
 # What the library says of its arguments, by the flags that they come from.
-_FLAGS = {'field': '--field', 'limit': '--limit', 'output': 'OUTPUT'}
+_FLAGS = {'field': '--field', 'limit': '--limit', 'sets': '--sets', 'output': 'OUTPUT'}
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -87,10 +88,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         )
         tables = write_tables(result, options.output)
     except (OptionError, ValueError, OSError) as error:
-        for line in str(error).splitlines():
-            where, separator, words = line.partition(': ')
-            say(f'error: {_FLAGS.get(where, where)}{separator}{words}', error=True)
-        return 2
+        return say_failure(error, _FLAGS)
     except KeyboardInterrupt:
         say(f'interrupted; the same command goes on from {options.output / "records.jsonl"}', error=True)
         return 130

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from manet_basicsr.archs import SFTRRDBNet
 from manet_basicsr.archs.loading import load_network
+from manet_basicsr.commands.failures import say_failure
 from manet_basicsr.utils.console import say
 from manet_basicsr.weights.export import export_onnx
 
@@ -42,7 +43,6 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             raise ValueError(f'{options.weights}: a generator alone (stage 2), expected stage 1 or 3')
         difference = export_onnx(network, options.target, half=options.half)
     except (OSError, ValueError) as error:
-        say(f'error: {error}', error=True)
-        return 2
+        return say_failure(error)
     say(f'{options.target}: {type(network).__name__}, any size; differs by {difference:.1g} of the largest value')
     return 0

@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from manet_basicsr.commands.failures import say_failure
 from manet_basicsr.data.preparation import ConflictError, available_cpus
 from manet_basicsr.data.subimages import ImageReport, SubimageGrid, extract_subimages
 from manet_basicsr.utils.console import say
@@ -76,8 +77,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     try:
         reports = collect_reports(options)
     except (ConflictError, OSError) as error:
-        say(f'error: {error}', error=True)
-        return 2
+        return say_failure(error)
     except KeyboardInterrupt:
         say('interrupted; start again to go on', error=True)
         return 130

@@ -28,6 +28,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from manet_basicsr.commands.failures import say_failure
 from manet_basicsr.data.images import BadSampleError
 from manet_basicsr.data.testset import Corruption, write_testsets
 from manet_basicsr.degradation import ALIGNMENTS
@@ -88,8 +89,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             progress=with_progress,
         )
     except (BadSampleError, ValueError, OSError) as error:
-        say(f'error: {error}', error=True)
-        return 1 if isinstance(error, BadSampleError) else 2
+        return say_failure(error, {'sets': '--sets'})
     except KeyboardInterrupt:
         say(f'interrupted; {options.output} was not changed', error=True)
         return 130

@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from manet_basicsr.commands.failures import say_failure
 from manet_basicsr.utils.console import say
 from manet_basicsr.visualization.curves import plot, read_curves, read_results
 
@@ -41,7 +42,6 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         results = [row for path in options.results for row in read_results(path)]
         plot(options.picture, curves, results, options.smoothing)
     except (ValueError, OSError, ImportError) as error:
-        say(f'error: {error}', error=True)
-        return 2
+        return say_failure(error)
     say(str(options.picture))
     return 0

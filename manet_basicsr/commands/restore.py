@@ -314,7 +314,7 @@ def _run(options: argparse.Namespace) -> int:
         say(f'manet-restore: error: {error}', error=True)
         return 2
     if way.alignment == 'published':
-        say('these weights are of the published alignment: the images come out displaced by s - 1 px (README)')
+        say('these weights are of the published alignment: the images come out displaced by s - 1 px (docs/weights.md)')
     if left_out:
         found = f'{left_out[0]}' + (f' and {len(left_out) - 1} more' if left_out[1:] else '')
         say(f'left out as results of other images: {found}; name them to restore them, too')

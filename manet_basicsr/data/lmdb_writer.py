@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from manet_basicsr.data.preparation import (
     ConflictError,
+    ExistsError,
     encode_png,
     find_images,
     map_in_parallel,
@@ -86,7 +87,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     if target.suffix != '.lmdb':
         raise ConflictError(f"output {target} must end in '.lmdb': BasicSR tells LMDBs by that")
     if target.exists() and not overwrite:
-        raise ConflictError(f'output {target} exists; remove it, choose another name or give --force to replace it')
+        raise ExistsError(f'output {target} exists; remove it or choose another name')
 
 
 def write_lmdb(

@@ -26,6 +26,10 @@ class ConflictError(ValueError):
     """What is asked for would lose, overwrite or confuse data; the message says what to change."""
 
 
+class ExistsError(ConflictError):
+    """What is to be written exists already, and was not to be replaced."""
+
+
 def available_cpus() -> int:
     """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == 'linux' else os.cpu_count() or 1

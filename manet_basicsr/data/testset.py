@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from manet_basicsr.data.manifest import DrawnEntry, Manifest, ManifestEntry, sharpness_of, write_manifest
-from manet_basicsr.data.preparation import ConflictError, encode_png, refuse_same_names
+from manet_basicsr.data.preparation import ConflictError, ExistsError, encode_png, refuse_same_names
 from manet_basicsr.data.sampling import SampleIndex, mix_seed, sample_generator
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
 from manet_basicsr.degradation.kernel_files import kernel_files, map_paths
@@ -158,7 +158,7 @@ def _refuse_target(target: Path, overwrite: bool) -> None:
     if not target.exists():
         return
     if not overwrite:
-        raise ConflictError(f'output {target} exists; remove it, choose another folder or give --force to replace it')
+        raise ExistsError(f'output {target} exists; remove it or choose another folder')
     if not (target / MANIFEST_NAME).is_file():
         raise ConflictError(f'output {target} has no {MANIFEST_NAME}, so it is no test set; remove it yourself')
 

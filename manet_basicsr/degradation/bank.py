@@ -213,6 +213,14 @@ class BankSampler(FieldSampler):
 
     Raises:
         ValueError: If the folder is no path, the period no positive whole number, or fit none of these words.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     np.save(f'{folder}/line.npy', np.full((1, 5), 0.2))
+        ...     field = BankSampler(folder).draw(96, 128, scale=1)
+        >>> field.reshape(21, 21)[10, 7:14]
+        tensor([0.0000, 0.2000, 0.2000, 0.2000, 0.2000, 0.2000, 0.0000])
     """
 
     folder: str

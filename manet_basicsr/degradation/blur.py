@@ -33,6 +33,15 @@ def blur_downsample(hr: Tensor, field: Tensor, scale: int) -> Tensor:
         ValueError: If a type, the number of taps, the batch or the grid of the field does not fit.
 
     Source: MANet (ICCV 2021), equation 1; the padding and the phase of the sampling are those of the authors' release.
+
+    Examples:
+        A box of 3x3 taps on an edge:
+
+        >>> hr = torch.zeros(1, 1, 2, 8)
+        >>> hr[..., 4:] = 1
+        >>> box = torch.full((1, 9, 1, 1), 1 / 9)
+        >>> blur_downsample(hr, box, scale=2)
+        tensor([[[[0.0000, 0.0000, 0.6667, 1.0000]]]])
     """
     kernel_size = _check_shapes(hr, field, scale)
     dtype = torch.promote_types(hr.dtype, field.dtype)

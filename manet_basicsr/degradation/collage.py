@@ -27,6 +27,11 @@ class CollageSampler(FieldSampler):
 
     Raises:
         ValueError: If the range of variances is not ``0 < min <= max``, or that of sides not ``1 <= min <= max``.
+
+    Examples:
+        >>> sampler = CollageSampler((0.7, 10), block_size=(24, 96))
+        >>> sampler.draw(96, 128, scale=4, generator=torch.Generator().manual_seed(0)).shape
+        torch.Size([1, 441, 24, 32])
     """
 
     variance: tuple[float, float]

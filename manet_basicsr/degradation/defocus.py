@@ -45,6 +45,11 @@ class DefocusSampler(FieldSampler):
 
     Raises:
         ValueError: If the range is not ``1 <= min <= max`` or the period not positive.
+
+    Examples:
+        >>> field = DefocusSampler((2, 2)).draw(96, 128, scale=4)
+        >>> field.shape, (field > 0).sum().item()
+        (torch.Size([1, 441, 1, 1]), 16)
     """
 
     radius: tuple[float, float]

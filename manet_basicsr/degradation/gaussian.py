@@ -22,6 +22,11 @@ class InvariantSampler(FieldSampler):
 
     Raises:
         ValueError: If the range is not ``0 < min <= max``.
+
+    Examples:
+        >>> field = InvariantSampler((0.7, 10)).draw(96, 128, scale=4, generator=torch.Generator().manual_seed(0))
+        >>> field.shape
+        torch.Size([1, 441, 1, 1])
     """
 
     variance: tuple[float, float]
@@ -45,6 +50,12 @@ class FixedSampler(FieldSampler):
 
     Raises:
         ValueError: If a variance is not positive or the angle not a finite number.
+
+    Examples:
+        >>> from manet_basicsr.degradation import kernel_covariances
+        >>> field = FixedSampler((4, 1)).draw(96, 128, scale=4)
+        >>> kernel_covariances(field[:, :, 0, 0]).diagonal(dim1=1, dim2=2).round(decimals=2)
+        tensor([[4., 1.]], dtype=torch.float64)
     """
 
     variances: tuple[float, float]

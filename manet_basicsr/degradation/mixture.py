@@ -32,6 +32,12 @@ class MixtureSampler(FieldSampler):
 
     Raises:
         ValueError: If a kind is wrong, there are none, or not as many positive weights.
+
+    Examples:
+        >>> kinds = [{'type': 'invariant', 'variance': [0.7, 10]}, {'type': 'defocus', 'radius': [2, 6]}]
+        >>> sampler = MixtureSampler(kinds, weights=[3, 1])
+        >>> sampler.draw(96, 128, scale=4, generator=torch.Generator().manual_seed(0)).shape
+        torch.Size([1, 441, 1, 1])
     """
 
     of: Sequence[Mapping[str, Any]]

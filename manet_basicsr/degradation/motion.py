@@ -143,6 +143,13 @@ class MotionSampler(FieldSampler):
 
     Raises:
         ValueError: If the range is not ``0 < min <= max``, or a value out of its range.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> MotionSampler((1.5, 6)).draw(96, 128, scale=4, generator=generator).shape
+        torch.Size([1, 441, 1, 1])
+        >>> MotionSampler((1.5, 6), variant=True).draw(96, 128, scale=4, generator=generator).shape
+        torch.Size([1, 441, 24, 32])
     """
 
     radius: tuple[float, float]

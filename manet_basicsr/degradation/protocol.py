@@ -133,6 +133,12 @@ class ProtocolSampler(FieldSampler):
 
     Raises:
         ValueError: If the type is unknown.
+
+    Examples:
+        >>> field = ProtocolSampler(4).draw(96, 128, scale=4)  # blocks of 40x40 HR px are 10x10 LR pixels
+        >>> first, same, next_one = field[..., 0, 0], field[..., 9, 9], field[..., 0, 10]
+        >>> field.shape, torch.equal(first, same), torch.equal(first, next_one)
+        (torch.Size([1, 441, 24, 32]), True, False)
     """
 
     kind: int

@@ -81,6 +81,14 @@ class PsfGridSampler(FieldSampler):
 
     Raises:
         ValueError: If the file is no path, grid or size no two positive whole numbers, or fit none of these words.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> with TemporaryDirectory() as folder:
+        ...     np.save(f'{folder}/lens.npy', np.full((2, 3, 5, 5), 0.04))  # 2 x 3 kernels of 5x5 taps
+        ...     PsfGridSampler(f'{folder}/lens.npy').draw(96, 128, scale=4).shape
+        torch.Size([1, 441, 24, 32])
     """
 
     file: str

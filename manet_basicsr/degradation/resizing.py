@@ -51,9 +51,7 @@ class ReductionSampler(FieldSampler):
 
     def check(self, kernel_size: int, scale: int) -> None:
         check_kernel_grid(kernel_size, scale, 'centered')
-        needed = (
-            math.ceil(2 * scale + (scale - 1) / 2) - 1
-        )  # the farthest tap that may be other than 0, from the middle
+        needed = math.ceil(2 * scale + (scale - 1) / 2) - 1  # from the middle to the farthest tap that may not be 0
         if kernel_size // 2 < needed:
             raise ValueError(
                 f'kernel_size must be at least {2 * needed + 1} for a reduction at scale {scale}, found {kernel_size}'
@@ -74,6 +72,11 @@ class BicubicSampler(ReductionSampler):
     """Bicubic reduction, as MATLAB's and BasicSR's ``imresize``: what bicubic super-resolution is trained on.
 
     Source: R. Keys, "Cubic convolution interpolation for digital image processing", 1981, with a = -1/2.
+
+    Examples:
+        >>> field = BicubicSampler().draw(96, 128, scale=4)
+        >>> field.shape, (field != 0).sum().item()
+        (torch.Size([1, 441, 1, 1]), 256)
     """
 
     @staticmethod
@@ -87,7 +90,13 @@ class BicubicSampler(ReductionSampler):
 @register_field('lanczos')
 @dataclass(frozen=True)
 class LanczosSampler(ReductionSampler):
-    """Reduction with Lanczos's window of two lobes, the one that deep image prior (CVPR 2018) assumes."""
+    """Reduction with Lanczos's window of two lobes, the one that deep image prior (CVPR 2018) assumes.
+
+    Examples:
+        >>> field = LanczosSampler().draw(96, 128, scale=2)
+        >>> field.shape, (field != 0).sum().item()
+        (torch.Size([1, 441, 1, 1]), 64)
+    """
 
     @staticmethod
     def profile(distance: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def fields_of(
         ValueError: A name is unknown, or there are no sets.
     """
     if not sets and not more_fields:
-        raise ValueError(f'--sets: found none, expected some of {", ".join(SETS)}, or --field NAME={{type: ...}}')
+        raise ValueError(f'sets: found none, expected some of {", ".join(SETS)}, or a field of your own')
     return {blur: field_of(blur, scale) for blur in sets} | {k: dict(v) for k, v in (more_fields or {}).items()}
 
 

@@ -76,6 +76,11 @@ class SmoothSampler(FieldSampler):
 
     Raises:
         ValueError: If the range is not ``0 < min <= max`` or the period not positive.
+
+    Examples:
+        >>> sampler = SmoothSampler((0.7, 10), period=96)
+        >>> sampler.draw(96, 128, scale=4, generator=torch.Generator().manual_seed(0)).shape
+        torch.Size([1, 441, 24, 32])
     """
 
     variance: tuple[float, float]

@@ -39,6 +39,12 @@ class KernelL1Loss(nn.Module):
 
     Raises:
         ValueError: If ``reduction`` is another word.
+
+    Examples:
+        >>> true = torch.tensor([0.50, 0.25, 0.25]).view(1, 3, 1, 1)
+        >>> estimated = torch.tensor([0.25, 0.50, 0.25]).view(1, 3, 1, 1)
+        >>> KernelL1Loss()(estimated, true)
+        tensor(0.1667)
     """
 
     def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean') -> None:
@@ -107,6 +113,12 @@ class KernelKLLoss(nn.Module):
 
     Args:
         loss_weight: Factor of the result.
+
+    Examples:
+        >>> true = torch.tensor([0.50, 0.25, 0.25]).view(1, 3, 1, 1)
+        >>> estimated = torch.tensor([0.25, 0.50, 0.25]).view(1, 3, 1, 1)
+        >>> KernelKLLoss()(estimated, true)
+        tensor(0.1733)
     """
 
     def __init__(self, loss_weight: float = 1.0) -> None:

@@ -38,6 +38,12 @@ def calculate_kernel_psnr(*, field: Tensor, field_gt: Tensor, **unused: Any) -> 
 
     Raises:
         ValueError: If the shapes are no fields of one image or do not fit each other.
+
+    Examples:
+        >>> point = torch.zeros(441, 1, 1).index_fill(0, torch.tensor(220), 1)
+        >>> square = torch.full((441, 1, 1), 1 / 441)
+        >>> round(calculate_kernel_psnr(field=square, field_gt=point), 2)
+        26.45
     """
     estimated, true = _one_image('field', field), _one_image('field_gt', field_gt)
     if estimated.shape[1] != true.shape[1] or not _sizes_fit(estimated, true):
@@ -76,6 +82,15 @@ def calculate_lr_psnr(
 
     Raises:
         ValueError: If the shapes are not of one image, or nothing is left inside the border.
+
+    Examples:
+        >>> gt = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(0))
+        >>> point = torch.zeros(441, 1, 1).index_fill(0, torch.tensor(220), 1)
+        >>> square = torch.full((441, 1, 1), 1 / 441)
+        >>> round(calculate_lr_psnr(field=square, field_gt=point, gt=gt, scale=4), 2)
+        15.81
+        >>> calculate_lr_psnr(field=point, field_gt=point, gt=gt, scale=4)
+        inf
     """
     images = lr_images or make_lr_images(field, field_gt, gt, scale)
     return _compare_lr(calculate_psnr, 1, images, scale if crop_border is None else crop_border)
@@ -108,6 +123,15 @@ def calculate_lr_ssim(
 
     Raises:
         ValueError: As in :func:`calculate_lr_psnr`; the window needs 11 LR pixels inside the border.
+
+    Examples:
+        >>> gt = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(0))
+        >>> point = torch.zeros(441, 1, 1).index_fill(0, torch.tensor(220), 1)
+        >>> square = torch.full((441, 1, 1), 1 / 441)
+        >>> round(calculate_lr_ssim(field=square, field_gt=point, gt=gt, scale=4), 2)
+        0.05
+        >>> calculate_lr_ssim(field=point, field_gt=point, gt=gt, scale=4)
+        1.0
     """
     images = lr_images or make_lr_images(field, field_gt, gt, scale)
     return _compare_lr(calculate_ssim, SSIM_WINDOW, images, scale if crop_border is None else crop_border)

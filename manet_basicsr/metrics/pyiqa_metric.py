@@ -68,10 +68,9 @@ def pyiqa_problems(section: Mapping[str, Any], where: str) -> Iterator[str]:
 
 
 def _score(mode: str, name: str, crop_border: int, *images: np.ndarray) -> float:
-    _check_name(mode, name)
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     with torch.no_grad():
-        return float(_metric(name, device)(*(_tensor(image, crop_border).to(device) for image in images)))
+        return float(_metric(mode, name, device)(*(_tensor(image, crop_border).to(device) for image in images)))
 
 
 def _check_name(mode: str, name: object) -> None:
@@ -89,7 +88,8 @@ def _check_name(mode: str, name: object) -> None:
 
 
 @lru_cache(maxsize=16)
-def _metric(name: str, device: torch.device) -> Any:
+def _metric(mode: str, name: str, device: torch.device) -> Any:
+    _check_name(mode, name)
     import pyiqa
 
     logger = logging.getLogger('pyiqa')

@@ -25,7 +25,7 @@ from manet_basicsr.options.sections import (
     unknown_keys,
     unknown_name,
 )
-from manet_basicsr.options.training_checks import count_problems, schedule_problems, train_problems
+from manet_basicsr.options.training_checks import count_problems, optimizers, schedule_problems, train_problems
 
 _LARGEST_SEED = 2**31  # numpy takes twice as much, and each process adds its rank
 
@@ -74,7 +74,6 @@ def _form_problems(options: Options) -> Iterator[str]:
 def _problems(options: Options, is_train: bool) -> Iterator[str]:
     from basicsr.utils.registry import MODEL_REGISTRY
 
-    from manet_basicsr.models.muon import Muon
     from manet_basicsr.models.restoration_model import RestorationModel
 
     needed = ['name', 'model_type', 'datasets', 'network_g', *(['train', 'logger'] if is_train else [])]
@@ -107,7 +106,7 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
     yield from _val_problems(options.get('val') or {})
     if is_train:
         train = options.get('train') or {}
-        yield from schedule_problems(train, {'Muon': Muon} if ours else {})
+        yield from schedule_problems(train, optimizers(with_muon=ours))
         if ours:
             yield from train_problems(train, model)
         yield from count_problems(options)

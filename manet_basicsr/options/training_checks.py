@@ -20,11 +20,11 @@ from manet_basicsr.options.sections import (
 )
 
 
-def optimizers() -> dict[str, type]:
-    """List the optimizers of this package's models by name."""
+def optimizers(*, with_muon: bool = True) -> dict[str, Any]:
+    """List optimizers by name: those of this package's models, or of BasicSR's, which know no Muon."""
     from manet_basicsr.models.muon import Muon
 
-    return {'Adam': torch.optim.Adam, 'Muon': Muon}
+    return {'Adam': torch.optim.Adam, **({'Muon': Muon} if with_muon else {})}
 
 
 def schedulers() -> dict[str, type]:
@@ -38,16 +38,15 @@ def schedulers() -> dict[str, type]:
     }
 
 
-def schedule_problems(train: Mapping[str, Any], more_optimizers: Mapping[str, Any]) -> Iterator[str]:
+def schedule_problems(train: Mapping[str, Any], known: dict[str, Any]) -> Iterator[str]:
     """Check optimizers and scheduler, which BasicSR's own models have too, by building them for a single number.
 
     Args:
         train: The section.
-        more_optimizers: Optimizers by name that the model knows beside BasicSR's.
+        known: The optimizers that the model knows, by name.
     """
     parameters = [torch.zeros(())]
     sections = {key: section for key, section in train.items() if key.startswith('optim_')}
-    known = {'Adam': torch.optim.Adam, **more_optimizers}
     for key, section in sections.items():
         yield from _built_problems(section, known, f'train.{key}', {'params': parameters})
     if train.get('scheduler') is None:

@@ -98,6 +98,12 @@ def restore(
         TypeError: The image is neither an array nor a tensor.
         ValueError: The image has another shape, type or range, the file is not of a blind network, ``max_memory`` is
             too little, or the kernels or the image come out not finite (damaged weights, overflow of half precision).
+
+    Examples:
+        >>> image = np.full((12, 16, 3), 128, np.uint8)
+        >>> restored = restore(image)
+        >>> restored.image.shape, tuple(restored.field.shape)
+        ((48, 64, 3), (1, 441, 12, 16))
     """
     network = load_blind_network(weights, scale) if not isinstance(weights, nn.Module) else _checked_blind(weights, '')
     if field_dtype is not None and not field_dtype.is_floating_point:
@@ -106,24 +112,33 @@ def restore(
         raise ValueError(unknown_name('alpha', alpha, ALPHA))
     lq, given_alpha = image_to_batch(image)
     chosen = pick_device(device)
-    half = half_precision(precision, chosen)
     tile = _fitting_tile(network, lq, chosen, tile, max_memory, field_dtype)
     run = partial(_restore_batch, network, lq, device=chosen, tile=tile, field_dtype=field_dtype, label=progress)
+    sr, field = _in_precision(run, precision, chosen)
+    if given_alpha is not None and alpha == 'restore':
+        settings: dict[str, Any] = {'device': device, 'precision': precision, 'tile': tile, 'max_memory': max_memory}
+        given_alpha = restore(given_alpha, network, field_dtype=None, **settings).image
+    elif given_alpha is not None:
+        given_alpha = _resampled_alpha(given_alpha, network)
+    return Restored(batch_to_image(sr, image, lq, given_alpha), field)
+
+
+def _in_precision(
+    run: Callable[..., tuple[Tensor, Tensor | None]], precision: str, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """Run in the precision asked for; where it was left open and half precision does not reach, in float32."""
     try:
-        sr, field = run(half=half)
+        return run(half=half_precision(precision, device))
     except HalfPrecisionError:
         if precision != 'auto':
             raise
-        sr, field = run(half=None)
-    larger_alpha = None
-    if given_alpha is not None and alpha == 'restore':
-        settings: dict[str, Any] = {'device': device, 'precision': precision, 'tile': tile, 'max_memory': max_memory}
-        larger_alpha = restore(given_alpha, network, field_dtype=None, **settings).image
-    elif given_alpha is not None:
-        # Networks of this alignment show an image further up and left; alpha has to go along.
-        shift = network.scale - 1 if alignment_of(network) == 'published' else 0
-        larger_alpha = enlarge_alpha(given_alpha, network.scale, shift)
-    return Restored(batch_to_image(sr, image, lq, larger_alpha), field)
+    return run(half=None)
+
+
+def _resampled_alpha(alpha: np.ndarray, network: BlindSRNet) -> np.ndarray:
+    # Networks of this alignment show an image further up and left; alpha has to go along.
+    shift = network.scale - 1 if alignment_of(network) == 'published' else 0
+    return enlarge_alpha(alpha, network.scale, shift)
 
 
 def _restore_batch(
@@ -200,7 +215,7 @@ def load_blind_network(weights: str | os.PathLike[str] | None = None, scale: int
         if f'blind_x{scale}' not in (names := shipped_weights()):
             there = f'this version ships only {", ".join(names)}' if names else 'no weights ship with this version yet'
             raise FileNotFoundError(
-                f'{there}; for x{scale}, train a blind network (README, "Three stages") or get a released one, and '
+                f'{there}; for x{scale}, train a blind network (docs/train.md) or get a released one, and '
                 'give its file as weights'
             )
     return _checked_blind(load_network(weights), f'{weights}: ')

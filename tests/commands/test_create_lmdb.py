@@ -158,7 +158,7 @@ def test_an_existing_output_is_replaced_only_with_force(
     (tmp_path / 'images/image-0.png').unlink()
 
     assert create_lmdb(tmp_path / 'images', tmp_path / 'out.lmdb') == 2
-    assert 'out.lmdb exists' in capsys.readouterr().err
+    assert 'out.lmdb exists; remove it or choose another name; --force replaces it' in capsys.readouterr().err
     assert read_values(tmp_path / 'out.lmdb') == before
 
     assert create_lmdb(tmp_path / 'images', tmp_path / 'out.lmdb', '--force') == 0

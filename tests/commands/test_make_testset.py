@@ -232,7 +232,7 @@ def test_existing_sets_are_neither_overwritten_unasked_nor_added_to(
     before = tree(tmp_path)
     assert make_testset(images, tmp_path, '--sets', 'type2', 'type1') == 2
     captured = capsys.readouterr().err
-    assert f'error: output {tmp_path / "x4/type1"} exists; remove it' in captured
+    assert f'error: output {tmp_path / "x4/type1"} exists; remove it or choose another folder; --force' in captured
     assert '--force' in captured
     assert tree(tmp_path) == before
 

@@ -486,7 +486,7 @@ def test_a_pair_of_another_scale_is_an_error_with_both_names_and_sizes(pairs: Pa
         ({'degradation': {**NOISY, 'kernel_size': 20}}, r'degradation\.kernel_size: found 20, expected an odd'),
         ({'degradation': {**NOISY, 'kernel_size': 3}}, r'degradation\.kernel_size must be .* at least the scale \(4\)'),
         ({'degradation': {**NOISY, 'fields': {}}}, "degradation key 'fields' is not one of .*did you mean 'field'"),
-        ({'degradation': {'field': {'type': 'x'}}}, r"degradation\.field 'x' is not one of bank, collage, defocus"),
+        ({'degradation': {'field': {'type': 'x'}}}, r"degradation\.field 'x' is not one of bank, bicubic, collage"),
         ({'degradation': {'field': {**NINE, 'kin': 1}}}, r"degradation\.field: unknown key 'kin'"),
         ({'degradation': {'field': {'type': 'protocol', 'kind': 7}}}, r'degradation\.field\.kind must be .* found 7'),
         ({'gt_size': 50}, 'gt_size: found 50, expected HR px, a multiple of the scale 4'),

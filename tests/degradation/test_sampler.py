@@ -22,7 +22,7 @@ from manet_basicsr.degradation import (
     smooth_parameters,
 )
 
-TYPES = 'bank, collage, defocus, fixed, invariant, mixture, motion, protocol, psf_grid, smooth'
+TYPES = 'bank, bicubic, collage, defocus, fixed, invariant, lanczos, mixture, motion, protocol, psf_grid, smooth'
 
 
 def kernel_of(parameters: torch.Tensor, scale: int, alignment: str = 'centered') -> torch.Tensor:

@@ -132,6 +132,13 @@ def test_the_script_replaces_nothing_and_says_what_is_wrong(
         ('SFTRRDBNet', {'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}, (LQ, FIELD)),
         ('SRMDNet', {'num_feat': 8, 'num_conv': 3}, (LQ, FIELD)),
         ('MAEDSR', {'num_feat': 8, 'num_block': 1}, (LQ,)),
+        ('HAN', {'num_feat': 16, 'num_group': 2, 'num_block': 1}, (LQ,)),
+        ('SFTMD', {'num_feat': 8, 'num_block': 1}, (LQ, FIELD)),
+        ('CFSNet', {'num_feat': 8, 'num_block': 2}, (LQ, FIELD)),
+        ('CResMD', {'num_feat': 8, 'num_block': 2}, (LQ, FIELD)),
+        ('IKCNet', {'generator': GENERATOR, 'num_feat': 8, 'num_correction': 2}, (LQ,)),
+        ('DANNet', {'num_feat': 8, 'num_group': 2, 'num_block': 1, 'num_estimator_block': 1, 'num_loop': 2}, (LQ,)),
+        ('SRSVDNet', {'generator': GENERATOR, 'num_feat': 8, 'num_block': 2}, (LQ, FIELD)),
         ('BlindSRNet', {'estimator': ESTIMATOR, 'generator': GENERATOR}, (LQ,)),
     ],
 )

@@ -1,0 +1,26 @@
+"""What commands say where they fail, in the words of their flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from manet_basicsr.data.preparation import ExistsError
+from manet_basicsr.utils.console import say
+from manet_basicsr.utils.errors import BadSampleError
+
+
+def say_failure(error: Exception, flags: Mapping[str, str] | None = None) -> int:
+    """Say in a line for each problem what went wrong.
+
+    Args:
+        error: What the library raised.
+        flags: What the library calls its arguments at the beginning of a line, and the flags that they come from.
+
+    Returns:
+        The exit code: 1 for a damaged or unfit image, 2 for what was asked for.
+    """
+    for line in str(error).splitlines():
+        where, separator, words = line.partition(': ')
+        hint = '; --force replaces it' if isinstance(error, ExistsError) else ''
+        say(f'error: {(flags or {}).get(where, where)}{separator}{words}{hint}', error=True)
+    return 1 if isinstance(error, BadSampleError) else 2
