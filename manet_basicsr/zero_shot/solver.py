@@ -17,7 +17,7 @@ from manet_basicsr.utils.messages import unknown_name
 
 #: Called after each step with the number of steps done and that of all.
 Tick = Callable[[int, int], object]
-#: How much work is done: what the papers do, or less where that is told to cost little.
+#: How much work is done: what the papers do, or less; what less costs is not measured.
 BUDGETS = ('short', 'full')
 
 
@@ -83,7 +83,7 @@ class Solver:
     """
 
     word: ClassVar[str]
-    #: Settings that ``short`` changes; only those whose price is known to be small.
+    #: Settings that ``short`` changes, to end sooner.
     SHORT: ClassVar[Mapping[str, Any]] = {}
     #: Scales that it can solve; None for any.
     SCALES: ClassVar[tuple[int, ...] | None] = None
