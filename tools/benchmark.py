@@ -1,12 +1,13 @@
-"""Measure the package against the plain formulation of the same work: time, peak memory, and the ratios.
+"""Measure the package against other forms of the same work: time, peak memory, and the ratios.
 
     make bench
     python tools/benchmark.py --only a,b
 
-Prints a Markdown table and writes it beside a JSON file. Each side of a row is measured in processes that do nothing
-else, ours and plain in turn. Peak memory is how far the memory of such a process grows, inputs and weights included;
-time is the median by torch.utils.benchmark. The plain formulation is that of benchmark_plain.py; where an item has
-none, it does not fit into 24 GiB.
+Prints a Markdown table and writes it beside a JSON file. The other form is the authors' (benchmark_published.py) where
+a row does not say otherwise; where it has none, that does not fit into 24 GiB. Each side of a row is measured in
+processes that do nothing else, the two sides in turn. Peak memory is how far the memory of such a process grows, inputs
+and weights included; time is the median by torch.utils.benchmark, and behind it half the spread between processes.
+The cost of images of many sizes (item i) is drawn as well, cost.png beside the table.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from typing import Any
 import psutil
 import torch
 from benchmark_cases import ITEMS, make_cases
-from benchmark_measure import ROUNDS, matrix_ceiling, measure, measure_side, shares_of_ceiling, step_flops
+from benchmark_cost import COST, cost_curves, cost_table, draw_costs, measure_point
+from benchmark_measure import ROUNDS, measure, measure_side, shares_of_convolutions
 from benchmark_work import Setting
 
 import manet_basicsr
@@ -83,21 +85,23 @@ def _met(yes: bool) -> str:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Write the measurements as a Markdown table."""
     lines = [
-        '| | | ours | plain | faster | ours, memory | plain, memory | share | asked |',
-        '|---|---|---:|---:|---:|---:|---:|---:|---|',
+        '| | | against | ours | other | faster | ours, memory | other, memory | share | asked |',
+        '|---|---|---|---:|---:|---:|---:|---:|---:|---|',
     ]
     for row in rows:
         title = row['title']
         if 'parameters' in row:
             title += f'; {row["parameters"]:,} parameters, {row["MACs_per_pixel"]:,} MACs a pixel'
         if 'ours_samples_per_second' in row:
-            title += f' ({row["ours_samples_per_second"]:,.0f} against {row["plain_samples_per_second"]:,.0f} a second)'
+            title += f' ({row["ours_samples_per_second"]:,.0f} against {row["other_samples_per_second"]:,.0f} a second)'
         faster = f'{row["speedup"]:.3g}x' if 'speedup' in row else '-'
         share = f'{row["memory_share"]:.3f}' if 'memory_share' in row else '-'
         item = f'{ITEMS[row["key"][0]]}: {title}'
-        memories = (_memory(row.get(f'{side}_bytes')) for side in ('ours', 'plain'))
+        memories = (_memory(row.get(f'{side}_bytes')) for side in ('ours', 'other'))
         asked = '; '.join(_asked(row)) or '-'
-        cells = [row['key'][0], item, _time(row, 'ours'), _time(row, 'plain'), faster, *memories, share, asked]
+        against = row.get('against') or '-'
+        times = _time(row, 'ours'), _time(row, 'other')
+        cells = [row['key'][0], item, against, *times, faster, *memories, share, asked]
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
@@ -111,10 +115,10 @@ def run(setting: Setting, items: Sequence[str], with_memory: bool = True, rounds
         rows.append(measure(case, setting, with_memory, rounds))
     report: dict[str, Any] = {**about, 'rows': rows}
     if 'd' in items:
-        print('the ceiling: large matrix products and convolutions', file=sys.stderr, flush=True)
-        report['ceiling_flops'] = rates = matrix_ceiling(setting)
-        report['step_flops'] = step_flops(setting)
-        report['share_of_ceiling'] = shares_of_ceiling(rows, rates, report['step_flops'])
+        print("the ceiling: the step's convolutions alone", file=sys.stderr, flush=True)
+        report['share_of_convolutions'] = shares_of_convolutions(rows, setting)
+    if COST in items:
+        report['costs'] = cost_curves(setting, in_processes=bool(rounds))
     return report
 
 
@@ -123,10 +127,10 @@ def text_of(report: dict[str, Any], command: str) -> str:
     names = ('machine', 'threads', 'clock', 'load', 'others', 'system', 'versions', 'date')
     about = [f'- {name}: {report[name]}' for name in names]
     lines = [*about, f'- command: `{command}`', '', table(report['rows'])]
-    if 'ceiling_flops' in report:
-        rates = ', '.join(f'{name} {rate / 1e9:,.0f}' for name, rate in report['ceiling_flops'].items())
-        shares = ', '.join(f'{key} {share:.0%}' for key, share in report['share_of_ceiling'].items())
-        lines += ['', f'Measured ceiling, GFLOP/s: {rates}.', f'Share of it that the stage-1 step reaches: {shares}.']
+    for key, share in report.get('share_of_convolutions', {}).items():
+        lines += ['', f"{key}: the step's convolutions alone take {share:.0%} of its time (asked: >= 55%)."]
+    if 'costs' in report:
+        lines += ['', cost_table(report['costs'])]
     return '\n'.join(lines) + '\n'
 
 
@@ -135,8 +139,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    letters = ', '.join(f'{letter}: {name}' for letter, name in ITEMS.items())
-    parser.add_argument('--only', default=','.join(ITEMS), metavar='a,b', help=f'the items to measure; {letters}')
+    letters = ', '.join(f'{letter}: {name}' for letter, name in (ITEMS | {COST: 'cost against size'}).items())
+    parser.add_argument(
+        '--only', default=','.join([*ITEMS, COST]), metavar='a,b', help=f'the items to measure; {letters}'
+    )
     parser.add_argument('--quick', action='store_true', help='tiny sizes: whether it runs, not how fast')
     parser.add_argument(
         '--clock',
@@ -161,20 +167,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    setting = Setting(options.device, options.quick, options.clock)
+    in_this_process = not options.rounds
+    setting = Setting(options.device, options.quick, options.clock, compiling=not in_this_process)
+    if options.child and options.child.startswith(COST):
+        print(json.dumps(measure_point(options.child, setting)))
+        return 0
     if options.child:
         case = next(case for case in make_cases(setting) if case.key == options.child)
         print(json.dumps(measure_side(case, options.side, setting, with_memory=not options.no_memory)))
         return 0
     items = options.only.split(',')
-    if unknown := set(items) - set(ITEMS):
-        parser.error(f'--only: {", ".join(sorted(unknown))}: expected some of {", ".join(ITEMS)}')
+    if unknown := set(items) - {*ITEMS, COST}:
+        parser.error(f'--only: {", ".join(sorted(unknown))}: expected some of {", ".join([*ITEMS, COST])}')
     report = run(setting, items, with_memory=not options.no_memory, rounds=options.rounds)
     words = ' '.join(['python tools/benchmark.py', *(sys.argv[1:] if arguments is None else arguments)])
     text = text_of(report, f'OMP_NUM_THREADS={torch.get_num_threads()} {words}')
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
     options.output.with_suffix('.md').write_text(text, encoding='utf-8')
+    if 'costs' in report:
+        draw_costs(report['costs'], options.output.with_name('cost.png'))
     print(text)
     return 0
 

@@ -1,4 +1,6 @@
-"""What tools/benchmark.py measures: each piece of work in our form, and in the plain form of benchmark_plain.py."""
+"""What tools/benchmark.py measures: each piece of work in our form and in another one.
+
+The other one is the authors' (benchmark_published.py), or ours without what makes it fast."""
 
 from __future__ import annotations
 
@@ -10,8 +12,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-import benchmark_plain as plain
+import benchmark_published as published
 import cv2
 import numpy as np
 import torch
@@ -20,6 +23,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from manet_basicsr.archs import BlindSRNet, MANet
+from manet_basicsr.archs.loading import load_network
 from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.degradation import (
     anisotropic_gaussian_kernels,
@@ -32,7 +36,9 @@ from manet_basicsr.degradation import (
     training_variance_range,
 )
 from manet_basicsr.metrics import calculate_lr_psnr
+from manet_basicsr.models import speed
 from manet_basicsr.options.reading import load_options
+from manet_basicsr.restoration.restoring import restore
 from manet_basicsr.restoration.tiling import restore_tiled
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,13 +53,15 @@ Size = tuple[int, int]
 class Setting:
     """How large the work is, where it is done, and by which clock.
 
-    On a busy machine only CPU time says something. ``plain_dtype`` is float64 where plain results are the reference.
+    On a busy machine only CPU time says something. ``other_dtype`` is float64 where the other form is the reference.
+    ``compiling`` lets a training step choose whether it compiles, as training does; it takes a minute.
     """
 
     device: str = 'cpu'
     quick: bool = False
     clock: str = 'wall'
-    plain_dtype: torch.dtype = torch.float32
+    other_dtype: torch.dtype = torch.float32
+    compiling: bool = True
 
     def choose(self, full: Any, quick: Any) -> Any:
         """Give the value for this size."""
@@ -62,13 +70,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Case:
-    """One row: work in our form and in plain form, and what is asked of it.
+    """One row: work in our form and in another form, and what is asked of it.
 
     Args:
         key: Letter of the item and a name.
         title: What is done.
         ours: Prepares our work.
-        plain: Prepares the plain work.
+        other: Prepares the other form of it.
+        against: What the other form is.
         speedup: Least ratio of the times that is asked for.
         memory_share: Largest ratio of the memories.
         memory_bound: Largest memory in bytes.
@@ -80,7 +89,8 @@ class Case:
     key: str
     title: str
     ours: Callable[[], Work]
-    plain: Callable[[], Work] | None = None
+    other: Callable[[], Work] | None = None
+    against: str = "the authors' formulation"
     speedup: float | None = None
     memory_share: float | None = None
     memory_bound: float | None = None
@@ -90,7 +100,7 @@ class Case:
 
 
 def generator() -> torch.Generator:
-    """Give the same random numbers to ours and plain."""
+    """Give the same random numbers to both forms."""
     return torch.Generator().manual_seed(0)
 
 
@@ -132,10 +142,10 @@ def draw_ours(setting: Setting, number: int) -> Work:
     return lambda: anisotropic_gaussian_kernels(variances, angles, scale=SCALE)
 
 
-def draw_plain(setting: Setting, number: int) -> Work:
+def draw_published(setting: Setting, number: int) -> Work:
     """Prepare drawing kernels one by one."""
     variances, angles = kernel_parameters(number)
-    return lambda: plain.kernels(variances, angles, SCALE, setting.plain_dtype)
+    return lambda: published.kernels(variances, angles, SCALE, setting.other_dtype)
 
 
 def invariant_case(setting: Setting, batch: int, side: int) -> tuple[Tensor, Tensor]:
@@ -145,16 +155,17 @@ def invariant_case(setting: Setting, batch: int, side: int) -> tuple[Tensor, Ten
 
 
 def invariant_ours(setting: Setting, batch: int, side: int) -> Work:
-    """Prepare blurring each image with its kernel."""
+    """Prepare blurring each image with its kernel, as in a training process, which keeps freed memory."""
+    speed.keep_freed_memory()
     hr, kernels = invariant_case(setting, batch, side)
     kernels = kernels.to(setting.device)
     return lambda: blur_downsample(hr, kernels, SCALE)
 
 
-def invariant_plain(setting: Setting, batch: int, side: int, how: Callable[..., Tensor]) -> Work:
+def invariant_published(setting: Setting, batch: int, side: int) -> Work:
     """Prepare the same at stride 1."""
-    hr, kernels = (tensor.to(setting.device, setting.plain_dtype) for tensor in invariant_case(setting, batch, side))
-    return lambda: how(hr, kernels, SCALE)
+    hr, kernels = (tensor.to(setting.device, setting.other_dtype) for tensor in invariant_case(setting, batch, side))
+    return lambda: published.blur_invariant(hr, kernels, SCALE)
 
 
 def variant_ours(setting: Setting, size: Size) -> Work:
@@ -163,11 +174,11 @@ def variant_ours(setting: Setting, size: Size) -> Work:
     return lambda: blur_downsample(hr, protocol_field(4, *size, SCALE).to(setting.device), SCALE)
 
 
-def variant_plain(setting: Setting, size: Size) -> Work:
+def variant_published(setting: Setting, size: Size) -> Work:
     """Prepare the same on the HR grid."""
-    dtype = setting.plain_dtype
+    dtype = setting.other_dtype
     hr = photo_tensor(size).to(setting.device, dtype)
-    return lambda: plain.blur_downsample(hr, plain.protocol_kernels(*size, SCALE, dtype).to(setting.device), SCALE)
+    return lambda: published.blur_variant(hr, published.protocol_kernels(*size, SCALE, dtype).to(setting.device), SCALE)
 
 
 def training_options(setting: Setting, job: str, **train: Any) -> dict[str, Any]:
@@ -175,7 +186,8 @@ def training_options(setting: Setting, job: str, **train: Any) -> dict[str, Any]
     options = load_options(ROOT / f'options/train/train_{job}_x{SCALE}.yml')
     options.update(is_train=True, dist=False, rank=0, world_size=1, num_gpu=int(setting.device != 'cpu'))
     options['datasets']['train']['degrade_on'] = 'device'
-    options['train'].update({'channels_last': False, 'compile': False, **train})
+    compiling = {} if setting.compiling else {'compile': False}
+    options['train'].update({**compiling, **train})
     if setting.quick:
         small = {'MANet_stage1': {'num_feat': 16}, 'SFTRRDB_stage2': {'num_feat': 8, 'num_block': 1}}
         options['network_g'].update(small[job])
@@ -183,11 +195,26 @@ def training_options(setting: Setting, job: str, **train: Any) -> dict[str, Any]
 
 
 def step_ours(setting: Setting, batch: int, side: int, job: str = 'MANet_stage1', **train: Any) -> Work:
-    """Prepare one iteration of training from uint8 crops by our model."""
+    """Prepare one iteration of training from uint8 crops by our model, which chooses what suits the machine."""
     from basicsr.models import build_model
 
     torch.manual_seed(0)
-    model = build_model(training_options(setting, job, **train))
+    return step_of(build_model(training_options(setting, job, **train)), batch, side)
+
+
+def step_without(setting: Setting, batch: int, side: int, job: str = 'MANet_stage1', **train: Any) -> Work:
+    """Prepare the same without what makes it fast: layout, compiling, losses from logits, memory that is kept."""
+    from basicsr.models import build_model
+
+    torch.manual_seed(0)
+    with patch.object(speed, 'keep_freed_memory', lambda: None):
+        model = build_model(training_options(setting, job, channels_last=False, compile=False, **train))
+    model.logit_network = None  # of stage 1: the loss is computed from the field
+    return step_of(model, batch, side)
+
+
+def step_of(model: Any, batch: int, side: int) -> Work:
+    """Let a model do one iteration with crops and kernels of its own."""
     variances, angles = kernel_parameters(batch)
     data = {
         'gt_uint8': crops(batch, side),
@@ -206,9 +233,9 @@ def step_ours(setting: Setting, batch: int, side: int, job: str = 'MANet_stage1'
     return step
 
 
-def step_plain(setting: Setting, batch: int, side: int) -> Work:
-    """Prepare the same with degradation and loss on the HR grid, in float32 (or float64)."""
-    dtype, device = setting.plain_dtype, setting.device
+def step_published(setting: Setting, batch: int, side: int, amp: str | None = None) -> Work:
+    """Prepare the same with degradation and loss on the HR grid."""
+    dtype, device = setting.other_dtype, setting.device
     torch.manual_seed(0)
     net = MANet(num_feat=setting.choose(128, 16)).to(device, dtype)
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-4)
@@ -216,10 +243,12 @@ def step_plain(setting: Setting, batch: int, side: int) -> Work:
     variances, angles = kernel_parameters(batch)
 
     def step() -> Tensor:
-        kernels = plain.kernels(variances, angles, SCALE, dtype).view(batch, -1, 1, 1).to(device)
-        lq = quantize(plain.blur_downsample(hr.to(dtype) / 255, kernels, SCALE))
+        kernels = published.kernels(variances, angles, SCALE, dtype).view(batch, -1, 1, 1).to(device)
+        lq = quantize(published.blur_invariant(hr.to(dtype) / 255, kernels, SCALE))
         optimizer.zero_grad()
-        loss = plain.kernel_loss(net(lq), kernels, SCALE)
+        with torch.autocast(device, torch.bfloat16, enabled=amp == 'bf16'):
+            field = net(lq)
+        loss = published.kernel_loss(field.to(dtype), kernels, SCALE)
         loss.backward()
         optimizer.step()
         return loss.detach()
@@ -248,11 +277,23 @@ def restore_ours(setting: Setting, size: Size) -> Work:
     return lambda: restore_tiled(net, lq, tile=TILE)
 
 
-def restore_plain(setting: Setting, size: Size) -> Work:
+def restore_photo(setting: Setting, size: Size, precision: str = 'auto') -> Work:
+    """Prepare ``restore()`` of an LR image of this size with the weights that ship."""
+    image = photo(*size)
+    return lambda: restore(image, 'weights://blind_x4', device=setting.device, precision=precision, field_dtype=None)
+
+
+def estimate_photo(setting: Setting, size: Size) -> Work:
+    """Prepare estimating the field of an LR image with the weights that ship."""
+    net, lq = load_network('weights://manet_x4').to(setting.device), photo_tensor(size).to(setting.device)
+    return torch.inference_mode()(lambda: net(lq))
+
+
+def restore_published(setting: Setting, size: Size) -> Work:
     """Prepare restoring it in one pass."""
-    net = blind_net(setting, setting.plain_dtype)
-    lq = degraded_photo(size).to(setting.device, setting.plain_dtype)
-    return torch.inference_mode()(lambda: plain.restore(net, lq))
+    net = blind_net(setting, setting.other_dtype)
+    lq = degraded_photo(size).to(setting.device, setting.other_dtype)
+    return torch.inference_mode()(lambda: published.restore(net, lq))
 
 
 def evaluate_ours(setting: Setting, size: Size) -> Work:
@@ -266,15 +307,15 @@ def evaluate_ours(setting: Setting, size: Size) -> Work:
     return evaluate
 
 
-def evaluate_plain(setting: Setting, size: Size) -> Work:
+def evaluate_published(setting: Setting, size: Size) -> Work:
     """Prepare the same on the HR grid."""
-    dtype, device = setting.plain_dtype, setting.device
+    dtype, device = setting.other_dtype, setting.device
     estimated, gt = estimated_field(size).to(device, dtype), photo_tensor(size).to(device, dtype)
 
     def evaluate() -> float:
-        first = plain.blur_downsample(gt, plain.upsampled(estimated, SCALE), SCALE)
-        second = plain.blur_downsample(gt, plain.protocol_kernels(*size, SCALE, dtype).to(device), SCALE)
-        return plain.lr_psnr(first.cpu(), second.cpu(), SCALE)
+        first = published.blur_variant(gt, published.upsampled(estimated, SCALE), SCALE)
+        second = published.blur_variant(gt, published.protocol_kernels(*size, SCALE, dtype).to(device), SCALE)
+        return published.lr_psnr(first.cpu(), second.cpu(), SCALE)
 
     return evaluate
 

@@ -26,7 +26,7 @@ from manet_basicsr.commands.basicsr import main as basicsr
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Item of tools/benchmark.py, in the order of their worth.
-ITEMS = 'dbcaefgh'
+ITEMS = 'dbcaefghi'
 BATCHES = (16, 64, 256)
 STAGES = ('MANet_stage1', 'SFTRRDB_stage2', 'BlindSR_stage3')
 TESTS = ('models', 'archs', 'losses', 'metrics', 'degradation', 'restoration')

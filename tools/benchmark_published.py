@@ -1,8 +1,8 @@
-"""The plain formulation of what tools/benchmark.py measures: each step as the paper writes it, on the HR grid.
+"""What tools/benchmark.py measures, in the formulation of the authors' released code: each step on the HR grid.
 
-Kernels are drawn one by one with scipy, blurring is done at stride 1 by unfolding the image and subsampled afterwards,
-and kernels are compared as HR-sized tensors. Everything is in the type of what is given, so float64 in makes it the
-reference.
+Kernels are drawn one by one with scipy. One kernel for an image blurs it by a grouped convolution at stride 1, a kernel
+for each pixel by unfolding the image; both are subsampled afterwards. Kernels are compared as HR-sized tensors.
+Everything is in the type of what is given, so float64 in makes it the reference.
 """
 
 from __future__ import annotations
@@ -59,24 +59,16 @@ def upsampled(field: Tensor, scale: int) -> Tensor:
     return F.interpolate(field, scale_factor=scale, mode='nearest')
 
 
-def blur(hr: Tensor, hr_kernels: Tensor) -> Tensor:
-    """Blur at every HR pixel, with its own kernel (B, 441, H, W) or the image's (B, 441, 1, 1)."""
+def blur_variant(hr: Tensor, hr_kernels: Tensor, scale: int) -> Tensor:
+    """Blur at every HR pixel with its own kernel (B, 441, H, W), then keep every s-th pixel."""
     batch, channels, height, width = hr.shape
     patches = F.unfold(F.pad(hr, [KERNEL_SIZE // 2] * 4, mode='replicate'), KERNEL_SIZE)
     patches = patches.view(batch, channels, KERNEL_SIZE**2, height * width)
-    if hr_kernels.shape[2:] == (1, 1):
-        blurred = hr_kernels.flatten(1)[:, None, None] @ patches
-    else:
-        blurred = (patches * hr_kernels.flatten(2)[:, None]).sum(2)
-    return blurred.view(hr.shape)
+    blurred = (patches * hr_kernels.flatten(2)[:, None]).sum(2)
+    return blurred.view(hr.shape)[..., ::scale, ::scale]
 
 
-def blur_downsample(hr: Tensor, hr_kernels: Tensor, scale: int) -> Tensor:
-    """Blur at every HR pixel, then keep every s-th."""
-    return blur(hr, hr_kernels)[..., ::scale, ::scale]
-
-
-def convolve_downsample(hr: Tensor, image_kernels: Tensor, scale: int) -> Tensor:
+def blur_invariant(hr: Tensor, image_kernels: Tensor, scale: int) -> Tensor:
     """Blur each image with its kernel (B, 441, 1, 1) by a convolution at stride 1, then keep every s-th pixel."""
     batch, channels = hr.shape[:2]
     weight = image_kernels.view(batch, 1, 1, KERNEL_SIZE, KERNEL_SIZE).expand(-1, channels, -1, -1, -1).flatten(0, 1)
