@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from manet_basicsr.options.checks import check
 from manet_basicsr.options.errors import named
 from manet_basicsr.options.forcing import force
@@ -57,6 +59,15 @@ PEER_JOBS = (
     'CResMD_stage2',
 )
 ASSEMBLED_JOBS = ('BlindSR_CFSNet', 'BlindSR_CResMD')
+
+
+def of_every_scale(cases: list[Any]) -> list[Any]:
+    """Mark cases ``(job, scale)`` or ``(job, file)`` of x1 to x3 as slow: their files differ from x4 in numbers."""
+    marked = []
+    for job, which in cases:
+        name, is_x4 = (which.stem, '_x4' in which.stem) if isinstance(which, Path) else (f'{job}-{which}', which == 4)
+        marked.append(pytest.param(job, which, id=name, marks=() if is_x4 else pytest.mark.slow))
+    return marked
 
 
 def option_file(phase: str, job: str, scale: int) -> Path:

@@ -598,6 +598,7 @@ def test_what_cannot_be_repaired_is_refused_in_a_line(clone: Path) -> None:
     assert module.stderr.endswith(f'\nmanet_basicsr.utils.repairs.UnsupportedBasicSRError: {expected}')
 
 
+@pytest.mark.slow
 def test_clone_that_is_not_set_up_is_refused_in_a_line(clone: Path) -> None:
     (clone / 'version.py').unlink()  # BasicSR's setup.py makes it
     command = run_with(clone, '-m', 'manet_basicsr', 'check', '-opt', 'any.yml')
@@ -630,6 +631,7 @@ def test_every_function_that_is_replaced_is_looked_at_first(clone: Path) -> None
     assert done.stdout == 'True []\n', done.stderr
 
 
+@pytest.mark.slow
 def test_what_is_sound_already_is_left_alone(clone: Path) -> None:
     change(clone / 'models/base_model.py', 'device_ids=[torch.cuda.current_device()]', 'device_ids=None')
     run = """

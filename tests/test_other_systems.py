@@ -120,6 +120,7 @@ def test_files_are_written_where_no_folder_can_be_opened(tmp_path: Path, monkeyp
     assert (tmp_path / 'file').read_text() == (tmp_path / 'folder/part').read_text() == 'whole'
 
 
+@pytest.mark.slow
 def test_looking_for_a_process_sends_it_nothing(tmp_path: Path) -> None:
     with atomic_path(tmp_path / 'file') as file:
         file.write_text('whole')

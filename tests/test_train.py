@@ -214,7 +214,7 @@ def test_the_road_from_training_over_a_kill_and_a_resume_to_a_test(job: str, pho
     assert len([path for path in saved if path.suffix == '.png']) == 4 * (9 + 5)
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_saves_and_leaves_with_a_clear_line(number: signal.Signals, photos_lmdb: Path, tmp_path: Path) -> None:
     entries = shortened.train_entries('MANet_stage1', photos_lmdb, total_iter=100_000, every=100_000)
     entries.append('logger:print_freq=1')

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from manet_basicsr.options.dataset_checks import MODELS_WITH_KERNELS
 from manet_basicsr.options.reading import Options
@@ -65,7 +66,9 @@ def network_problems(network: Mapping[str, Any], where: str, options: Options) -
         return
     yield from _field_problems(built, options)
     try:
-        whole = _build({**network, **{name: _without_weights(network[name]) for name in names}})
+        whole = (
+            _build({**network, **{name: _without_weights(network[name]) for name in names}}) if names else built[where]
+        )
     except Exception as error:
         yield f'{where}: {_words(error)}'
     else:
@@ -108,10 +111,21 @@ def _may_be_built(network: Mapping[str, Any]) -> bool:
     return _class_of(network).__module__.startswith('manet_basicsr.') or network['type'] in _PLAIN
 
 
+class _NoInitialValues(TorchFunctionMode):
+    """Skip drawing initial weights, which tensors without memory cannot hold and which takes most of the time."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
+    ) -> Any:
+        if function in (torch.Tensor.normal_, torch.Tensor.uniform_):
+            return arguments[0]
+        return function(*arguments, **(keywords or {}))
+
+
 def _build(network: dict[str, Any]) -> nn.Module:
     from basicsr.utils.registry import ARCH_REGISTRY
 
-    with torch.device('meta'):
+    with torch.device('meta'), _NoInitialValues():
         arguments = {key: value for key, value in network.items() if key != 'type'}
         return ARCH_REGISTRY.get(network['type'])(**arguments)
 

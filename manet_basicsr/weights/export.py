@@ -71,7 +71,7 @@ def _export(network: nn.Module, channels: int, output: str, dtype: torch.dtype) 
             (torch.rand(2, channels, 17, 22, dtype=dtype),),
             input_names=['lq'],
             output_names=[output],
-            dynamic_shapes={'lq': {0: axis, 2: axis, 3: axis}},
+            dynamic_shapes=({0: axis, 2: axis, 3: axis},),
             opset_version=OPSET,
             dynamo=True,
             external_data=False,

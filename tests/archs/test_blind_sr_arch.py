@@ -252,14 +252,6 @@ def test_wrong_options_say_what_was_expected(
         BlindSRNet(**options)
 
 
-def test_compiles_in_place_to_one_graph_and_keeps_its_keys(options: dict[str, Any], lq: Tensor) -> None:
-    network = BlindSRNet(**options)
-    keys, expected = list(network.state_dict()), network(lq)
-    network.compile(backend='eager', fullgraph=True)
-    torch.testing.assert_close(network(lq), expected)
-    assert list(network.state_dict()) == keys
-
-
 def test_field_stays_in_float32_under_autocast(options: dict[str, Any], lq: Tensor) -> None:
     network = BlindSRNet(**options)
     with torch.autocast('cpu', torch.bfloat16):

@@ -150,10 +150,3 @@ def test_wrong_arguments_say_what_was_expected(arguments: dict[str, Any], messag
 def test_block_refuses_to_change_the_shape(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MABlock(**arguments)
-
-
-def test_compiles_to_one_graph() -> None:
-    network = MABlock(6, 6, split=3)
-    x = torch.randn(1, 6, 5, 4)
-    compiled = torch.compile(network, backend='eager', fullgraph=True)
-    torch.testing.assert_close(compiled(x), network(x))

@@ -186,16 +186,6 @@ def test_is_built_by_basicsr_and_survives_copy_and_pickle() -> None:
         torch.testing.assert_close(twin(lq), network(lq), rtol=0, atol=0)
 
 
-def test_compiles_to_one_graph_and_keeps_its_keys() -> None:
-    network = small()
-    keys = list(network.state_dict())
-    lq = torch.rand(1, 3, 9, 10)
-    expected = network(lq)
-    network.compile(backend='eager', fullgraph=True)
-    torch.testing.assert_close(network(lq), expected)
-    assert list(network.state_dict()) == keys
-
-
 def test_exports_with_dynamic_sizes() -> None:
     network = small().eval()
     sizes = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}

@@ -182,12 +182,6 @@ def test_copies_are_equal_and_independent(basis: Path) -> None:
     assert network.pca_matrix.any()
 
 
-def test_compiles_to_one_graph(basis: Path) -> None:
-    network = small(basis)
-    lq, field = torch.rand(1, 3, 4, 5), kernels(1, 25, 1, 1)
-    torch.testing.assert_close(torch.compile(network, backend='eager', fullgraph=True)(lq, field), network(lq, field))
-
-
 @pytest.mark.parametrize('shape', [(1, 24, 4, 5), (1, 25, 4, 4), (2, 25, 4, 5), (25, 4, 5)])
 def test_a_field_that_does_not_fit_says_what_was_expected(basis: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r'kernel field has shape \(.*\), expected \(1, 25, 4, 5\) or \(1, 25, 1, 1\)'):

@@ -1,10 +1,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +15,7 @@ from numpy.typing import NDArray
 
 from manet_basicsr.data import lmdb_writer
 from manet_basicsr.data.raw_pixels import raw_view
+from tests.forked import killed_at_the_end
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / 'scripts/create_lmdb.py'
@@ -250,27 +247,21 @@ def test_a_killed_run_leaves_no_output_and_the_next_one_succeeds(
 ) -> None:
     (tmp_path / 'images').mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
-    for index in range(40):  # seconds of work at level 9: the kill comes long before
+    for index in range(15):  # a second of work at level 9: the kill comes before
         cv2.imwrite(str(tmp_path / f'images/{index}.bmp'), noise)
-    command = [
-        sys.executable,
-        str(SCRIPT),
-        str(tmp_path / 'images'),
-        str(tmp_path / 'out.lmdb'),
-        '--compression-level=9',
-    ]
-    with subprocess.Popen(
-        command, env={**os.environ, 'PYTHONPATH': str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
+
+    def pack(ready: Callable[[], None]) -> None:
+        ready()
+        create_lmdb(tmp_path / 'images', tmp_path / 'out.lmdb', '--compression-level=9')
+
+    with killed_at_the_end(pack) as process:
         while not any(tmp_path.glob('.out.*/data.mdb')):
-            assert process.poll() is None
+            assert process.is_alive()
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / 'out.lmdb').exists()
     assert len(list(tmp_path.glob('.out.*'))) == 1
 
     assert create_lmdb(tmp_path / 'images', tmp_path / 'out.lmdb') == 0
 
-    assert len(read_values(tmp_path / 'out.lmdb')) == 40
+    assert len(read_values(tmp_path / 'out.lmdb')) == 15
     assert sorted(path.name for path in tmp_path.iterdir()) == ['images', 'out.lmdb']

@@ -87,7 +87,7 @@ def test_an_iteration_that_a_resumed_training_logged_again_counts_once(tmp_path:
     assert (curve.steps, curve.values) == ((1, 2, 3, 4), (5.0, 4.0, 2.5, 2.0))
 
 
-@pytest.mark.parametrize('suffix', ['png', 'pdf', 'svg'])
+@pytest.mark.parametrize('suffix', ['png', *(pytest.param(kind, marks=pytest.mark.slow) for kind in ('pdf', 'svg'))])
 def test_curves_and_comparison_make_one_picture(
     plot_curves: Callable[..., int], runs: list[Path], results: Path, tmp_path: Path, suffix: str
 ) -> None:

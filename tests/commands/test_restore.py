@@ -388,27 +388,30 @@ def test_lines_that_cannot_be_printed_are_no_failed_images(
     assert names(Path('out')) == ['a_x2.png', 'b_x2.png', 'c_x2.png']
 
 
-@pytest.mark.parametrize('encoding', ['ascii', pytest.param('utf-8:strict', marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ('encoding', 'leaves'),
+    [
+        ('ascii', False),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (('ascii', True), ('utf-8:strict', False))),
+    ],
+)
 def test_names_that_cannot_be_printed_and_a_reader_that_leaves_are_no_failures(
-    images: Path, network: str, here: Path, encoding: str
+    images: Path, network: str, here: Path, encoding: str, leaves: bool
 ) -> None:
     shutil.copy(images / 'a.jpg', os.fsdecode(b'photographs/latin1_\xe9.jpg'))
     environment = {**os.environ, 'PYTHONIOENCODING': encoding, 'OMP_NUM_THREADS': '1'}
     command = [sys.executable, '-m', 'manet_basicsr.commands.restore', 'photographs', '-o', 'out', '--weights', network]
-    for times in range(2):
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True, errors='replace'
-        ) as process:
-            assert process.stdout is not None and process.stderr is not None
-            if times:
-                process.stdout.close()  # as head does
-                said = ''
-            else:
-                said = process.stdout.read()
-            errors = process.stderr.read()
-        assert process.returncode == 0, errors
-        assert 'failed' not in errors and 'Traceback' not in errors and 'Exception ignored' not in errors
-        assert times or said.count(' -> out/') == 4
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True, errors='replace'
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        if leaves:
+            process.stdout.close()  # as head does
+        said = '' if leaves else process.stdout.read()
+        errors = process.stderr.read()
+    assert process.returncode == 0, errors
+    assert 'failed' not in errors and 'Traceback' not in errors and 'Exception ignored' not in errors
+    assert leaves or said.count(' -> out/') == 4
     assert len(names(here / 'out')) == 4
 
 

@@ -42,7 +42,9 @@ def kolmogorov_distance(numbers: Tensor) -> float:
     return float(torch.maximum((ordered - steps[:-1]).abs(), (ordered - steps[1:]).abs()).max())
 
 
-@pytest.mark.parametrize('pixel', [(0, 0), (13, 17), (31, 31)])
+@pytest.mark.parametrize(
+    'pixel', [(13, 17), *(pytest.param(corner, marks=pytest.mark.slow) for corner in ((0, 0), (31, 31)))]
+)
 @pytest.mark.parametrize(
     'field',
     [InvariantSampler(RANGE), CollageSampler(RANGE), SmoothSampler(RANGE, 96), SmoothSampler(RANGE, 40)],

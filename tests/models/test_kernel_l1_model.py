@@ -38,6 +38,7 @@ def batch() -> dict[str, Any]:
     return {'lq': quantize(blur_downsample(gt, kernels, 4)), 'kernel': kernels, 'gt': gt, 'lq_path': ['crop'] * 8}
 
 
+@pytest.mark.slow
 def test_overfitted_on_eight_crops_it_tells_their_kernels_apart(
     batch: dict[str, Any], photos: Path, tmp_path: Path
 ) -> None:

@@ -125,7 +125,10 @@ def test_compiled_and_channels_last_networks_keep_their_keys(photos: Path, tmp_p
     assert fast.net_g.state_dict().keys() == plain.net_g.state_dict().keys()
 
 
-@pytest.mark.parametrize('job', shortened.JOBS)
+@pytest.mark.parametrize(
+    'job',
+    ['MANet_stage1', *(pytest.param(job, marks=pytest.mark.slow) for job in ('SFTRRDB_stage2', 'BlindSR_stage3'))],
+)
 def test_a_compiled_network_trains_alike_and_is_not_compiled_anew_for_each_image(
     job: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

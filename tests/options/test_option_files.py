@@ -29,7 +29,7 @@ CPU_FILES = [(job, file) for job in shortened.JOBS for file in shortened.cpu_fil
 TRAIN_FILES += CPU_FILES
 
 
-@pytest.mark.parametrize(('job', 'file'), TRAIN_FILES, ids=[file.stem for _, file in TRAIN_FILES])
+@pytest.mark.parametrize(('job', 'file'), shortened.of_every_scale(TRAIN_FILES))
 def test_training_file_trains_validates_and_saves(job: str, file: Path, photos_lmdb: Path, tmp_path: Path) -> None:
     opt = shortened.resolved(file, shortened.train_entries(job, photos_lmdb), tmp_path)
     assert set(opt['datasets']) == {'train', 'val'}
@@ -44,7 +44,7 @@ def test_training_file_trains_validates_and_saves(job: str, file: Path, photos_l
     assert load_options(root / 'resolved.yml')['datasets']['train']['gt_size'] == 48
 
 
-@pytest.mark.parametrize(('job', 'scale'), EVERY)
+@pytest.mark.parametrize(('job', 'scale'), shortened.of_every_scale(EVERY))
 def test_test_file_scores_the_whole_protocol(job: str, scale: int, photos: Path, tmp_path: Path) -> None:
     file = shortened.option_file('test', job, scale)
     network = build_network(shortened.forced(file, shortened.small_network(job))['network_g'])

@@ -48,7 +48,7 @@ def test_there_are_these_files_and_no_others() -> None:
     assert set((shortened.ROOT / 'options/peers').iterdir()) == expected
 
 
-@pytest.mark.parametrize(('job', 'scale'), EVERY)
+@pytest.mark.parametrize(('job', 'scale'), shortened.of_every_scale(EVERY))
 def test_a_job_trains_and_its_test_file_scores_what_it_saved(
     job: str, scale: int, photos: Path, photos_lmdb: Path, tmp_path: Path
 ) -> None:
@@ -66,7 +66,7 @@ def test_a_job_trains_and_its_test_file_scores_what_it_saved(
     assert set(scores) == metrics_of(job)
 
 
-@pytest.mark.parametrize(('job', 'scale'), ASSEMBLED)
+@pytest.mark.parametrize(('job', 'scale'), shortened.of_every_scale(ASSEMBLED))
 def test_an_assembled_network_scores_images_and_the_shipped_estimator_s_kernels(
     job: str, scale: int, photos: Path, tmp_path: Path
 ) -> None:

@@ -33,7 +33,7 @@ def generator(num_block: int = 1) -> SFTRRDBNet:
     return SFTRRDBNet(num_feat=8, num_block=num_block, num_grow_ch=4).eval()
 
 
-@pytest.mark.parametrize('num_block', [1, 2])
+@pytest.mark.parametrize('num_block', [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize('size', SIZES)
 @pytest.mark.parametrize('tile', [11, 32, 500])
 def test_tiled_field_is_the_untiled_one(num_block: int, size: tuple[int, int], tile: int) -> None:
@@ -45,7 +45,7 @@ def test_tiled_field_is_the_untiled_one(num_block: int, size: tuple[int, int], t
     torch.testing.assert_close(tiled, whole, atol=EXACT, rtol=0)
 
 
-@pytest.mark.parametrize('num_block', [1, 2])
+@pytest.mark.parametrize('num_block', [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_halo_is_as_small_as_it_can_be(num_block: int) -> None:
     # A tile starts at a multiple of 8, so only a row of such a distance from one shows the last pixel of the halo.
     net = estimator(num_block).double()

@@ -179,7 +179,7 @@ def test_a_perceptual_loss_without_its_network_says_which_file_to_put_where(monk
         train._build_model({})
 
 
-@pytest.mark.parametrize('name', ['train', 'test'])
+@pytest.mark.parametrize('name', ['train', pytest.param('test', marks=pytest.mark.slow)])
 def test_the_files_of_a_clone_are_the_commands(name: str, tmp_path: Path) -> None:
     words = [sys.executable, str(shortened.ROOT / f'manet_basicsr/{name}.py'), '-opt', 'nowhere.yml']
     environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}

@@ -1,37 +1,28 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from manet_basicsr.utils import files
 from manet_basicsr.utils.files import atomic_folder, atomic_path, remove_leftovers
-
-# The module has no dependencies: loaded by itself it starts at once, while the package imports BasicSR.
-HANGING_WRITER = """
-import importlib.util, sys, time
-from pathlib import Path
-spec = importlib.util.spec_from_file_location('files', sys.argv[1])
-files = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(files)
-with getattr(files, sys.argv[2])(sys.argv[3]) as path:
-    (path / 'part' if path.is_dir() else path).write_bytes(b'half')
-    print('writing', flush=True)
-    time.sleep(60)
-"""
+from tests.forked import killed_at_the_end
 
 
 def kill_while_writing(writer: str, target: Path) -> None:
-    """Start a process that writes ``target`` by ``atomic_path`` or ``atomic_folder`` and kill it in the middle."""
-    command = [sys.executable, '-c', HANGING_WRITER, files.__file__, writer, str(target)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == 'writing\n'
-        process.send_signal(signal.SIGKILL)
+    """Let a process write ``target`` by ``atomic_path`` or ``atomic_folder`` and kill it in the middle."""
+
+    def write(ready: Callable[[], None]) -> None:
+        with getattr(files, writer)(target) as path:
+            (path / 'part' if path.is_dir() else path).write_bytes(b'half')
+            ready()
+            time.sleep(60)
+
+    with killed_at_the_end(write):
+        pass
 
 
 def test_atomic_path_keeps_the_suffix_and_leaves_only_the_target(tmp_path: Path) -> None:

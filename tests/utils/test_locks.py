@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import subprocess
-import sys
+import time
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,7 @@ import pytest
 from manet_basicsr.evaluation.records import RecordFile
 from manet_basicsr.utils import locks
 from manet_basicsr.utils.locks import LockedError, exclusive_lock, try_lock
-
-HOLD = """
-import sys
-from pathlib import Path
-from manet_basicsr.utils.locks import exclusive_lock
-with exclusive_lock(Path(sys.argv[1])):
-    print('held', flush=True)
-    sys.stdin.read()
-"""
+from tests.forked import killed_at_the_end
 
 
 def fake_msvcrt() -> Any:
@@ -44,17 +36,20 @@ def fake_msvcrt() -> Any:
 
 def test_another_process_is_refused_and_told_who_has_it_until_it_ends(tmp_path: Path) -> None:
     path = tmp_path / '.run.lock'
-    words = [sys.executable, '-c', HOLD, str(path)]
-    environment = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])}
-    pipes: dict[str, Any] = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}
-    with subprocess.Popen(words, env=environment, **pipes) as process:
-        assert process.stdout is not None and process.stdout.readline() == 'held\n'
-        with pytest.raises(LockedError, match=f'^process {process.pid} on '), exclusive_lock(path):
-            pass
-        process.kill()
-        process.wait()
+
+    def hold(ready: Callable[[], None]) -> None:
         with exclusive_lock(path):
-            assert path.read_text().startswith(f'process {os.getpid()} on ')
+            ready()
+            time.sleep(60)
+
+    with (
+        killed_at_the_end(hold) as process,
+        pytest.raises(LockedError, match=f'^process {process.pid} on '),
+        exclusive_lock(path),
+    ):
+        pass
+    with exclusive_lock(path):
+        assert path.read_text().startswith(f'process {os.getpid()} on ')
 
 
 def test_windows_has_locks_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
