@@ -18,6 +18,7 @@ from manet_basicsr.archs import BlindSRNet, MANet
 from manet_basicsr.archs.loading import load_network
 from manet_basicsr.options.checks import find_problems
 from manet_basicsr.options.reading import load_options
+from manet_basicsr.restoration.restoring import restore
 from manet_basicsr.test import test_pipeline
 from manet_basicsr.weights import load_state_dict_file, resolve_weights, shipped_weights
 from tests import shortened
@@ -121,3 +122,11 @@ def test_addresses_in_options_are_checked(photos: Path) -> None:
     assert any(line.startswith('path.pretrain_network_g: weights://manet_x5 does not') for line in problems)
     fitting = [*entries[:2], 'network_g:estimator:pretrained=weights://manet_x4', 'network_g:generator:pretrained=~']
     assert not list(find_problems(shortened.forced(file, fitting), is_train=True))
+
+
+@pytest.mark.parametrize('name', [name for name in shipped_weights() if name.startswith('blind')])
+def test_an_image_in_tiles_is_that_of_one_pass_to_rounding(name: str) -> None:
+    # Noise asks more of the overlap than photographs do.
+    lq = torch.rand(1, 3, 48, 80, generator=torch.Generator().manual_seed(0))
+    whole, tiled = (restore(lq, f'weights://{name}', tile=side, precision='float32').image for side in (80, 32))
+    torch.testing.assert_close(tiled, whole, rtol=0, atol=5e-6)
