@@ -10,11 +10,17 @@ photograph. Both LMDBs are raw. Exit codes: 0 done; 1 an image is damaged; 2 the
 
 from __future__ import annotations
 
+import sys
+
+import manet_basicsr_commands
+
+if __name__ == '__main__':  # before the package is imported, which Ctrl-C may interrupt
+    sys.exit(manet_basicsr_commands.run_file(__file__))
+
 import argparse
 import csv
 import hashlib
 import re
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -158,7 +164,3 @@ def main(arguments: list[str] | None = None) -> int:
     except (ConflictError, BadSampleError, OSError) as error:
         return say_failure(error)
     return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())
