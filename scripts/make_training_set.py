@@ -35,7 +35,7 @@ from manet_basicsr.data.preparation import (
 )
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.errors import BadSampleError
-from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.files import atomic_path, write_lines
 
 HELD_OUT = Path(__file__).with_name('held_out_photographs.txt')
 
@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.choose is not None:
             chosen = choose_held_out(photographs, options.choose)
             with atomic_path(options.held_out) as partial:
-                partial.write_text(''.join(f'{name}\n' for name in chosen), encoding='utf-8')
+                write_lines(partial, ''.join(f'{name}\n' for name in chosen))
         train, validation = split(photographs, read_held_out(options.held_out))
         if options.train.resolve() == options.val.resolve():
             raise ConflictError(f'found {options.train} for both LMDBs, expected two')

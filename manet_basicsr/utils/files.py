@@ -60,6 +60,11 @@ def atomic_path(target: str | os.PathLike[str], *, sync: bool = True) -> Iterato
         _flush_folder(target.parent)
 
 
+def write_lines(path: Path, text: str) -> None:
+    """Write text as UTF-8 that any program reads; of names that are none, bytes become escapes such as ``\\udce9``."""
+    path.write_text(text, encoding='utf-8', errors='backslashreplace')
+
+
 def check_writable(target: str | os.PathLike[str]) -> None:
     """Refuse a file that cannot be written, before the work for it; what is there stays as it is.
 
