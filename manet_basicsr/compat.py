@@ -289,8 +289,9 @@ def warm_up_to_the_end() -> list[Change]:
 def average_and_store_whole() -> list[Change]:
     """Let averaged networks follow buffers, and write images and read weights as the rest of this package does.
 
-    basicsr averages parameters only; its ``imwrite`` ends the process at a name that is not UTF-8; its ``load_network``
-    runs what is in a file and reads no ``.safetensors``. Can go when it does none of these.
+    basicsr averages parameters only; its ``tensor2img`` makes NaN black; its ``imwrite`` ends the process at a name
+    that is not UTF-8; its ``load_network`` runs what is in a file and reads no ``.safetensors``. Can go when it does
+    none of these.
     """
     from basicsr.models.base_model import BaseModel
     from basicsr.utils import img_util
@@ -300,7 +301,9 @@ def average_and_store_whole() -> list[Change]:
     model_ema = look(BaseModel, 'model_ema', 'self decay', uses='named_parameters')
     look(BaseModel, 'load_network', 'self net load_path strict param_key', uses='load')
     look(img_util, 'imwrite', 'img file_path params auto_mkdir', uses='imwrite')
+    tensor2img = look(img_util, 'tensor2img', 'tensor rgb2bgr out_type min_max')
     return [
+        Change(img_util, 'tensor2img', replacements.finite_only(tensor2img)),
         Change(BaseModel, 'model_ema', replacements.with_buffers(model_ema)),
         Change(BaseModel, 'load_network', replacements.load_network),
         Change(img_util, 'imwrite', replacements.write_image),

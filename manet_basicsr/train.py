@@ -27,7 +27,6 @@ from basicsr.models import build_model
 from basicsr.utils import get_env_info, get_root_logger, get_time_str
 from basicsr.utils.options import dict2str
 
-from manet_basicsr.models.finite import NonFiniteError
 from manet_basicsr.options.errors import OptionError, problems_of
 from manet_basicsr.options.reading import Options
 from manet_basicsr.training.checkpoints import restore_training_state
@@ -42,7 +41,7 @@ from manet_basicsr.training.loop import TrainingLoop
 from manet_basicsr.training.resuming import find_resume_state, goes_on_in_place
 from manet_basicsr.training.run_folder import locked_run, prepare_run_folder, tidy, wait_for_folders
 from manet_basicsr.training.trackers import start_trackers
-from manet_basicsr.utils.errors import BadSampleError, RunStoppedError, last_line
+from manet_basicsr.utils.errors import BadSampleError, NonFiniteError, RunStoppedError, last_line
 
 _EXPLAINED = (OptionError, RunStoppedError, BadSampleError, NonFiniteError, OSError)
 

@@ -10,11 +10,17 @@ photograph. Both LMDBs are raw. Exit codes: 0 done; 1 an image is damaged; 2 the
 
 from __future__ import annotations
 
+import sys
+
+import manet_basicsr_commands
+
+if __name__ == '__main__':  # before the package is imported, which Ctrl-C may interrupt
+    sys.exit(manet_basicsr_commands.run_file(__file__))
+
 import argparse
 import csv
 import hashlib
 import re
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +35,7 @@ from manet_basicsr.data.preparation import (
 )
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.errors import BadSampleError
-from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.files import atomic_path, write_lines
 
 HELD_OUT = Path(__file__).with_name('held_out_photographs.txt')
 
@@ -146,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.choose is not None:
             chosen = choose_held_out(photographs, options.choose)
             with atomic_path(options.held_out) as partial:
-                partial.write_text(''.join(f'{name}\n' for name in chosen), encoding='utf-8')
+                write_lines(partial, ''.join(f'{name}\n' for name in chosen))
         train, validation = split(photographs, read_held_out(options.held_out))
         if options.train.resolve() == options.val.resolve():
             raise ConflictError(f'found {options.train} for both LMDBs, expected two')
@@ -158,7 +164,3 @@ def main(arguments: list[str] | None = None) -> int:
     except (ConflictError, BadSampleError, OSError) as error:
         return say_failure(error)
     return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())

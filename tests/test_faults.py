@@ -13,16 +13,18 @@ from typing import Any
 import pytest
 import torch
 from basicsr.data import build_dataloader, build_dataset
-from basicsr.utils.registry import LOSS_REGISTRY
+from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
 from torch import Tensor
 
 from manet_basicsr.commands.basicsr import main
-from manet_basicsr.models.finite import FiniteWatch, NonFiniteError
+from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.models.kernel_l1_model import KernelL1Model
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.train import train_pipeline
 from manet_basicsr.training.checkpoints import prune_checkpoints, saved_iterations
+from manet_basicsr.utils.errors import NonFiniteError
 from tests import shortened
+from tests.small_networks import blind_weights
 
 FILE = shortened.option_file('train', 'MANet_stage1', 4)
 RUN = Path('experiments') / FILE.stem
@@ -295,6 +297,66 @@ def test_a_stock_model_stops_too(
     assert main(['train', '-opt', str(file), '--force_yml', *entries]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith('basicsr: ')]
     assert 'iter 3: found l_pix nan' in line and 'the newest state is that of iter 2' in line
+
+
+@pytest.mark.parametrize('model', ['RestorationModel', 'SRModel'])
+@pytest.mark.parametrize('kind', ['weights', 'averaged weights'])
+def test_weights_that_overflow_in_the_last_step_are_not_saved(
+    kind: str,
+    model: str,
+    photos_lmdb: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trained = dict(iter(MODEL_REGISTRY))[model]
+    original = trained.optimize_parameters
+
+    def overflow(self: Any, current_iter: int) -> None:
+        original(self, current_iter)
+        if current_iter == 4:
+            network = self.net_g if kind == 'weights' else self.net_g_ema
+            next(network.parameters()).data[0] = math.inf
+
+    monkeypatch.setattr(trained, 'optimize_parameters', overflow)
+    file = shortened.option_file('train', 'BlindSR_stage3', 4)
+    entries = [*shortened.train_entries('BlindSR_stage3', photos_lmdb, total_iter=4), f'model_type={model}', 'val=~']
+    assert main(['train', '-opt', str(file), '--force_yml', *entries, 'train:ema_decay=0.9']) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith('basicsr: ')]
+    assert 'net_g_4.pth: found params' in line and 'not finite' in line and 'the newest state is that of iter 2' in line
+    assert not list((tmp_path / 'experiments').rglob('net_g_4.pth'))
+
+
+@pytest.mark.parametrize('model', ['RestorationModel', 'SRModel'])
+def test_a_test_with_damaged_weights_writes_no_black_images(
+    model: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = torch.load(blind_weights(tmp_path, 4), weights_only=True)
+    content['params']['conv_first.bias'][0] = math.nan
+    torch.save(content, tmp_path / 'nan.pth')
+    file = shortened.option_file('test', 'BlindSR_stage3', 4)
+    entries = [*shortened.test_entries('BlindSR_stage3', photos, tmp_path / 'nan.pth'), f'model_type={model}']
+    entries += ['network_g:estimator:num_feat=8']
+    assert main(['test', '-opt', str(file), '--force_yml', *entries]) == 2
+    assert 'conv_first.bias is not finite' in capsys.readouterr().err
+    assert not list(tmp_path.rglob('*.png'))
+
+
+def test_an_image_that_overflows_ends_a_validation_and_is_not_written(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = torch.load(blind_weights(tmp_path, 4), weights_only=True)
+    content['params']['conv_first.weight'] *= 3e38  # finite, and the image is not
+    torch.save(content, tmp_path / 'large.pth')
+    file = shortened.option_file('test', 'BlindSR_stage3', 4)
+    entries = [*shortened.test_entries('BlindSR_stage3', photos, tmp_path / 'large.pth')]
+    entries += ['network_g:estimator:num_feat=8']
+    assert main(['test', '-opt', str(file), '--force_yml', *entries]) == 1
+    assert 'the restored image is not finite (NaN or infinite)' in capsys.readouterr().err
+    assert not list(tmp_path.rglob('*.png'))
 
 
 def test_a_first_look_names_the_first_of_several_iterations() -> None:

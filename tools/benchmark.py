@@ -30,6 +30,7 @@ from benchmark_measure import ROUNDS, measure, measure_side, shares_of_convoluti
 from benchmark_work import Setting
 
 import manet_basicsr
+from manet_basicsr.utils.files import check_writable
 
 MIB = 2**20
 _BUSY = 20  # per cent of the machine's CPU time; an idle one is below
@@ -179,10 +180,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     items = options.only.split(',')
     if unknown := set(items) - {*ITEMS, COST}:
         parser.error(f'--only: {", ".join(sorted(unknown))}: expected some of {", ".join([*ITEMS, COST])}')
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    for target in (options.output, options.output.with_suffix('.md'), options.output.with_name('cost.png')):
+        check_writable(target)  # before an hour of work
     report = run(setting, items, with_memory=not options.no_memory, rounds=options.rounds)
     words = ' '.join(['python tools/benchmark.py', *(sys.argv[1:] if arguments is None else arguments)])
     text = text_of(report, f'OMP_NUM_THREADS={torch.get_num_threads()} {words}')
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
     options.output.with_suffix('.md').write_text(text, encoding='utf-8')
     if 'costs' in report:

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 import torch
 
 from manet_basicsr.commands.arguments import add_arguments, read_arguments, resolve_arguments
-from manet_basicsr.models.finite import NonFiniteError
 from manet_basicsr.options.checks import check
 from manet_basicsr.options.errors import OptionError, named
 from manet_basicsr.options.plugins import import_plugins
 from manet_basicsr.training.interruption import Interrupted, ignore_signals
 from manet_basicsr.training.processes import end_processes
 from manet_basicsr.utils.console import say
-from manet_basicsr.utils.errors import BadSampleError, RunStoppedError, last_line
+from manet_basicsr.utils.errors import BadSampleError, NonFiniteError, RunStoppedError, last_line
 
 _TRAIN, _TEST = 'options/train/train_MANet_stage1_x4.yml', 'options/test/test_MANet_stage1_x4.yml'
 # Of each command: what it does, and examples.

@@ -16,7 +16,7 @@ import numpy as np
 from manet_basicsr.degradation import ALIGNMENTS
 from manet_basicsr.degradation.pca import kernel_covariance, principal_components
 from manet_basicsr.utils.console import say
-from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.files import atomic_path, check_writable
 from manet_basicsr.utils.progress import progress_bar
 
 
@@ -33,10 +33,14 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     options = _parser(prog).parse_args(arguments)
     if options.output.suffix != '.npy':
         return _fail(f'the output must be a .npy file, found {options.output}')
-    if options.output.exists() and not options.force:
-        return _fail(f'{options.output} exists already; --force replaces it')
     try:
-        options.output.parent.mkdir(parents=True, exist_ok=True)  # before the work
+        if options.output.exists() and not options.force:
+            return _fail(f'{options.output} exists already; --force replaces it')
+        if not 1 <= options.code_length <= options.kernel_size**2:
+            expected = f'1 to {options.kernel_size**2}, the taps of a kernel'
+            return _fail(f'--code-length: found {options.code_length}, expected {expected}')
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(options.output)  # before the work
         with progress_bar(options.num_kernels, unit='kernel', scaled=True) as step:
             covariance = kernel_covariance(
                 options.scale,

@@ -24,7 +24,7 @@ from manet_basicsr.restoration.photographs import read_photograph
 from manet_basicsr.restoration.restoring import estimate_field, load_blind_network, restore
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.device import pick_device
-from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.files import atomic_path, check_writable, write_lines
 
 _EXAMPLES = """examples:
   manet-explore photo.jpg                                           # estimates, restores, makes photo_kernels.html
@@ -161,6 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not options.image.is_file():
             raise FileNotFoundError(f'{options.image}: no such file')
         pick_device(options.device)
+        check_writable(target)
         network = _load_estimator(options)
     except (OSError, ValueError) as error:
         say(f'manet-explore: error: {error}', error=True)
@@ -169,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         contents = _collect(options, network)
         page, coded = make_page(options.title or options.image.name, contents.layers, contents.fields, contents.scale)
         with atomic_path(target) as partial:
-            partial.write_text(page, encoding='utf-8')
+            write_lines(partial, page)
     except (OSError, ValueError) as error:
         say(f'manet-explore: error: {error}', error=True)
         return 1

@@ -17,6 +17,7 @@ from manet_basicsr.archs import SFTRRDBNet
 from manet_basicsr.archs.loading import load_network
 from manet_basicsr.commands.failures import say_failure
 from manet_basicsr.utils.console import say
+from manet_basicsr.utils.files import check_writable
 from manet_basicsr.weights.export import export_onnx
 
 
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     try:
         if options.target.exists() and not options.force:
             raise FileExistsError(f'{options.target} already exists; --force replaces it')
+        check_writable(options.target)
         network = load_network(options.weights)
         if isinstance(network, SFTRRDBNet):
             raise ValueError(f'{options.weights}: a generator alone (stage 2), expected stage 1 or 3')

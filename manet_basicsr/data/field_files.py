@@ -45,12 +45,15 @@ def save_field(path: str | Path, field: Tensor, *, scale: int, alignment: str) -
         alignment: ``centered``, ``published`` or ``unknown``.
 
     Raises:
-        ValueError: ``field`` has another shape.
+        ValueError: ``field`` has another shape, or kernels that are none.
     """
     taps = (field[0] if field.ndim == 4 and len(field) == 1 else field).detach().to('cpu', torch.float16).numpy()
     kernel_size = math.isqrt(len(taps))
     if taps.ndim != 3 or kernel_size**2 != len(taps):
         raise ValueError(f'field has shape {tuple(field.shape)}, expected (k*k, h, w) or (1, k*k, h, w)')
+    sums = taps.sum(0, dtype=np.float32)
+    if not (np.isfinite(sums) & (sums > 0)).all():
+        raise ValueError(f'{path}: not written, because kernels are not finite or do not sum to more than 0')
     with atomic_path(path) as temporary, temporary.open('wb') as file:
         np.savez_compressed(file, field=taps, kernel_size=kernel_size, scale=scale, alignment=alignment)
 

@@ -21,7 +21,7 @@ from manet_basicsr.data.preparation import (
     refuse_same_names,
 )
 from manet_basicsr.utils.errors import BadSampleError
-from manet_basicsr.utils.files import atomic_path, remove_leftovers
+from manet_basicsr.utils.files import atomic_path, check_names, remove_leftovers
 
 # '0001x4' is the LR image of '0001': both give '0001_s001', so that pairs keep one name.
 _SCALE_SUFFIX = re.compile(r'(?<=\d)x[2348]$')
@@ -106,6 +106,7 @@ def extract_subimages(
         raise ConflictError(f'output folder {target} is the input folder; a second run would cut the sub-images')
     target.mkdir(parents=True, exist_ok=True)
     remove_leftovers(target)
+    check_names(target, (f'{subimage_name(path.name)}_s001.png' for path in images))
     extract = partial(_extract_or_describe, target=target, grid=grid, compression_level=compression_level)
     yield from progress(map_in_parallel(extract, images, workers), len(images))
 

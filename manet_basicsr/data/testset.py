@@ -22,7 +22,7 @@ from manet_basicsr.data.sampling import SampleIndex, mix_seed, sample_generator
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
 from manet_basicsr.degradation.kernel_files import kernel_files, map_paths
 from manet_basicsr.degradation.sets import PAPER_SETS, fields_of
-from manet_basicsr.utils.files import atomic_folder, atomic_path, remove_leftovers
+from manet_basicsr.utils.files import atomic_folder, atomic_path, check_names, remove_leftovers
 
 MANIFEST_NAME = 'kernels.json'
 BANK_NAME = 'bank'
@@ -123,6 +123,8 @@ def write_testsets(
         except OSError as error:
             raise ConflictError(f'output {parent} cannot be made ({error.strerror}); choose another folder') from error
         remove_leftovers(parent)
+    for target, dataset in planned.items():
+        check_names(target.parent, (f'{_lr_name(dataset, index)}.png' for index in range(len(dataset))))
     with ExitStack() as stack:
         folders = [stack.enter_context(atomic_folder(target, overwrite=overwrite)) for target in planned]
         written = (
@@ -154,6 +156,10 @@ def _file_name(name: str) -> str:
     return name.replace('/', '_')
 
 
+def _lr_name(dataset: SVDegradationDataset, index: int) -> str:
+    return f'{_file_name(dataset.gt_name(index))}{dataset.lq_suffix(index)}'
+
+
 def _refuse_target(target: Path, overwrite: bool) -> None:
     if not target.exists():
         return
@@ -172,7 +178,7 @@ def _write_set(dataset: SVDegradationDataset, folder: Path, corruption: Corrupti
         seed = mix_seed(index) if corruption.seed is None else mix_seed(corruption.seed, index)
         sample, parameters = dataset.degrade_sample(index, sample_generator(SampleIndex(index, seed)))
         gt_name = dataset.gt_name(index)
-        name = f'{_file_name(gt_name)}{dataset.lq_suffix(index)}'
+        name = _lr_name(dataset, index)
         pixels = (sample['lq'] * 255).round().byte().permute(1, 2, 0).numpy()
         (folder / f'{name}.png').write_bytes(encode_png(pixels, compression_level=3))
         # The kernels are drawn first, so the seed of all draws is that of theirs.

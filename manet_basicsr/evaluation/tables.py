@@ -11,7 +11,7 @@ from pathlib import Path
 from manet_basicsr.evaluation.records import Row
 from manet_basicsr.evaluation.runner import METRICS, Evaluation, machine
 from manet_basicsr.models.scoring import EXACT_MATCH_DB
-from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.files import atomic_path, write_lines
 
 _CELL = ('images', 'scale', 'alignment', 'corruption', 'set', 'method')
 _HEADS = {
@@ -103,5 +103,5 @@ def write_tables(evaluation: Evaluation, folder: Path) -> str:
     writer.writerows(summary)
     for name, content in (('results.md', text), ('results.csv', table.getvalue())):
         with atomic_path(folder / name) as temporary:
-            temporary.write_text(content, encoding='utf-8')
+            write_lines(temporary, content)
     return text

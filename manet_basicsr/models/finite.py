@@ -10,6 +10,8 @@ import torch
 from basicsr.utils import get_root_logger
 from torch import Tensor
 
+from manet_basicsr.utils.errors import NonFiniteError
+
 GRADIENTS = 'gradients'
 _ONLY_GRADIENTS = f'found {GRADIENTS} '
 # Nothing is learnt any more.
@@ -18,10 +20,6 @@ _SMALLEST_SCALE = 2.0**-10
 _MOST_PATHS = 16
 # Iterations whose samples are remembered for a look.
 _LONGEST_MEMORY = 1000
-
-
-class NonFiniteError(RuntimeError):
-    """A loss or the gradients are NaN or infinite; the message names iteration, term and samples."""
 
 
 def describe(current_iter: int, values: Mapping[str, float], paths: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from manet_basicsr.degradation.pipeline import Degradation
 from manet_basicsr.models.batches import Batch, need
 from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.models.muon import Muon
-from manet_basicsr.models.scoring import RandomStateKept, mean_scores, score_image
+from manet_basicsr.models.scoring import RandomStateKept, check_finite, mean_scores, score_image
 from manet_basicsr.models.speed import prepare_for_training
 from manet_basicsr.restoration.tiling import estimate_field_tiled, restore_tiled
 from manet_basicsr.utils.console import is_open
@@ -367,6 +367,7 @@ class RestorationModel(SRModel):
                 where = f'validation of {dataset_name}, image {data["lq_path"][0]}'
                 self.feed_data(data)
                 self.test()
+                check_finite(self.result)
                 if saved_as is not None:
                     self.save_visuals(self._visual_stem(data, dataset_name, saved_as))
                 yield score_image(self.known_of_image(), metrics)

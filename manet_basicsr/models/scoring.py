@@ -11,12 +11,28 @@ import torch
 from basicsr.metrics import calculate_metric
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import METRIC_REGISTRY
+from torch import Tensor
 
 from manet_basicsr.metrics.kernel_metric import make_lr_images
 from manet_basicsr.utils.errors import last_line
 
 #: What an exact match, whose PSNR is infinite, counts as in an average.
 EXACT_MATCH_DB = 100.0
+
+
+def check_finite(result: Mapping[str, Tensor]) -> None:
+    """Refuse what a network gave where it is not finite: an image would be black, and maybe score well enough.
+
+    Args:
+        result: Images and fields by name, such as ``sr`` and ``field``.
+
+    Raises:
+        ValueError: One is not finite.
+    """
+    words = {'sr': 'the restored image is', 'field': 'the estimated kernels are'}
+    for name, values in result.items():
+        if not bool(values.isfinite().all()):
+            raise ValueError(f'{words.get(name, f"{name} is")} not finite (NaN or infinite)')
 
 
 def score_image(known: dict[str, Any], metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -26,6 +26,7 @@ from manet_basicsr.options.sections import (
     unknown_name,
 )
 from manet_basicsr.options.training_checks import count_problems, optimizers, schedule_problems, train_problems
+from manet_basicsr.options.value_checks import value_problems
 
 _LARGEST_SEED = 2**31  # numpy takes twice as much, and each process adds its rank
 
@@ -109,6 +110,10 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
         yield from schedule_problems(train, optimizers(with_muon=ours))
         if ours:
             yield from train_problems(train, model)
+        else:
+            losses = {key: loss for key, loss in train.items() if key.endswith('_opt') and isinstance(loss, dict)}
+            for key, loss in losses.items():
+                yield from value_problems(loss, f'train.{key}')
         yield from count_problems(options)
 
 

@@ -18,6 +18,8 @@ from manet_basicsr.options.sections import (
     registered_problems,
     unknown_keys,
 )
+from manet_basicsr.options.value_checks import value_problems
+from manet_basicsr.utils.errors import last_line
 
 
 def optimizers(*, with_muon: bool = True) -> dict[str, Any]:
@@ -63,16 +65,14 @@ def schedule_problems(train: Mapping[str, Any], known: dict[str, Any]) -> Iterat
 def _built_problems(section: object, classes: dict[str, Any], where: str, given: Mapping[str, Any]) -> Iterator[str]:
     """Check a section against the class that it is for, by its signature and then by building it."""
     problems = list(registered_problems(section, classes, where, given))
-    for key, value in section.items() if isinstance(section, dict) else ():
-        values = value if isinstance(value, list) else [value]
-        if key != 'type' and not all(isinstance(number, (int, float, type(None))) for number in values):
-            problems.append(f'{where}.{key}: found {value!r}, expected numbers')
+    if isinstance(section, dict):
+        problems += value_problems(section, where)
     yield from problems
     if not problems and isinstance(section, dict):
         try:
             classes[section['type']](**given, **{key: value for key, value in section.items() if key != 'type'})
         except Exception as error:  # a wrong value is met wherever it is first used
-            yield f'{where}: {str(error) or type(error).__name__}'
+            yield f'{where}: {last_line(error)}'
 
 
 def train_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
@@ -86,7 +86,7 @@ def train_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
         yield f'train: expected at least one of {", ".join(model.LOSS_KEYS)}'
     for key in model.LOSS_KEYS:
         if train.get(key) is not None:
-            yield from registered_problems(train[key], LOSS_REGISTRY, f'train.{key}')
+            yield from _loss_problems(train[key], dict(iter(LOSS_REGISTRY)), f'train.{key}')
     choices = {
         'amp': (None, False, 'bf16', 'fp16'),
         'channels_last': (*SWITCH, 'auto'),
@@ -97,11 +97,19 @@ def train_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
     if not is_count(train.get('accumulate', 1), 1):
         yield f'train.accumulate: found {train["accumulate"]!r}, expected a whole number, at least 1'
     yield from _reduction_problems(train, model)
-    decay = train.get('ema_decay', 0)
-    if not is_number(decay) or not 0 <= decay < 1:
-        yield f'train.ema_decay: found {decay!r}, expected a number from 0 to below 1'
-    if not is_number(train.get('warmup_iter', -1)):
-        yield f'train.warmup_iter: found {train["warmup_iter"]!r}, expected a number of iterations, -1 for none'
+
+
+def _loss_problems(section: object, losses: dict[str, Any], where: str) -> Iterator[str]:
+    """Check a loss; those of BasicSR and of this package are built for a look, but for what fetches a network."""
+    kind = section.get('type') if isinstance(section, dict) else None
+    known = losses.get(kind) if isinstance(kind, str) else None
+    is_light = known is not None and known.__module__.split('.')[0] in ('basicsr', 'manet_basicsr')
+    if is_light and kind != 'PerceptualLoss':
+        yield from _built_problems(section, losses, where, {})
+        return
+    yield from registered_problems(section, losses, where)
+    if isinstance(section, dict):
+        yield from value_problems(section, where)
 
 
 def _reduction_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
@@ -109,8 +117,8 @@ def _reduction_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
     for key in model.LOSS_KEYS:
         section = train.get(key)
         reduction = section.get('reduction', 'mean') if isinstance(section, dict) else 'mean'
-        if reduction == 'none':
-            yield f"train.{key}.reduction: found 'none', expected mean or sum: a loss is one number"
+        if reduction == 'none' or not isinstance(reduction, str):
+            yield f'train.{key}.reduction: found {reduction!r}, expected mean or sum: a loss is one number'
         elif reduction != 'mean' and train.get('accumulate', 1) != 1:
             yield (
                 f'train.{key}.reduction: found {reduction!r}, expected mean: train.accumulate '
@@ -119,8 +127,14 @@ def _reduction_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
 
 
 def count_problems(options: Options) -> Iterator[str]:
-    """Check the numbers that the training loop itself counts with."""
+    """Check the numbers that the training loop itself, and every model, counts with."""
     train, logger, val = (options.get(section) or {} for section in ('train', 'logger', 'val'))
+    decay = train.get('ema_decay', 0)
+    if not is_number(decay) or not 0 <= decay < 1:
+        yield f'train.ema_decay: found {decay!r}, expected a number from 0 to below 1'
+    warm_up = train.get('warmup_iter', -1)
+    if not is_number(warm_up) or not -1 <= warm_up < math.inf or warm_up != int(warm_up):
+        yield f'train.warmup_iter: found {warm_up!r}, expected a number of iterations, -1 for none'
     counts = {'train.total_iter': train.get('total_iter')}
     counts.update({f'logger.{key}': logger.get(key) for key in ('print_freq', 'save_checkpoint_freq')})
     if val:
@@ -131,6 +145,8 @@ def count_problems(options: Options) -> Iterator[str]:
     if logger.get('keep_checkpoints') is not None and not is_count(logger['keep_checkpoints'], 1):
         yield f'logger.keep_checkpoints: found {logger["keep_checkpoints"]!r}, expected a number of states, ~ for all'
     yield from choice_problems(logger, {'use_tb_logger': SWITCH}, 'logger.')
+    if logger.get('use_tb_logger') is True and importlib.util.find_spec('tensorboard') is None:
+        yield 'logger.use_tb_logger: the package tensorboard is not installed; pip install tensorboard, or false'
     if not isinstance(logger.get('wandb'), (dict, type(None))):
         yield f'logger.wandb: found {logger["wandb"]!r}, expected a section'
     elif (logger.get('wandb') or {}).get('project') is not None and logger.get('use_tb_logger') is not True:

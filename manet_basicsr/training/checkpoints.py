@@ -14,7 +14,9 @@ import torch
 from basicsr.utils import set_random_seed
 
 from manet_basicsr.data.sampling import mix_seed
+from manet_basicsr.utils.errors import NonFiniteError
 from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.tensors import not_finite
 
 
 def save_atomically(content: dict[str, Any], path: str | Path) -> None:
@@ -25,8 +27,11 @@ def save_atomically(content: dict[str, Any], path: str | Path) -> None:
         path: The file.
 
     Raises:
+        NonFiniteError: A tensor in it has NaN or infinity: nothing could go on from it.
         WriteError: It cannot be written, as on a full disk; the file of before is untouched.
     """
+    if name := not_finite(content):
+        raise NonFiniteError(f'{path}: found {name} not finite (NaN or infinite), which is not saved')
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
 
@@ -63,7 +68,7 @@ def training_state(model: Any, epoch: int, current_iter: int) -> dict[str, Any]:
     """Collect what a run needs to go on exactly, beside its networks.
 
     BasicSR's keys (``epoch``, ``iter``, ``optimizers``, ``schedulers``), and the record of best metrics, the loss
-    scaler and the random generators, which BasicSR forgets.
+    scaler, the random generators and whether the iteration is still to be validated, which BasicSR forgets.
     """
     state = {
         'epoch': epoch,
@@ -72,6 +77,7 @@ def training_state(model: Any, epoch: int, current_iter: int) -> dict[str, Any]:
         'schedulers': [scheduler.state_dict() for scheduler in model.schedulers],
         'random': _random_state(),
         'manual_seed': model.opt.get('manual_seed'),
+        'validation_pending': getattr(model, 'validation_pending', False),
     }
     if hasattr(model, 'best_metric_results'):
         state['best_metric_results'] = _plain(model.best_metric_results)
@@ -110,6 +116,7 @@ def restore_training_state(model: Any, state: dict[str, Any]) -> None:
     for saved, scheduler in zip(state['schedulers'], model.schedulers, strict=True):
         _move_to(scheduler, saved.get('last_epoch', state['iter'] - 1))
     model.best_metric_results = _records_that_fit(state.get('best_metric_results', {}), model.opt)
+    model.validation_pending = bool(state.get('validation_pending', False))
     if state.get('grad_scaler') and hasattr(model, 'grad_scaler'):
         model.grad_scaler.load_state_dict(state['grad_scaler'])
     if model.opt.get('world_size', 1) > 1:
@@ -172,7 +179,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is no training state, or damaged.
+        ValueError: The file is no training state, or damaged, or what it holds is not finite.
     """
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
@@ -182,6 +189,8 @@ def load_state(path: str | Path) -> dict[str, Any]:
         raise ValueError(f'{path} is not a whole training state ({_first_line(error)})') from error
     if not isinstance(state, dict) or not {'iter', 'optimizers', 'schedulers'} <= state.keys():
         raise ValueError(f'{path} is not a training state: it has no iter, optimizers and schedulers')
+    if name := not_finite(state['optimizers']):
+        raise ValueError(f'{path}: {name} of the optimizers is not finite (NaN or infinite)')
     if not isinstance(state['iter'], int):
         raise ValueError(f'{path} is not a training state: its iter is {state["iter"]!r}')
     return state
@@ -215,7 +224,9 @@ def newest_whole_state(
         try:
             load_state(path)
             for network in networks:
-                torch.load(Path(models_folder) / f'{network}_{iteration}.pth', map_location='cpu', weights_only=True)
+                file = Path(models_folder) / f'{network}_{iteration}.pth'
+                if name := not_finite(torch.load(file, map_location='cpu', weights_only=True)):
+                    raise ValueError(f'{file}: {name} is not finite (NaN or infinite)')
         except Exception as error:  # whatever is wrong with it, an older one may be whole
             passed_over.append(f'{path} passed over: {_first_line(error)}')
         else:

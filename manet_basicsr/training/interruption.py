@@ -66,7 +66,7 @@ class StopAgreement:
 
     def ask(self) -> int:
         """Give the number of the signal to stop for, or 0."""
-        mine = self._received[0] if self._received else 0
+        mine = self.asked_here()
         if self._group is None:
             return mine
         answer = self.finish()
@@ -74,6 +74,10 @@ class StopAgreement:
         work = torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX, self._group, async_op=True)
         self._exchange = number, work
         return answer
+
+    def asked_here(self) -> int:
+        """Give the number of the signal that this process received, or 0, whatever the others did."""
+        return self._received[0] if self._received else 0
 
     def finish(self) -> int:
         """Wait for the last exchange and give its answer, for 0 if there is none."""
@@ -83,6 +87,30 @@ class StopAgreement:
         work.wait()
         self._exchange = None
         return int(number)
+
+
+@contextmanager
+def leaving_between_images(model: Any, agreement: StopAgreement) -> Iterator[None]:
+    """Leave a model's validation in the ``with`` block before its next image, where a signal asks for it.
+
+    For models that do not look themselves: all of BasicSR's kind get their images by ``feed_data``. Each process leaves
+    by itself, since of such models one may validate while the others wait for it; they end when it has.
+
+    Raises:
+        Interrupted: A signal came.
+    """
+    feed_data = model.feed_data
+
+    def feed_or_leave(data: Any) -> None:
+        if number := agreement.asked_here():
+            raise Interrupted(128 + number)
+        feed_data(data)
+
+    model.feed_data = feed_or_leave
+    try:
+        yield
+    finally:
+        model.feed_data = feed_data
 
 
 def ignore_signals(_worker: int = 0) -> None:

@@ -6,18 +6,20 @@ import datetime
 import math
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from basicsr.utils import AvgTimer, MessageLogger, get_root_logger
 
 from manet_basicsr.data.sampling import IterationSampler
-from manet_basicsr.models.finite import NonFiniteError, describe
+from manet_basicsr.models.finite import describe
 from manet_basicsr.options.reading import Options
 from manet_basicsr.training.checkpoints import prune_checkpoints, saved_iterations
-from manet_basicsr.training.interruption import Interrupted, StopAgreement
+from manet_basicsr.training.interruption import Interrupted, StopAgreement, leaving_between_images
+from manet_basicsr.training.processes import bare_networks
 from manet_basicsr.training.reports import BadSampleReport, Forecast
-from manet_basicsr.utils.errors import RunStoppedError, ValidationError, last_line
+from manet_basicsr.utils.errors import NonFiniteError, RunStoppedError, ValidationError, last_line
 
 # How often to look, at least, whether the numbers are still finite: each look waits for the device.
 _LONGEST_UNSEEN = 100
@@ -63,7 +65,13 @@ class TrainingLoop:
         self._data_timer, self._iter_timer = AvgTimer(), AvgTimer()
         self._forecast = Forecast(sampler)
         self._bad_samples = BadSampleReport(prefetcher.ori_loader.dataset, opt)
-        model.between_images = self.leave_validation_if_asked  # of BasicSR's own models none looks there
+        # Ours do, in all processes alike.
+        self._asks_between_images = hasattr(model, 'between_images')
+        if self._asks_between_images:
+            model.between_images = self.leave_validation_if_asked
+        #: Whether a validation is still to be done at this iteration; the state keeps it.
+        model.validation_pending = getattr(model, 'validation_pending', False)
+        self._validated_iter = -1
         #: What an iteration does, in this order.
         self.steps: tuple[Callable[[], None], ...] = (
             self.take_batch,
@@ -89,6 +97,7 @@ class TrainingLoop:
             Interrupted: After SIGTERM or SIGINT, once everything is saved; of a validation the rest is left out.
         """
         started = time.time()
+        self.make_up_for_validation()
         for current_iter in range(self.sampler.start_iter + 1, self.sampler.total_iter + 1):
             self.current_iter = current_iter
             for step in self.steps:
@@ -97,7 +106,8 @@ class TrainingLoop:
         get_root_logger().info(f'End of training. Time consumed: {datetime.timedelta(seconds=seconds)}')
         get_root_logger().info('Save the latest model.')
         self._save(-1, -1)
-        if self.opt.get('val') and not self._is_due(self.opt['val']['val_freq']):
+        if self.opt.get('val') and not self._validation_due and self._validated_iter != self.current_iter:
+            self.model.validation_pending = True
             self._validate()
         self.agreement.finish()
 
@@ -127,6 +137,13 @@ class TrainingLoop:
         return bool(self.opt.get('val')) and self._is_due(self.opt['val']['val_freq'])
 
     # ------------------------------------------------------------------------------------------------------ the steps
+
+    def make_up_for_validation(self) -> None:
+        """Do the validation that the run before was stopped in, and give its state the records."""
+        if self.model.validation_pending and self.opt.get('val'):
+            get_root_logger().info(f'The validation of iter {self.current_iter:,d}, which was left out, is done now.')
+            self._validate()
+            self._save_state_again()
 
     def take_batch(self) -> None:
         """Wait for the next batch."""
@@ -191,6 +208,7 @@ class TrainingLoop:
         """Save networks and state, where that is due."""
         if self._save_due:
             get_root_logger().info('Saving models and training states.')
+            self.model.validation_pending = self._validation_due
             self._save(self.sampler.epoch_of(self.current_iter), self.current_iter)
 
     def validate(self) -> None:
@@ -206,12 +224,8 @@ class TrainingLoop:
 
     def save_best_results(self) -> None:
         """Save the state again, with the records of the validation; its networks have not changed."""
-        if self._save_due and self._validation_due:
-            with_records = self.sampler.epoch_of(self.current_iter), self.current_iter
-            try:
-                self.model.save_training_state(*with_records)
-            except OSError as error:
-                raise self._stopped(error) from error
+        if self._save_due and self._validation_due and not self._signal:
+            self._save_state_again()
 
     def stop_if_asked(self) -> None:
         """Leave, where a signal asked for it."""
@@ -231,7 +245,7 @@ class TrainingLoop:
         """Save networks and state, then remove what ``logger.keep_checkpoints`` counts out."""
         try:
             self.model.save(epoch, current_iter)
-        except OSError as error:  # such as a full disk; what was saved before is untouched
+        except (OSError, NonFiniteError) as error:  # such as a full disk; what was saved before is untouched
             raise self._stopped(error) from error
         if current_iter == -1:
             return
@@ -242,25 +256,56 @@ class TrainingLoop:
             labels = [key.replace('network_', 'net_') for key in self.opt if key.startswith('network_')]
             prune_checkpoints(*folders, labels, newest=current_iter, keep=keep)
 
+    def _save_state_again(self) -> None:
+        """Save the state of this iteration once more, where there is one, with what validating has changed in it."""
+        if self.current_iter in saved_iterations(self.opt['path']['training_states']):
+            try:
+                self.model.save_training_state(self.sampler.epoch_of(self.current_iter), self.current_iter)
+            except (OSError, NonFiniteError) as error:
+                raise self._stopped(error) from error
+
     def _validate(self) -> None:
         """Validate every set; whatever fails costs the validation, and none of the iterations."""
         for loader in self.val_loaders:
             try:
-                save_images = self.opt['val'].get('save_img', False)
-                self.model.validation(loader, self.current_iter, self.tb_logger, save_images)
+                with self._guarded_validation():
+                    save_images = self.opt['val'].get('save_img', False)
+                    self.model.validation(loader, self.current_iter, self.tb_logger, save_images)
             except BaseException as error:
-                if self._saved_iter != self.current_iter:
-                    self._save(self.sampler.epoch_of(self.current_iter), self.current_iter)
+                self._keep_what_was_trained(error)
+                name = loader.dataset.opt['name']
                 if isinstance(error, Interrupted):
-                    get_root_logger().info(f'The validation of {loader.dataset.opt["name"]} is left out.')
+                    get_root_logger().info(f'The validation of {name} is left out.')
+                    self._signal = int(str(error.code)) - 128
                     self.stop_if_asked()
                 if isinstance(error, ValidationError):
                     raise self._stopped(error) from error
                 if isinstance(error, Exception):  # of a model that does not say where
-                    name = loader.dataset.opt['name']
                     named = ValidationError(f'validation of {name}: {last_line(error)} ({type(error).__name__})')
                     raise self._stopped(named) from error
                 raise
+        self.model.validation_pending = False
+        self._validated_iter = self.current_iter
+
+    @contextmanager
+    def _guarded_validation(self) -> Iterator[None]:
+        """Do for models that do not what ours do in their validation: look for signals, keep from other processes."""
+        with ExitStack() as stack:
+            if not self._asks_between_images:
+                stack.enter_context(leaving_between_images(self.model, self.agreement))
+                stack.enter_context(bare_networks(self.model))
+            yield
+
+    def _keep_what_was_trained(self, error: BaseException) -> None:
+        """Save the state that a validation ended in, which is made up for where it was stopped.
+
+        One that failed is not: each start would fail in it again, and train nothing.
+        """
+        self.model.validation_pending = not isinstance(error, Exception)
+        if self._saved_iter == self.current_iter:
+            self._save_state_again()
+        else:
+            self._save(self.sampler.epoch_of(self.current_iter), self.current_iter)
 
     def _stopped(self, error: Exception) -> RunStoppedError:
         """Return the error that ends the run: why, and which state is there to go on from."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,27 @@ def end_processes() -> None:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         gc.collect()  # a network that exchanges gradients holds the connection, and is part of reference circles
         torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def bare_networks(model: Any) -> Iterator[None]:
+    """Take the wrapper that exchanges gradients off a model's networks in a ``with`` block.
+
+    Each call of a wrapped network exchanges its buffers, too. A validation that one process does for all would send
+    what the others take for part of their next training step.
+    """
+    wrapped = {
+        name: network
+        for name, network in vars(model).items()
+        if isinstance(network, torch.nn.parallel.DistributedDataParallel)
+    }
+    for name, network in wrapped.items():
+        setattr(model, name, network.module)
+    try:
+        yield
+    finally:
+        for name, network in wrapped.items():
+            setattr(model, name, network)
 
 
 def draw_seed(processes: Processes) -> int:

@@ -18,7 +18,7 @@ from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.reading import Options
 from manet_basicsr.options.resolving import write_resolved
 from manet_basicsr.utils.console import say
-from manet_basicsr.utils.files import atomic_path, remove_leftovers
+from manet_basicsr.utils.files import atomic_path, remove_leftovers, write_lines
 from manet_basicsr.utils.locks import LockedError, exclusive_lock
 
 # By which a run's folder is known, of this package or of BasicSR: its folder of states, its options or its log.
@@ -72,7 +72,7 @@ def prepare_run_folder(opt: Options, option_file: str, *, in_place: bool) -> Non
     root = _root(opt)
     header = f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {shlex.join(sys.argv)}\n\n'
     with atomic_path(os.path.join(root, os.path.basename(option_file))) as temporary:
-        temporary.write_text(header + options_text.removeprefix(header), encoding='utf-8')
+        write_lines(temporary, header + options_text.removeprefix(header))
     write_resolved(opt, os.path.join(root, 'resolved.yml'))
 
 

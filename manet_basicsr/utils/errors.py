@@ -31,6 +31,10 @@ class WriteError(OSError):
         self.reason = reason
 
 
+class NonFiniteError(RuntimeError):
+    """A loss, gradients, or what is to be saved are NaN or infinite; the message says which, and where."""
+
+
 class RunStoppedError(RuntimeError):
     """A training that ended before its last iteration; the message says why, and which state is the newest.
 

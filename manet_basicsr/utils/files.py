@@ -11,8 +11,8 @@ import re
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -58,6 +58,49 @@ def atomic_path(target: str | os.PathLike[str], *, sync: bool = True) -> Iterato
         raise
     if sync:
         _flush_folder(target.parent)
+
+
+def write_lines(path: Path, text: str) -> None:
+    """Write text as UTF-8 that any program reads; of names that are none, bytes become escapes such as ``\\udce9``."""
+    path.write_text(text, encoding='utf-8', errors='backslashreplace')
+
+
+def check_writable(target: str | os.PathLike[str]) -> None:
+    """Refuse a file that cannot be written, before the work for it; what is there stays as it is.
+
+    Raises:
+        FileNotFoundError: If the folder of ``target`` is missing.
+        WriteError: The system takes no such file: its folder is read-only, its name too long, or it is a folder.
+    """
+    target = Path(target)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f'cannot write {target}: folder {target.parent} does not exist')
+    check_names(target.parent, [target.name])
+    if target.is_dir():
+        raise WriteError(target, 'it is a folder')
+    probe = _partial_path(target)  # writing tells more than permissions do
+    try:
+        probe.write_bytes(b'x')
+    except OSError as error:
+        raise WriteError(target, error.strerror or str(error)) from error
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+
+
+def check_names(folder: Path, names: Iterable[str]) -> None:
+    """Refuse names of files that the folder's file system does not take, as too long ones.
+
+    Raises:
+        WriteError: There is such a name.
+    """
+    for name in names:
+        try:
+            os.lstat(folder / name)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise WriteError(folder / name, error.strerror or str(error)) from error
 
 
 @contextmanager

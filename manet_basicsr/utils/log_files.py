@@ -61,7 +61,7 @@ def give_each_run_its_file(original: Callable[..., logging.Logger]) -> Callable[
         if logger_name in files:
             logger.removeHandler(files[logger_name])
             files[logger_name].close()
-        file_handler = files[logger_name] = _LogFile(log_file, 'w', encoding='utf-8')
+        file_handler = files[logger_name] = _LogFile(log_file, 'w', encoding='utf-8', errors='backslashreplace')
         file_handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s: %(message)s'))
         logger.addHandler(file_handler)
         return logger

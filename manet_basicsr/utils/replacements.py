@@ -1,4 +1,4 @@
-"""Functions that take the place of BasicSR's: averaging with buffers, writing images, reading weights."""
+"""Functions that take the place of BasicSR's: averaging with buffers, making and writing images, reading weights."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.tensors import not_finite
 
 
 def with_buffers(model_ema: Callable[..., None]) -> Callable[..., None]:
@@ -25,6 +26,18 @@ def with_buffers(model_ema: Callable[..., None]) -> Callable[..., None]:
             buffer.copy_(buffers[name])
 
     return averaged
+
+
+def finite_only(tensor2img: Callable[..., Any]) -> Callable[..., Any]:
+    """Let an image that is not finite be an error: as integers, NaN would be black."""
+
+    @functools.wraps(tensor2img)
+    def converted(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+        if not_finite(tensor) is not None:
+            raise ValueError('the restored image is not finite (NaN or infinite)')
+        return tensor2img(tensor, *args, **kwargs)
+
+    return converted
 
 
 def write_image(img: np.ndarray, file_path: str, params: list[int] | None = None, auto_mkdir: bool = True) -> bool:

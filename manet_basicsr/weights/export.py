@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from manet_basicsr.archs.copies import evaluation_copy
 from manet_basicsr.archs.protocols import FieldEstimator
 from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.tensors import not_finite
 
 #: Both of onnx 1.13, which onnxruntime 1.14 and newer read; the exporter alone would write the newest IR version.
 OPSET, IR_VERSION = 18, 8
@@ -38,7 +39,8 @@ def export_onnx(network: nn.Module, path: str | Path, *, channels: int = 3, half
         The largest difference from the float32 network that was found, in the largest value of the outputs.
 
     Raises:
-        ValueError: The packages onnx, onnxscript or onnxruntime are missing, or the export does not agree.
+        ValueError: The packages onnx, onnxscript or onnxruntime are missing, weights are not finite, or the export
+            does not agree.
     """
     try:
         import onnxruntime
@@ -46,6 +48,8 @@ def export_onnx(network: nn.Module, path: str | Path, *, channels: int = 3, half
     except ImportError as error:
         raise ValueError('ONNX needs more packages: pip install onnx onnxruntime onnxscript') from error
     network = evaluation_copy(network, torch.device('cpu'))
+    if name := not_finite(network.state_dict()):
+        raise ValueError(f'{path}: not written, because {name} of the network is not finite (NaN or infinite)')
     output = 'field' if isinstance(network, FieldEstimator) else 'sr'
     dtype = torch.float16 if half else torch.float32
     # The copy's tensors are its own once they are converted; those of float32 stay shared.

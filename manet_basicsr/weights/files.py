@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.tensors import not_finite
 
 Form = Literal['basicsr', 'released']
 
@@ -131,9 +132,15 @@ def load_state_dict_file(path: str | os.PathLike[str], param_key: str | None = '
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file cannot be read, or does not hold what ``param_key`` says.
+        ValueError: If the file cannot be read, does not hold what ``param_key`` says, or holds NaN or infinity.
     """
-    return _select(_read(path), path, param_key)
+    return _finite(_select(_read(path), path, param_key), path)
+
+
+def _finite(state_dict: dict[str, Tensor], path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    if name := not_finite(state_dict):
+        raise ValueError(f'{path}: {name} is not finite (NaN or infinite): damaged, or of a training that diverged')
+    return state_dict
 
 
 def load_pretrained(network: nn.Module, path: str | os.PathLike[str], param_key: str | None = 'params') -> None:
@@ -262,7 +269,7 @@ def convert_file(
     Raises:
         FileNotFoundError: If ``source`` or the folder of ``target`` is missing.
         FileExistsError: If ``target`` exists and ``overwrite`` is not given.
-        ValueError: If ``source`` is not of the other form, or not of this package's networks.
+        ValueError: If ``source`` is not of the other form, not of this package's networks, or not finite.
     """
     target = Path(os.path.expanduser(target))
     if target.exists() and not overwrite:
@@ -273,7 +280,7 @@ def convert_file(
     if is_state_dict(content) == (form == 'released') and _is_safetensors(source) == _is_safetensors(target):
         found, other = _FORMS[form], _FORMS['basicsr' if form == 'released' else 'released']
         raise ValueError(f'{source} is {found}, expected {other}: nothing to convert to the form {form!r}')
-    state_dict = _select(content, source, None if is_state_dict(content) else param_key)
+    state_dict = _finite(_select(content, source, None if is_state_dict(content) else param_key), source)
     stage = detect_stage(state_dict)
     converted = convert_state_dict(state_dict, form)
     with atomic_path(target) as partial:

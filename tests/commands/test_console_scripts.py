@@ -37,6 +37,7 @@ class SaysWhenTorchIsImported:
 sys.meta_path.insert(0, SaysWhenTorchIsImported())
 """
 FILES = [[str(ROOT / f'manet_basicsr/{name}.py')] for name in ('train', 'test')]
+FILES += [[str(file)] for file in sorted((ROOT / 'scripts').glob('*.py'))]
 MODULES = [['-m', f'manet_basicsr{name}'] for name in ('', '.commands.restore', '.commands.explore')]
 
 

@@ -144,3 +144,12 @@ def test_file_with_changed_bytes_is_read_as_a_field_or_refused_by_name(
         assert str(path) in str(error)
     else:
         assert field.isfinite().all()
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), 0.0])
+def test_kernels_that_could_not_be_read_again_are_not_saved(tmp_path: Path, value: float) -> None:
+    field = torch.full((9, 2, 3), 1 / 9)
+    field[:, 1, 1] = value
+    with pytest.raises(ValueError, match=r'a\.npz: not written, because kernels are not finite'):
+        save_field(tmp_path / 'a.npz', field, scale=2, alignment='centered')
+    assert not list(tmp_path.iterdir())

@@ -229,7 +229,7 @@ def test_unknown_keys_and_wrong_values_are_named_before_anything_loads() -> None
         "train.optim_g.nomentum: unknown key; did you mean 'momentum'?"
     ]
     assert problems({'type': 'Muon', 'momentum': 2}) == [
-        'train.optim_g: momentum: found 2, expected a number of at least 0 and below 1'
+        'train.optim_g.momentum: found 2, expected a number from 0 to below 1'
     ]
     assert problems({'type': 'Muno', 'lr': 0.02}) == [
         "train.optim_g.type: 'Muno' is not registered; did you mean 'Muon'?"

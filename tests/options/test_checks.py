@@ -146,12 +146,35 @@ def test_options_without_a_mistake_have_no_problems(tmp_path: Path) -> None:
         ('train.total_iter', math.inf, 'train.total_iter: found inf'),
         ('train.total_iter', 0.5, 'train.total_iter: found 0.5'),
         ('train.total_iter', '3e5 ', "train.total_iter: found '3e5 '"),
-        ('train.optim_g.lr', 'fast', "train.optim_g.lr: found 'fast', expected numbers"),
-        ('train.optim_g.lr', -1, 'train.optim_g: Invalid learning rate: -1'),
-        ('train.optim_g.betas', [0.9, 1.5], 'train.optim_g: Invalid beta parameter at index 1: 1.5'),
+        ('train.optim_g.lr', 'fast', "train.optim_g.lr: found 'fast', expected a number, at least 0"),
+        ('train.optim_g.lr', '2e-4x', "train.optim_g.lr: found '2e-4x', expected a number"),
+        ('train.optim_g.lr', None, 'train.optim_g.lr: found None, expected a number'),
+        ('train.optim_g.lr', -1, 'train.optim_g.lr: found -1, expected a number, at least 0'),
+        ('train.optim_g.lr', math.nan, 'train.optim_g.lr: found nan, expected a number'),
+        ('train.optim_g.lr', math.inf, 'train.optim_g.lr: found inf, expected a number'),
+        ('train.optim_g.lr', True, 'train.optim_g.lr: found True, expected a number'),
+        ('train.optim_g.lr', [1e-4], 'train.optim_g.lr: found [0.0001], expected a number'),
+        ('train.optim_g.weight_decay', math.inf, 'train.optim_g.weight_decay: found inf'),
+        ('train.optim_g.eps', None, 'train.optim_g.eps: found None'),
+        ('train.optim_g.betas', [0.9, 1.5], 'train.optim_g.betas: found [0.9, 1.5], expected two numbers, each from 0'),
+        ('train.optim_g.betas', 0.9, 'train.optim_g.betas: found 0.9, expected two numbers'),
+        ('train.optim_g.betas', [0.9], 'train.optim_g.betas: found [0.9], expected two numbers'),
+        ('train.optim_g.betas', None, 'train.optim_g.betas: found None, expected two numbers'),
+        ('train.optim_g.amsgrad', 1, 'train.optim_g.amsgrad: found 1, expected true or false'),
+        ('train.optim_g', {'type': 'Muon', 'momentum': 1}, 'train.optim_g.momentum: found 1, expected a number from 0'),
         ('train.optim_g.params', [], 'train.optim_g.params: unknown key'),
-        ('train.scheduler.gamma', 'half', "train.scheduler.gamma: found 'half', expected numbers"),
-        ('train.scheduler.milestones', 100, 'train.scheduler: '),
+        ('train.scheduler.gamma', 'half', "train.scheduler.gamma: found 'half', expected a number"),
+        ('train.scheduler.gamma', [], 'train.scheduler.gamma: found [], expected a number'),
+        ('train.scheduler.gamma', -1, 'train.scheduler.gamma: found -1, expected a number, at least 0'),
+        ('train.scheduler.milestones', 100, 'train.scheduler.milestones: found 100, expected a list of iterations'),
+        ('train.scheduler.milestones', [0.5], 'train.scheduler.milestones: found [0.5], expected a list of iterations'),
+        ('train.kernel_opt.loss_weight', None, 'train.kernel_opt.loss_weight: found None, expected a number'),
+        ('train.kernel_opt.loss_weight', '1e-2x', "train.kernel_opt.loss_weight: found '1e-2x', expected a number"),
+        ('train.kernel_opt.loss_weight', math.nan, 'train.kernel_opt.loss_weight: found nan, expected a number'),
+        ('train.kernel_opt.reduction', None, 'train.kernel_opt.reduction: found None, expected mean or sum'),
+        ('train.kernel_opt.reduction', 'sums', "train.kernel_opt: reduction is 'sums', expected one of"),
+        ('train.warmup_iter', 2e-4, 'train.warmup_iter: found 0.0002, expected a number of iterations'),
+        ('train.warmup_iter', math.inf, 'train.warmup_iter: found inf, expected a number of iterations'),
         ('train.amp', 'half', "train.amp: found 'half', expected one of ~, false, bf16, fp16"),
         ('train.amp', [], 'train.amp: found [], expected one of'),
         ('train.accumulate', 3, 'train.accumulate: found 3, expected a divisor of batch_size_per_gpu 4'),
@@ -187,6 +210,34 @@ def test_periods_that_end_before_the_training_are_refused(tmp_path: Path) -> Non
     assert not find_problems(changed(options, 'train.total_iter', 200_000), is_train=True)
     changed(options, 'train.scheduler.restart_weights', [1])
     assert 'periods and restart_weights should have the same length' in find_problems(options, is_train=True)[0]
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'expected'),
+    [
+        ('periods', None, 'a list of numbers of iterations, each at least 1'),
+        ('periods', 7, 'a list of numbers of iterations, each at least 1'),
+        ('periods', [0, 300_000], 'a list of numbers of iterations, each at least 1'),
+        ('restart_weights', [1, 'x'], 'a list of numbers, each at least 0'),
+        ('eta_min', math.nan, 'a number, at least 0'),
+    ],
+)
+def test_a_cosine_s_values_are_checked(tmp_path: Path, key: str, value: object, expected: str) -> None:
+    scheduler = {'type': 'CosineAnnealingRestartLR', 'periods': [100_000, 200_000], 'restart_weights': [1, 1]}
+    options = changed(valid(tmp_path), 'train.scheduler', {**scheduler, key: value})
+    assert find_problems(options, is_train=True) == [f'train.scheduler.{key}: found {value!r}, expected {expected}']
+
+
+def test_values_of_stock_models_are_checked_too(tmp_path: Path) -> None:
+    options = changed(valid(tmp_path), 'model_type', 'SRModel')
+    options['train']['pixel_opt'] = {'type': 'L1Loss', 'loss_weight': 'x'}
+    options['train'].update(ema_decay='x', warmup_iter=None)
+    found = [line for line in find_problems(options, is_train=True) if line.startswith('train.')]
+    assert found == [
+        "train.pixel_opt.loss_weight: found 'x', expected a number, at least 0",
+        "train.ema_decay: found 'x', expected a number from 0 to below 1",
+        'train.warmup_iter: found None, expected a number of iterations, -1 for none',
+    ]
 
 
 def test_wandb_without_tensorboard_is_refused(tmp_path: Path) -> None:
@@ -554,11 +605,12 @@ def test_reductions_that_accumulation_would_change_are_refused(
     assert problems == [] if problem is None else problem in problems[0]
 
 
-def test_wandb_that_is_not_installed_is_said_before_anything_is_made(
+def test_trackers_that_are_not_installed_are_said_before_anything_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = changed(valid(tmp_path), 'logger.wandb', {'project': 'manet'})
     monkeypatch.setattr('manet_basicsr.options.training_checks.importlib.util.find_spec', lambda name: None)
     assert find_problems(options, is_train=True) == [
-        'logger.wandb.project: the package wandb is not installed; pip install wandb, or project: ~'
+        'logger.use_tb_logger: the package tensorboard is not installed; pip install tensorboard, or false',
+        'logger.wandb.project: the package wandb is not installed; pip install wandb, or project: ~',
     ]

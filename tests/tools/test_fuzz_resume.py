@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from manet_basicsr.options.checks import find_problems
+from manet_basicsr.options.forcing import force
 from manet_basicsr.options.reading import load_options
 from tests import shortened
 
@@ -33,14 +35,32 @@ def test_options_are_changed_in_many_places_and_the_given_ones_are_left(tool: Mo
     assert tool.damaged('name: a', draw) != b''
 
 
+def test_most_right_changes_pass_the_check_of_each_job(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ('hr', 'other'):
+        tool.make_images(tmp_path / name, 'coffee')
+    draw = random.Random(0)
+    right = 0
+    for file, small in tool.JOBS.values():
+        options = load_options(tool.ROOT / f'options/train/train_{file}_x4.yml')
+        force(options, [*tool.SHORT, *small, f'train:total_iter={tool.TOTAL}'])
+        assert find_problems(options, is_train=True) == []
+        changed = [tool.change_rightly(options, draw) for _ in range(10)]
+        right += sum(not find_problems(one, is_train=True) for one in changed)
+    assert right > 25  # of 40: a batch that accumulate does not divide, say, is refused
+
+
 @pytest.mark.parametrize(
     ('code', 'output', 'outcome'),
     [
-        (0, 'INFO: Resuming training from iter: 2.', 'went on'),
+        (0, 'INFO: Resuming training from iter: 2.', 'resumed'),
         (0, '', 'began anew'),
         (2, 'basicsr: error: options.yml: name: missing', 'refused'),
         (1, 'basicsr: error: a.png: damaged', 'ended with a line'),
-        (143, 'basicsr: interrupted', 'went on and on'),
+        (1, 'Resuming training from\nbasicsr: error: a.png: damaged', 'resumed, and ended with a line'),
+        (143, 'basicsr: interrupted', 'resumed, and stopped'),
         (2, '', 'FAULT: exit code 2 without a word'),
         (70, 'Traceback ...\nKeyError: 1', 'FAULT: KeyError: 1'),
         (-11, '', 'FAULT: exit code -11'),

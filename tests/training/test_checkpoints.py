@@ -21,6 +21,7 @@ from manet_basicsr.training.checkpoints import (
     saved_iterations,
     training_state,
 )
+from manet_basicsr.utils.errors import NonFiniteError
 
 
 def small_model(scheduler: dict[str, Any] | None = None) -> BaseModel:
@@ -81,6 +82,28 @@ def test_state_whose_network_is_damaged_is_passed_over(run: Path, damage: str) -
     found, notes = newest(run)
     assert found == 10
     assert len(notes) == 1 and '20.state passed over' in notes[0]
+
+
+@pytest.mark.parametrize('file', ['models/net_g_20.pth', 'training_states/20.state'])
+def test_a_state_that_is_not_finite_is_passed_over(run: Path, file: str) -> None:
+    content = torch.load(run / file, weights_only=True)
+    if 'params' in content:
+        content['params'] = {'w': torch.tensor([1.0, float('nan')])}
+    else:
+        content['optimizers'] = [{'state': {0: {'exp_avg_sq': torch.tensor([float('inf')])}}, 'param_groups': []}]
+    torch.save(content, run / file)
+    found, notes = newest(run)
+    assert found == 10
+    assert len(notes) == 1 and '20.state passed over' in notes[0] and 'not finite (NaN or infinite)' in notes[0]
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_nothing_that_is_not_finite_is_saved(tmp_path: Path, value: float) -> None:
+    target = tmp_path / 'net.pth'
+    save_atomically({'params': {'w': torch.ones(2)}}, target)
+    with pytest.raises(NonFiniteError, match=r'net\.pth: found params_ema\.w not finite'):
+        save_atomically({'params': {'w': torch.ones(2)}, 'params_ema': {'w': torch.tensor([value])}}, target)
+    assert torch.load(target, weights_only=True)['params']['w'].tolist() == [1, 1]
 
 
 def test_state_of_another_kind_and_files_of_other_names_are_passed_over(run: Path) -> None:

@@ -14,6 +14,7 @@ from urllib.error import URLError
 import cv2
 import numpy as np
 import pytest
+from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import METRIC_REGISTRY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -119,7 +120,61 @@ def test_a_signal_leaves_the_rest_of_a_validation_with_the_state_saved(
     assert (f'The validation of {load_name()} is left out.' in logged()) is bool(tested)
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
+    validated = validations(monkeypatch, KernelL1Model)
     assert main([*words[:1], '--auto_resume', *words[1:]]) == 0
+    assert validated == ([3] if at == 'the last validation' else [2, 3])  # what was due and cut short, then the last
+    assert load_state(RUN / f'training_states/{stopped}.state')['validation_pending'] is False
+    records = load_state(RUN / f'training_states/{stopped}.state')['best_metric_results'][load_name()]
+    assert {best['iter'] for best in records.values()} == {stopped}
+
+
+def validations(monkeypatch: pytest.MonkeyPatch, model: Any) -> list[int]:
+    """Give a list that gets the iteration of each validation from now on."""
+    done: list[int] = []
+    original = model.validation
+
+    def validation(self: Any, loader: Any, current_iter: int, *more: Any) -> None:
+        done.append(current_iter)
+        original(self, loader, current_iter, *more)
+
+    monkeypatch.setattr(model, 'validation', validation)
+    return done
+
+
+def test_a_signal_leaves_the_validation_of_a_stock_model_which_the_resume_makes_up_for(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tested: list[int] = []
+    original = SRModel.test
+
+    def test(self: SRModel) -> None:
+        tested.append(1)
+        original(self)
+        if len(tested) == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(SRModel, 'test', test)
+    file = shortened.option_file('train', 'BlindSR_stage3', 4)
+    run = Path('experiments') / file.stem
+    entries = [*shortened.train_entries('BlindSR_stage3', photos, total_iter=3), 'model_type=SRModel']
+    entries.append('val:metrics={psnr: {type: calculate_psnr, crop_border: 4}}')
+    words = ['train', '-opt', str(file), '--auto_resume', '--force_yml', *entries]
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        assert main(words) == 128 + signal.SIGTERM
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert len(tested) == 2  # of four
+    assert line_of(capsys) == 'basicsr: interrupted; the same command with --auto_resume goes on'
+    assert saved_iterations(run / 'training_states') == [2]
+    assert load_state(run / 'training_states/2.state')['validation_pending'] is True
+    validated = validations(monkeypatch, SRModel)
+    assert main(words) == 0
+    assert validated == [2, 3]
+    (record,) = load_state(run / 'training_states/2.state')['best_metric_results'].values()
+    assert record['psnr']['iter'] == 2 and record['psnr']['val'] > 0
 
 
 def load_name() -> str:

@@ -27,10 +27,10 @@ ONE_MACHINE = ['--standalone', '--nproc_per_node=2']
 
 @contextmanager
 def torchrun(
-    root: Path, agent: list[str], entries: list[str], name: str = 'output'
+    root: Path, agent: list[str], entries: list[str], name: str = 'output', file: Path = FILE
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start the command under torchrun below a folder, its output in a file; nothing of it survives the block."""
-    words = [sys.executable, '-m', 'torch.distributed.run', *agent, '-m', 'manet_basicsr', 'train', '-opt', str(FILE)]
+    words = [sys.executable, '-m', 'torch.distributed.run', *agent, '-m', 'manet_basicsr', 'train', '-opt', str(file)]
     words += ['--launcher', 'pytorch', '--auto_resume', '--force_yml', *entries]
     root.mkdir(exist_ok=True)
     with (root / f'{name}.txt').open('wb') as output:
@@ -169,7 +169,39 @@ def test_a_signal_during_a_validation_is_answered_between_its_images(
     more = [f'datasets:val:dataroot_gt={photos}', 'train:total_iter=4']
     with torchrun(tmp_path, ['--standalone', f'--nproc_per_node={processes}'], [*entries, *more]) as process:
         assert process.wait(timeout=120) == 0, (tmp_path / 'output.txt').read_text()
-    assert 'Resuming training from iter: 3.' in (tmp_path / 'output.txt').read_text()
+    output = (tmp_path / 'output.txt').read_text()
+    assert 'Resuming training from iter: 3.' in output
+    assert 'The validation of iter 3, which was left out, is done now.' in output
+
+
+@pytest.mark.slow
+def test_a_stock_model_leaves_its_validation_which_one_process_does_while_the_other_waits(
+    photos: Path, tmp_path: Path
+) -> None:
+    hr = tmp_path / 'hr'
+    hr.mkdir()
+    for number in range(301):
+        (hr / f'{number}.png').symlink_to(photos / 'coffee.png')
+    file = shortened.option_file('train', 'BlindSR_stage3', 4)
+    run = tmp_path / 'experiments' / file.stem
+    entries = [*shortened.train_entries('BlindSR_stage3', photos, total_iter=100, every=3), 'model_type=SRModel']
+    entries += [f'datasets:val:dataroot_gt={hr}', 'val:save_img=true', 'logger:save_checkpoint_freq=1000']
+    entries.append('val:metrics={psnr: {type: calculate_psnr, crop_border: 4}}')
+    with torchrun(tmp_path, ONE_MACHINE, entries, file=file) as process:
+        end = time.monotonic() + 120
+        while len(list((run / 'visualization').glob('*/*'))) < 4:
+            assert process.poll() is None and time.monotonic() < end, (tmp_path / 'output.txt').read_text()
+            time.sleep(0.02)
+        process.terminate()
+        process.wait(timeout=60)
+    output = (tmp_path / 'output.txt').read_text()
+    assert 'is left out' in output and 'SIGTERM: saved at iter 3.' in output, output
+    assert len(list((run / 'visualization').glob('*/*'))) < 301
+    assert saved_iterations(run / 'training_states') == [3]
+    more = [f'datasets:val:dataroot_gt={photos}', 'train:total_iter=4']
+    with torchrun(tmp_path, ONE_MACHINE, [*entries, *more], file=file) as process:
+        assert process.wait(timeout=120) == 0, (tmp_path / 'output.txt').read_text()
+    assert 'The validation of iter 3, which was left out, is done now.' in (tmp_path / 'output.txt').read_text()
 
 
 @pytest.mark.slow

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from manet_basicsr.utils import files
-from manet_basicsr.utils.files import atomic_folder, atomic_path, remove_leftovers
+from manet_basicsr.utils.errors import WriteError
+from manet_basicsr.utils.files import atomic_folder, atomic_path, check_names, check_writable, remove_leftovers
 from tests.forked import killed_at_the_end
 
 
@@ -62,6 +63,25 @@ def test_atomic_path_names_a_missing_folder_and_a_writer_that_wrote_nothing(tmp_
         pass
     with pytest.raises(FileNotFoundError, match='nothing was written'), atomic_path(tmp_path / 'net.pth'):
         pass
+
+
+def test_what_cannot_be_written_is_told_without_writing(tmp_path: Path) -> None:
+    (tmp_path / 'net.pth').write_bytes(b'old')
+    check_writable(tmp_path / 'net.pth')
+    check_writable(tmp_path / 'new.pth')
+    assert (tmp_path / 'net.pth').read_bytes() == b'old'
+    assert [path.name for path in tmp_path.iterdir()] == ['net.pth']
+    for target, reason in (
+        (tmp_path, 'it is a folder'),
+        (tmp_path / f'{"x" * 252}.pth', 'File name too long'),
+        (Path('/proc/net.pth'), ''),  # a folder that even root cannot write into
+    ):
+        with pytest.raises(WriteError, match=f'cannot write {target}: {reason}'):
+            check_writable(target)
+    with pytest.raises(FileNotFoundError, match='missing does not exist'):
+        check_writable(tmp_path / 'missing/net.pth')
+    with pytest.raises(WriteError, match=f'{"y" * 256}: File name too long'):
+        check_names(tmp_path, ['a', 'net.pth', 'y' * 256])
 
 
 @pytest.mark.parametrize('writer', ['atomic_path', 'atomic_folder'])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from basicsr.models.base_model import BaseModel
-from basicsr.utils import imwrite
+from basicsr.utils import imwrite, tensor2img
 from torch import nn
 
 import manet_basicsr.compat  # noqa: F401
@@ -23,6 +23,16 @@ def test_an_averaged_network_follows_the_buffers_of_the_trained_one() -> None:
     for name, buffer in model.net_g.named_buffers():
         assert torch.equal(dict(model.net_g_ema.named_buffers())[name], buffer)
     assert model.net_g.running_mean.min() > 0.1
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_an_image_that_is_not_finite_does_not_become_a_black_one(value: float) -> None:
+    image = torch.rand(1, 3, 4, 5)
+    assert tensor2img(image).shape == (4, 5, 3)
+    image[0, 1, 2, 3] = value
+    for given in (image, [image]):
+        with pytest.raises(ValueError, match='the restored image is not finite'):
+            tensor2img(given)
 
 
 def test_an_image_is_written_under_a_name_that_is_no_utf_8(tmp_path: Path) -> None:

@@ -52,6 +52,17 @@ def test_reads_by_key_or_bare(tmp_path: Path, estimator: dict[str, Tensor]) -> N
     torch.testing.assert_close(load_state_dict_file(bare, None), estimator)
 
 
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_not_finite_are_refused_by_name(
+    tmp_path: Path, estimator: dict[str, Tensor], value: float
+) -> None:
+    bad = {**estimator, 'm_tail.bias': estimator['m_tail.bias'] + value}
+    named = saved(tmp_path / 'net.pth', {'params': estimator, 'params_ema': bad})
+    load_state_dict_file(named)
+    with pytest.raises(ValueError, match=r'net\.pth: m_tail\.bias is not finite .*: damaged, or of a training that'):
+        load_state_dict_file(named, 'params_ema')
+
+
 def test_params_stand_in_for_missing_averages_as_in_basicsr(tmp_path: Path, estimator: dict[str, Tensor]) -> None:
     path = saved(tmp_path / 'net.pth', {'params': estimator})
     torch.testing.assert_close(load_state_dict_file(path, 'params_ema'), estimator)
