@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from manet_basicsr.commands.ways import Way, find_way
 from manet_basicsr.data.alpha import fill_hidden_colours
 from manet_basicsr.data.field_files import save_field
 from manet_basicsr.data.images import IMAGE_SUFFIXES
-from manet_basicsr.restoration.photographs import Photograph, check_size, read_photograph, write_photograph
+from manet_basicsr.restoration.photographs import check_size, read_photograph, write_photograph
 from manet_basicsr.restoration.precision import PRECISIONS
 from manet_basicsr.restoration.restoring import ALPHA, SMALLEST_TILE, TILE
 from manet_basicsr.utils.console import is_open, printable, say
@@ -200,7 +200,7 @@ def _restore_file(
     wanted = [path for path in outputs.all if options.overwrite or not path.exists()]
     remarks = list(photograph.remarks)
     if outputs.image in wanted:
-        remarks += write_photograph(outputs.image, Photograph(restored.image, photograph.profile), options.quality)
+        remarks += write_photograph(outputs.image, replace(photograph, pixels=restored.image), options.quality)
     for remark in remarks:
         say(f'note: {file}: {remark}')
     problems = []

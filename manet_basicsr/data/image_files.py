@@ -15,13 +15,14 @@ import cv2
 import numpy as np
 
 from manet_basicsr.data import png_files, tiff_files
+from manet_basicsr.data.exif import PREFIX
 from manet_basicsr.data.image_headers import check_declared_size
-from manet_basicsr.data.photograph import NO_IMAGE, Photograph, check_kind, decode_with_opencv, orientation_of, turned
+from manet_basicsr.data.photograph import NO_IMAGE, Photograph, check_kind, decode_with_opencv, upright
 from manet_basicsr.utils.errors import BadSampleError
 
 _JPEG = b'\xff\xd8'
 _PNM = tuple(b'P%d' % kind for kind in range(1, 7))
-_EXIF, _ICC = b'Exif\0\0', b'ICC_PROFILE\0'
+_ICC = b'ICC_PROFILE\0'
 # Lengths of the headers of BMP files that say something about colours, and what they say.
 _BMP_V4, _BMP_V5 = 108, 124
 _CALIBRATED, _SRGB, _WINDOWS, _EMBEDDED = 0, 0x73524742, 0x57696E20, 0x4D424544
@@ -82,16 +83,14 @@ def _decode_jpeg(content: bytes | memoryview) -> Photograph:
     profile: dict[int, bytes] = {}
     expected = 0
     for data in _application_data(content):
-        if data.startswith(_EXIF):
+        if data.startswith(PREFIX):
             exif = exif or data
         elif data.startswith(_ICC) and len(data) > len(_ICC) + 2:
             number, expected = data[len(_ICC)], data[len(_ICC) + 1]
             profile[number] = data[len(_ICC) + 2 :]
-    orientation, remarks = orientation_of(exif, bool(profile))
-    if sorted(profile) != list(range(1, expected + 1)):
-        return Photograph(turned(pixels, orientation), None, (*remarks, 'its colour profile is damaged: left out'))
-    joined = b''.join(profile[number] for number in sorted(profile))
-    return Photograph(turned(pixels, orientation), joined or None, remarks)
+    is_whole = sorted(profile) == list(range(1, expected + 1))
+    joined = b''.join(profile[number] for number in sorted(profile)) if is_whole else b''
+    return upright(pixels, exif, joined or None, () if is_whole else ('its colour profile is damaged: left out',))
 
 
 def _application_data(content: bytes | memoryview) -> Iterator[bytes]:
@@ -123,8 +122,7 @@ def _decode_webp(content: bytes | memoryview) -> Photograph:
         if name in (b'ICCP', b'EXIF'):
             said[name] = bytes(content[position + 8 : position + 8 + length])
         position += 8 + length + length % 2
-    orientation, remarks = orientation_of(said.get(b'EXIF', b''), b'ICCP' in said)
-    return Photograph(turned(pixels, orientation), said.get(b'ICCP') or None, remarks)
+    return upright(pixels, said.get(b'EXIF', b''), said.get(b'ICCP') or None)
 
 
 def _colours_of_bmp(content: bytes | memoryview) -> tuple[bytes | None, tuple[str, ...]]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from manet_basicsr.data.exif import TELLING_TAGS, exif_of_tiff
 from manet_basicsr.data.image_headers import MAX_PIXELS
 from manet_basicsr.data.photograph import Photograph, check_kind, turned
 from manet_basicsr.utils.errors import BadSampleError
 
 SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-_ORIENTATION, _PROFILE, _DNG_VERSION = 274, 34675, 50706
+_DESCRIPTION, _ORIENTATION, _PROFILE, _DNG_VERSION = 270, 274, 34675, 50706
 # Of what is damaged it would print lines of its own beside the one that names the file.
 logging.getLogger('tifffile').addHandler(logging.NullHandler())
 _COLOURS = (301, 318, 319)  # transfer function, white point, primaries
@@ -55,7 +56,20 @@ def decode_tiff(content: bytes | memoryview) -> Photograph:
         if not isinstance(orientation, int) or not 1 <= orientation <= 8:
             remarks.append(f'its orientation is {orientation!r}, expected 1 to 8: it is not turned')
             orientation = 1
-    return Photograph(turned(pixels, orientation), bytes(profile) if profile else None, tuple(remarks))
+        exif, more = _exif(content, page)
+    remarks += more
+    return Photograph(turned(pixels, orientation), bytes(profile) if profile else None, tuple(remarks), exif)
+
+
+def _exif(content: bytes, page: Any) -> tuple[bytes, list[str]]:
+    """Return what the page's tags tell of its picture; nothing if all they tell is which program wrote them."""
+    is_of_program = page.is_shaped or page.is_imagej  # its description tells how the pixels of this file lie
+    if not any(tag in page.tags for tag in TELLING_TAGS if tag != _DESCRIPTION or not is_of_program):
+        return b'', []
+    try:
+        return exif_of_tiff(content), []
+    except ValueError:
+        return b'', ['its EXIF data are damaged, or lie in a BigTIFF file: left out']
 
 
 def _further_pages(file: Any) -> list[str]:
