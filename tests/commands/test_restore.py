@@ -19,7 +19,8 @@ from PIL import Image
 from manet_basicsr import Restored, load_field, restore
 from manet_basicsr.commands import restore as command_module
 from manet_basicsr.commands import ways
-from manet_basicsr.commands.restore import build_parser, list_inputs, main
+from manet_basicsr.commands.inputs import list_inputs
+from manet_basicsr.commands.restore import build_parser, main
 from manet_basicsr.data.alpha import enlarge_alpha
 from manet_basicsr.weights import files as weights
 from tests.small_networks import blind_network, blind_weights
@@ -458,7 +459,7 @@ def test_an_interruption_at_any_moment_is_130(
     def interrupt(*given: object, **settings: object) -> None:
         raise KeyboardInterrupt
 
-    here = ('_check', 'list_inputs', 'read_photograph', 'write_photograph')
+    here = ('_check', 'list_inputs', 'read_input', 'write_photograph')
     for module, name in [*((command_module, name) for name in here), (ways, 'load_blind_network'), (ways, 'restore')]:
         with monkeypatch.context() as patched:
             patched.setattr(module, name, interrupt)
@@ -486,3 +487,95 @@ def test_a_solver_that_is_none_or_comes_with_weights_is_refused(
         assert main([str(images), '-o', str(here / 'out'), *more]) == 2
         assert words in capsys.readouterr().err
     assert not (here / 'out').exists()
+
+
+# ---------------------------------------------------------------------------------------------------- standard streams
+
+
+def piped(network: str, *arguments: str, given: bytes = b'') -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, '-m', 'manet_basicsr.commands.restore', *arguments, '--weights', network]
+    return subprocess.run(command, input=given, capture_output=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+
+
+def test_an_image_goes_through_the_standard_streams_and_nothing_else(images: Path, network: str, here: Path) -> None:
+    done = piped(network, '-', '-o', '-', '--format', 'webp', given=(images / 'c.PNG').read_bytes())
+    assert done.returncode == 0 and b'- -> - (80x60' in done.stderr
+    assert done.stdout.startswith(b'RIFF') and Image.open(io.BytesIO(done.stdout)).size == (80, 60)
+    assert main([str(images / 'c.PNG'), '-o', 'out', '--weights', network, '--format', 'webp']) == 0
+    assert done.stdout == Path('out/c_x2.webp').read_bytes()
+    assert names(here / 'out') == ['c_x2.webp'] and len(names(here)) == 3, 'and nothing is left elsewhere'
+
+
+@pytest.mark.parametrize('kind', ['png', 'tif', 'jpg', 'webp'])
+def test_each_stream_goes_with_files_at_the_other_end(
+    images: Path,
+    network: str,
+    kind: str,
+    capsysbinary: pytest.CaptureFixture[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = ['--weights', network, '--format', kind]
+    assert main([str(images / 'a.jpg'), '-o', 'out', *command]) == 0
+    expected = Path(f'out/a_x2.{kind}').read_bytes()
+    capsysbinary.readouterr()
+    assert main([str(images / 'a.jpg'), '-o', '-', *command]) == 0
+    assert capsysbinary.readouterr().out == expected
+    monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO((images / 'a.jpg').read_bytes())))
+    assert main(['-', str(images / 'b.png'), '-o', 'out', *command]) == 0
+    assert Path(f'out/stdin_x2.{kind}').read_bytes() == expected
+    assert Path(f'out/b_x2.{kind}').is_file()
+
+
+class _Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['-', '-', '-o', 'out'], '-: found twice among the inputs'),
+        (['-', '-o', '-', '--kernels'], '-o -: found together with --kernels'),
+        (['-', '-o', '-', '--figure'], '-o -: found together with --figure'),
+        (['photographs', '-o', '-'], '-o -: found 3 images, expected one'),
+        (['-', '-o', 'out'], '-: found no image on the standard input'),
+        (['photographs/a.jpg', '-o', '-'], '-o -: the standard output is a terminal'),
+    ],
+)
+def test_what_streams_cannot_do_is_one_line_and_2(
+    images: Path,
+    network: str,
+    arguments: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, 'stdin', (_Terminal if 'standard input' in words else io.TextIOWrapper)(io.BytesIO()))
+    if 'terminal' in words:
+        monkeypatch.setattr(sys, 'stdout', _Terminal(io.BytesIO()))
+    assert main([*arguments, '--weights', network]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f'manet-restore: error: {words}')
+    assert not Path('out').exists()
+
+
+def test_a_bad_image_on_the_standard_input_leaves_the_standard_output_empty(
+    network: str, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(b'no image')))
+    for given, words in (('-', b'-: damaged, or no PNG'), ('absent.jpg', b'absent.jpg: No such file')):
+        assert main([given, '-o', '-', '--weights', network]) == 1
+        out, err = capsysbinary.readouterr()
+        assert out == b'' and words in err
+
+
+def test_a_program_that_stops_reading_is_one_line(images: Path, network: str) -> None:
+    command = [sys.executable, '-m', 'manet_basicsr.commands.restore', str(images / 'a.jpg'), '-o', '-']
+    with subprocess.Popen(
+        [*command, '--weights', network, '--format', 'tif'], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 1
+    assert b'-o -: Broken pipe' in errors and b'Traceback' not in errors and b'Exception ignored' not in errors
