@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +22,9 @@ from manet_basicsr.data.alpha import fill_hidden_colours
 from manet_basicsr.data.field_files import save_field
 from manet_basicsr.data.image_files import decode_image_file
 from manet_basicsr.data.images import IMAGE_SUFFIXES
+from manet_basicsr.data.pictures import Picture, Pictures
 from manet_basicsr.restoration.photographs import check_size, write_photograph
+from manet_basicsr.restoration.pictures import ANIMATED, PAGED, write_pictures
 from manet_basicsr.restoration.precision import PRECISIONS
 from manet_basicsr.restoration.restoring import ALPHA, SMALLEST_TILE, TILE
 from manet_basicsr.utils.console import give_up, is_open, printable, say
@@ -83,6 +85,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--kernels', action='store_true', help='also save the kernel behind each pixel')
     parser.add_argument('--figure', action='store_true', help='also draw image, restoration and kernels, PNG and PDF')
     parser.add_argument('--format', choices=_FORMATS, default='png', help='of the restored images, default png')
+    parser.add_argument(
+        '--frames', choices=('first', 'all'), default='first', help='of animations and pages: first, the default, or '
+        'all, into an animation (png, webp; GIF, too) or pages (tif)',
+    )  # fmt: skip
     parser.add_argument('--quality', type=int, default=95, metavar='1-100', help='of jpg and webp, default 95')
     parser.add_argument(
         '--alpha', choices=ALPHA, default='resample', help='of images that have it: resampled, the default, or restored'
@@ -139,16 +145,25 @@ def _restore_file(
         What it became, and what of the rest could not be written.
     """
     begun = time.monotonic()
-    photograph = decode_image_file(read_input(file), str(file))
+    content = read_input(file)
+    photograph = decode_image_file(content, str(file))
     height, width = (side * way.scale for side in photograph.pixels.shape[:2])
     check_size(outputs.image, width, height)
+    if photograph.pictures > 1 and options.frames == 'all':
+        remarks = _restore_pictures(Pictures(content, str(file), photograph), outputs.image, way, options, label)
+        for remark in remarks:
+            say(f'note: {file}: {remark}')
+        made = _describe(file, outputs, options, f'{photograph.pictures} pictures of {width}x{height}', begun)
+        return made, []
     pixels = fill_hidden_colours(photograph.pixels)
     wants_field = options.kernels or options.figure
-    bar = printable(label, sys.stderr) if is_open(sys.stderr) else None
-    restored = way.restore(pixels, options, torch.float16 if wants_field else None, bar)
+    restored = way.restore(pixels, options, torch.float16 if wants_field else None, _bar(label))
     # What an interrupted run, or one that asked for less, has left is not written again.
     wanted = [path for path in outputs.all if options.overwrite or not path.exists()]
     remarks = list(photograph.remarks)
+    if photograph.pictures > 1:
+        left_out = photograph.pictures - 1
+        remarks.append(f'of its {photograph.pictures} pictures {left_out} are left out (--frames all restores all)')
     if outputs.image in wanted:
         remarks += write_photograph(outputs.image, replace(photograph, pixels=restored.image), options.quality)
     for remark in remarks:
@@ -162,8 +177,39 @@ def _restore_file(
                 write_comparison(path, pixels, restored.image, restored.field)
         except Exception as error:  # matplotlib's are of any kind; the image is there
             problems.append(f'{path} is missing, though {outputs.image} is there: {_reason(error)}')
+    return _describe(file, outputs, options, f'{width}x{height}', begun), problems
+
+
+def _bar(label: str) -> str | None:
+    """Return the label of a progress bar, or None where nobody sees it."""
+    return printable(label, sys.stderr) if is_open(sys.stderr) else None
+
+
+def _describe(file: Path, outputs: _Outputs, options: argparse.Namespace, what: str, begun: float) -> str:
+    """Say what a file became."""
     made = STREAM if options.is_stream else outputs.image
-    return f'{file} -> {made} ({width}x{height}, {time.monotonic() - begun:.1f} s)', problems
+    return f'{file} -> {made} ({what}, {time.monotonic() - begun:.1f} s)'
+
+
+def _restore_pictures(pictures: Pictures, output: Path, way: Way, options: argparse.Namespace, label: str) -> list[str]:
+    """Restore all pictures of a file, one after the other, and return remarks."""
+    kinds, what = (PAGED, 'pages') if pictures.are_pages else (ANIMATED, 'frames')
+    if output.suffix not in kinds:
+        expected = ' or '.join(sorted({kind[1:4] for kind in kinds} & set(_FORMATS)))
+        raise ValueError(f'has {pictures.first.pictures} {what}: found --format {options.format}, expected {expected}')
+    remarks: dict[str, None] = dict.fromkeys(pictures.first.remarks)
+
+    def restored() -> Iterator[Picture]:
+        for number, picture in enumerate(pictures, start=1):
+            photograph = picture.photograph
+            remarks.update(dict.fromkeys(photograph.remarks))
+            check_size(output, *(side * way.scale for side in photograph.pixels.shape[1::-1]))
+            bar = f'{label} {number}/{pictures.first.pictures}'
+            image = way.restore(fill_hidden_colours(photograph.pixels), options, None, _bar(bar)).image
+            yield replace(picture, photograph=replace(photograph, pixels=image))
+
+    words = write_pictures(output, restored(), pictures.loops, options.quality)
+    return [*remarks, *words]
 
 
 def _reason(error: Exception) -> str:
@@ -225,6 +271,9 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f'--tile: found {options.tile}, expected at least {SMALLEST_TILE}')
     if options.figure and importlib.util.find_spec('matplotlib') is None:
         raise ValueError('--figure: figures need the package matplotlib: pip install matplotlib')
+    for flag, is_given in (('--kernels', options.kernels), ('--figure', options.figure)):
+        if is_given and options.frames == 'all':
+            raise ValueError(f'{flag}: found together with --frames all, expected one picture: --frames first')
     if options.inputs.count(STREAM) > 1:
         raise ValueError('-: found twice among the inputs, expected the standard input once')
     if STREAM in options.inputs and (sys.stdin is None or sys.stdin.isatty()):

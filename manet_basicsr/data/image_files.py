@@ -10,11 +10,12 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
 
-from manet_basicsr.data import png_files, tiff_files
+from manet_basicsr.data import png_files, tiff_files, webp_files
 from manet_basicsr.data.exif import PREFIX
 from manet_basicsr.data.image_headers import check_declared_size
 from manet_basicsr.data.photograph import NO_IMAGE, Photograph, check_kind, decode_with_opencv, upright
@@ -67,11 +68,12 @@ def _decode(content: bytes | memoryview) -> Photograph:
     if begin[:4] in tiff_files.SIGNATURES:
         return tiff_files.decode_tiff(content)
     if begin[:4] + begin[8:12] == b'RIFFWEBP':
-        return _decode_webp(content)
+        return webp_files.decode_webp(content)
     if begin.startswith(b'BM'):
-        return Photograph(_decode_with_pillow(content), *_colours_of_bmp(content))
+        return Photograph(_decode_with_pillow(content)[0], *_colours_of_bmp(content))
     if begin.startswith(b'GIF8'):
-        return Photograph(_decode_with_pillow(content))
+        pixels, pictures = _decode_with_pillow(content)
+        return Photograph(pixels, pictures=pictures)
     if begin.startswith(_PNM):
         return Photograph(decode_with_opencv(content, _WITHOUT_ALPHA))
     raise BadSampleError(f'{NO_IMAGE} ({len(content)} bytes)')
@@ -112,19 +114,6 @@ def _application_data(content: bytes | memoryview) -> Iterator[bytes]:
         position = end
 
 
-def _decode_webp(content: bytes | memoryview) -> Photograph:
-    """Decode a WebP file, of an animation the first picture."""
-    pixels = decode_with_opencv(content, cv2.IMREAD_UNCHANGED)
-    said: dict[bytes, bytes] = {}
-    position = 12
-    while position + 8 <= len(content):
-        name, length = struct.unpack_from('<4sI', content, position)
-        if name in (b'ICCP', b'EXIF'):
-            said[name] = bytes(content[position + 8 : position + 8 + length])
-        position += 8 + length + length % 2
-    return upright(pixels, said.get(b'EXIF', b''), said.get(b'ICCP') or None)
-
-
 def _colours_of_bmp(content: bytes | memoryview) -> tuple[bytes | None, tuple[str, ...]]:
     """Return the colour profile that a BMP file of the fifth version holds, and what it says else of its colours."""
     (length,) = struct.unpack_from('<I', content, 14)
@@ -143,8 +132,8 @@ def _colours_of_bmp(content: bytes | memoryview) -> tuple[bytes | None, tuple[st
     return None, ('it says in its header that its colours are not sRGB, which is not kept: convert it to sRGB first',)
 
 
-def _decode_with_pillow(content: bytes | memoryview) -> np.ndarray:
-    """Decode BMP and GIF, of an animation the first picture.
+def _decode_with_pillow(content: bytes | memoryview) -> tuple[np.ndarray, int]:
+    """Decode BMP and GIF, of an animation the first picture, and count the pictures.
 
     The class of the format is called instead of ``Image.open``, whose bound on sizes, a global, is below ours.
     """
@@ -154,4 +143,12 @@ def _decode_with_pillow(content: bytes | memoryview) -> np.ndarray:
     with opened(io.BytesIO(content)) as image:
         has_alpha = image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info
         is_grey = image.mode in ('1', 'L')
-        return check_kind(np.array(image.convert('RGBA' if has_alpha else 'L' if is_grey else 'RGB')))
+        pixels = check_kind(np.array(image.convert('RGBA' if has_alpha else 'L' if is_grey else 'RGB')))
+        return pixels, _count_frames(image)
+
+
+def _count_frames(image: Any) -> int:
+    try:
+        return int(getattr(image, 'n_frames', 1))
+    except Exception:  # what is wrong with a later frame does not cost the first
+        return 1

@@ -25,6 +25,7 @@ class Photograph:
         exif: EXIF data as the file has them, without ``Exif\\0\\0``; empty for none. What they say of how the pixels
             lie is done already, and is corrected when they are written.
         colours: Names and contents of the chunks by which a PNG file says more of its colours.
+        pictures: How many the file has, pages or frames of an animation; this is the first, or what stands for them.
     """
 
     pixels: np.ndarray
@@ -32,6 +33,7 @@ class Photograph:
     remarks: tuple[str, ...] = ()
     exif: bytes = b''
     colours: tuple[tuple[bytes, bytes], ...] = ()
+    pictures: int = 1
 
 
 def upright(
@@ -40,6 +42,7 @@ def upright(
     profile: bytes | None,
     remarks: Sequence[str] = (),
     colours: tuple[tuple[bytes, bytes], ...] = (),
+    pictures: int = 1,
 ) -> Photograph:
     """Make a photograph of pixels as they are stored, turned as EXIF data say.
 
@@ -49,13 +52,14 @@ def upright(
         profile: The colour profile.
         remarks: What was left out so far.
         colours: Chunks of colour.
+        pictures: How many there are.
     """
     exif = exif.removeprefix(PREFIX)
     try:
         orientation, more = orientation_of(exif, profile is not None)
     except ValueError:
         exif, orientation, more = b'', 1, ('its EXIF data are damaged: left out, and it is not turned',)
-    return Photograph(turned(pixels, orientation), profile, (*remarks, *more), exif, colours)
+    return Photograph(turned(pixels, orientation), profile, (*remarks, *more), exif, colours, pictures)
 
 
 def turned(image: np.ndarray, orientation: int) -> np.ndarray:

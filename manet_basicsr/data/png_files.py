@@ -80,7 +80,8 @@ def decode_png(content: bytes | memoryview) -> Photograph:
         pixels = _with_transparent_colour(pixels, useful[b'tRNS'], depth)
     profile, more = _profile(useful)
     colours = tuple((name, useful[name]) for name in _COLOURS if name in useful)
-    return upright(pixels, useful.get(b'eXIf', b''), profile, (*remarks, *more), colours)
+    pictures = max(1, int.from_bytes(useful.get(b'acTL', b'')[:4], 'big'))
+    return upright(pixels, useful.get(b'eXIf', b''), profile, (*remarks, *more), colours, pictures)
 
 
 def _makes_pixels(chunk: Chunk) -> bool:

@@ -61,12 +61,12 @@ def encode_photograph(photograph: Photograph, suffix: str, quality: int) -> tupl
         if not size:
             continue
         try:
-            return _encode(suffix, pixels, beside, quality), remarks
+            return encode(suffix, pixels, beside, quality), remarks
         except Exception:  # each encoder has its own kinds
             remarks = (*remarks, f'its {name} of {size} bytes does not fit in a {suffix[1:]} file: left out')
             beside = without
     try:
-        return _encode(suffix, pixels, beside, quality), remarks
+        return encode(suffix, pixels, beside, quality), remarks
     except Exception as error:
         raise OSError(f'cannot encode an image of shape {pixels.shape} as {suffix[1:]}: {error}') from error
 
@@ -139,7 +139,8 @@ def _fitting_exif(exif: bytes, pixels: np.ndarray, suffix: str) -> tuple[bytes, 
     return exif, []
 
 
-def _encode(suffix: str, pixels: np.ndarray, beside: Beside, quality: int) -> bytes:
+def encode(suffix: str, pixels: np.ndarray, beside: Beside, quality: int) -> bytes:
+    """Encode what :func:`fit_to_format` gives; raises what the encoders raise."""
     if suffix == '.png':
         return encode_png_file(pixels, beside)
     content = io.BytesIO()

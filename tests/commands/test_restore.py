@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from manet_basicsr import Restored, load_field, restore
 from manet_basicsr.commands import restore as command_module
@@ -579,3 +579,60 @@ def test_a_program_that_stops_reading_is_one_line(images: Path, network: str) ->
         errors = process.stderr.read()
     assert process.returncode == 1
     assert b'-o -: Broken pipe' in errors and b'Traceback' not in errors and b'Exception ignored' not in errors
+
+
+# ------------------------------------------------------------------------------------------------- several pictures
+
+
+@pytest.fixture
+def animation(images: Path) -> Path:
+    """An animation of three frames."""
+    frames = [Image.open(images / 'a.jpg').convert('RGB').rotate(angle) for angle in (0, 90, 180)]
+    frames[0].save('moves.webp', save_all=True, append_images=frames[1:], duration=[40, 60, 90], lossless=True)
+    return Path('moves.webp')
+
+
+def test_of_an_animation_the_first_picture_is_restored_with_a_word_on_the_others(
+    animation: Path, network: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(animation), '-o', 'out', '--weights', network]) == 0
+    said = 'note: moves.webp: of its 3 pictures 2 are left out (--frames all restores all)'
+    assert said in capsys.readouterr().out
+    with Image.open('out/moves_x2.png') as image:
+        assert len(list(ImageSequence.Iterator(image))) == 1 and image.size == (80, 60)
+
+
+@pytest.mark.parametrize('kind', ['png', 'webp'])
+def test_all_frames_are_restored_each_as_an_image_of_its_own(
+    animation: Path, images: Path, network: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ['-o', 'out', '--weights', network, '--frames', 'all', '--format', kind]
+    assert main([str(animation), str(images / 'b.png'), *command]) == 0
+    assert f'moves.webp -> out/moves_x2.{kind} (3 pictures of 80x60' in capsys.readouterr().out
+    with Image.open(f'out/moves_x2.{kind}') as image:
+        assert len(list(ImageSequence.Iterator(image))) == 3
+        for number, duration in enumerate((40, 60, 90)):
+            image.seek(number)
+            image.load()
+            assert image.info['duration'] == duration
+            with Image.open(animation) as source:
+                source.seek(number)
+                expected = restore(np.asarray(source.convert('RGB')), network).image
+            lost = np.abs(np.asarray(image.convert('RGB')).astype(int) - expected)
+            assert lost.max() <= 1 or kind == 'webp'  # which loses something
+
+
+def test_all_pages_are_restored_into_pages(images: Path, network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pages = [Image.open(images / 'a.jpg').crop((0, 0, width, 20)) for width in (30, 24)]
+    pages[0].save('scan.tif', save_all=True, append_images=pages[1:])
+    command = ['scan.tif', '-o', 'out', '--weights', network, '--frames', 'all', '--format']
+    assert main([*command, 'tif']) == 0
+    with Image.open('out/scan_x2.tif') as image:
+        assert [page.size for page in ImageSequence.Iterator(image)] == [(60, 40), (48, 40)]
+    assert main([*command, 'png']) == 1
+    assert 'scan.tif: has 2 pages: found --format png, expected tif' in capsys.readouterr().err
+
+
+def test_kernels_of_all_pictures_are_refused(animation: Path, network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(animation), '-o', 'out', '--weights', network, '--frames', 'all', '--kernels']) == 2
+    assert '--kernels: found together with --frames all' in capsys.readouterr().err

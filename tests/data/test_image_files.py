@@ -171,9 +171,9 @@ def test_cmyk_tiff_becomes_rgb() -> None:
     check(content, RGB)
 
 
-def test_only_the_first_page_is_read_with_a_word() -> None:
+def test_of_pages_the_first_is_read_and_they_are_counted() -> None:
     found = check(tiff(np.stack([RGB, RGB[::-1]]), photometric='rgb'), RGB)
-    assert found.remarks == ('it has 2 pages: only the first is read',)
+    assert found.pictures == 2 and found.remarks == ()
 
 
 def test_a_damaged_second_page_costs_itself() -> None:

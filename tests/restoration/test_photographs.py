@@ -196,14 +196,14 @@ def test_what_follows_a_profile_is_cut_off(tmp_path: Path, photo: np.ndarray, su
 def test_what_an_encoder_refuses_does_not_cost_the_image(
     tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = encoding._encode
+    encode = encoding.encode
 
     def refuse(suffix: str, pixels: np.ndarray, beside: encoding.Beside, quality: int) -> bytes:
         if beside.profile is not None:
             raise ValueError('odd profile')
         return encode(suffix, pixels, beside, quality)
 
-    monkeypatch.setattr(encoding, '_encode', refuse)
+    monkeypatch.setattr(encoding, 'encode', refuse)
     words = write_photograph(tmp_path / 'a.png', Photograph(photo, PROFILE, exif=camera_exif()))
     assert words[1] == 'its colour profile of 588 bytes does not fit in a png file: left out'
     assert words[0].startswith('its EXIF data of')
