@@ -76,7 +76,10 @@ def build_parser() -> argparse.ArgumentParser:
         '--weights', metavar='FILE',
         help='of a blind network (stage 3), .pth or .safetensors, or weights://NAME; default: what ships',
     )  # fmt: skip
-    parser.add_argument('--scale', type=int, metavar='S', help='of the shipped weights (default 4); FILE knows its own')
+    parser.add_argument(
+        '--scale', type=float, metavar='S', help='times as large as the input, 1 (sharpen alone) to the scale of the '
+        'weights, which is the default (4 of those that ship)',
+    )  # fmt: skip
     parser.add_argument(
         '--method', metavar='NAME',
         help=f'learn from the photograph alone, without weights: {", ".join(sorted(SOLVERS))}; minutes for a small one',
@@ -147,7 +150,7 @@ def _restore_file(
     begun = time.monotonic()
     content = read_input(file)
     photograph = decode_image_file(content, str(file))
-    height, width = (side * way.scale for side in photograph.pixels.shape[:2])
+    height, width = way.size(photograph.pixels)
     check_size(outputs.image, width, height)
     if photograph.pictures > 1 and options.frames == 'all':
         remarks = _restore_pictures(Pictures(content, str(file), photograph), outputs.image, way, options, label)
@@ -203,7 +206,7 @@ def _restore_pictures(pictures: Pictures, output: Path, way: Way, options: argpa
         for number, picture in enumerate(pictures, start=1):
             photograph = picture.photograph
             remarks.update(dict.fromkeys(photograph.remarks))
-            check_size(output, *(side * way.scale for side in photograph.pixels.shape[1::-1]))
+            check_size(output, *reversed(way.size(photograph.pixels)))
             bar = f'{label} {number}/{pictures.first.pictures}'
             image = way.restore(fill_hidden_colours(photograph.pixels), options, None, _bar(bar)).image
             yield replace(picture, photograph=replace(photograph, pixels=image))
@@ -327,7 +330,7 @@ def _run(options: argparse.Namespace, folder_of_stream: Path | None = None) -> i
         _check(options)
         options.output = folder_of_stream or options.output
         way = find_way(options)
-        options.suffix = f'_x{way.scale}' if options.suffix is None else options.suffix
+        options.suffix = f'_x{way.result_scale:g}' if options.suffix is None else options.suffix
         files, left_out, failures = list_inputs(options.inputs, options.output, options.suffix)
         if options.is_stream and len(files) > 1:
             raise ValueError(f'-o -: found {len(files)} images, expected one')
@@ -338,6 +341,8 @@ def _run(options: argparse.Namespace, folder_of_stream: Path | None = None) -> i
         return 2
     if way.alignment == 'published':
         say('these weights are of the published alignment: the images come out displaced by s - 1 px (docs/weights.md)')
+    if way.result_scale != way.scale:
+        say(f'restored at x{way.scale}, the scale of the weights, and reduced to x{way.result_scale:g}')
     if left_out:
         found = f'{left_out[0]}' + (f' and {len(left_out) - 1} more' if left_out[1:] else '')
         say(f'left out as results of other images: {found}; name them to restore them, too')

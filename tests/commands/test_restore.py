@@ -258,12 +258,28 @@ def test_wrong_options_are_one_line_and_2(
     assert not Path('out').exists()
 
 
-def test_a_scale_that_is_not_the_weights_is_refused(
-    images: Path, network: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize('scale', ['3', '0.5', '0', 'nan', '-1'])
+def test_a_scale_that_the_weights_cannot_give_is_refused(
+    images: Path, network: str, scale: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(['photographs', '-o', 'out', '--weights', network, '--scale', '3']) == 2
-    assert capsys.readouterr().err == f'manet-restore: error: --scale: found 3, but {network} is for x2\n'
+    assert main(['photographs', '-o', 'out', '--weights', network, f'--scale={scale}']) == 2
+    said = f'manet-restore: error: found scale {scale}, expected 1 to 2, the scale of the weights\n'
+    assert capsys.readouterr().err == said
     assert not Path('out').exists()
+
+
+@pytest.mark.parametrize(('scale', 'size'), [('1', (40, 30)), ('1.3', (52, 39)), ('2', (80, 60))])
+def test_a_smaller_scale_is_reached_by_reducing_with_a_word(
+    images: Path, network: str, scale: str, size: tuple[int, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(images), '-o', 'out', '--weights', network, '--scale', scale, '--kernels']
+    assert main(command) == 0
+    assert ('restored at x2, the scale of the weights, and reduced to' in capsys.readouterr().out) == (scale != '2')
+    for name, channels in (('a', 3), ('b', 1), ('c', 4)):
+        image = cv2.imread(f'out/{name}_x{scale}.png', cv2.IMREAD_UNCHANGED)
+        assert image.reshape(*image.shape[:2], -1).shape == (size[1], size[0], channels)
+        saved = load_field(f'out/{name}_x{scale}_kernels.npz')
+        assert saved.field.shape[-2:] == (30, 40) and saved.scale == 2, 'kernels are those of the weights'
 
 
 def test_a_wrong_size_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -460,7 +476,7 @@ def test_an_interruption_at_any_moment_is_130(
         raise KeyboardInterrupt
 
     here = ('_check', 'list_inputs', 'read_input', 'write_photograph')
-    for module, name in [*((command_module, name) for name in here), (ways, 'load_blind_network'), (ways, 'restore')]:
+    for module, name in [*((command_module, name) for name in here), (ways, 'network_for'), (ways, 'restore')]:
         with monkeypatch.context() as patched:
             patched.setattr(module, name, interrupt)
             assert main([str(images), '-o', 'out', '--weights', network]) == 130
