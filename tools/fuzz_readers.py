@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -49,7 +49,7 @@ from manet_basicsr.degradation import load_pca_basis
 from manet_basicsr.options.checks import find_problems
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.reading import load_options
-from manet_basicsr.restoration.photographs import Photograph, read_photograph, write_photograph
+from manet_basicsr.restoration.photographs import read_photograph, write_photograph
 from manet_basicsr.training.checkpoints import load_state, save_atomically
 from manet_basicsr.utils.errors import BadSampleError
 from manet_basicsr.utils.lmdb_handles import close_environment
@@ -99,7 +99,7 @@ def restore_into(folder: Path) -> Callable[[Path], object]:
         )
         for suffix in ('png', 'tif', 'jpg', 'webp'):
             target = folder / f'restored.{suffix}'
-            remarks = write_photograph(target, Photograph(restored, found.profile))
+            remarks = write_photograph(target, replace(found, pixels=restored))
             assert all(remark and '\n' not in remark for remark in (*found.remarks, *remarks))
             again = read_photograph(target)
             assert again.pixels.shape[:2] == restored.shape[:2]

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import glob
+import contextlib
 import importlib.util
 import os
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from manet_basicsr.commands.inputs import STREAM, list_inputs, read_input, stem_of
 from manet_basicsr.commands.ways import Way, find_way
 from manet_basicsr.data.alpha import fill_hidden_colours
 from manet_basicsr.data.field_files import save_field
+from manet_basicsr.data.image_files import decode_image_file
 from manet_basicsr.data.images import IMAGE_SUFFIXES
-from manet_basicsr.restoration.photographs import Photograph, check_size, read_photograph, write_photograph
+from manet_basicsr.data.pictures import Picture, Pictures
+from manet_basicsr.restoration.photographs import check_size, write_photograph
+from manet_basicsr.restoration.pictures import ANIMATED, PAGED, write_pictures
 from manet_basicsr.restoration.precision import PRECISIONS
 from manet_basicsr.restoration.restoring import ALPHA, SMALLEST_TILE, TILE
-from manet_basicsr.utils.console import is_open, printable, say
+from manet_basicsr.utils.console import give_up, is_open, printable, say
 from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.files import remove_leftovers
 from manet_basicsr.utils.memory import memory_size
@@ -32,6 +37,7 @@ from manet_basicsr.zero_shot import BUDGETS, SOLVERS
 _EXAMPLES = """examples:
   manet-restore photo.jpg -o restored                    # with the x4 weights that ship, weights://blind_x4
   manet-restore holiday/ 'scans/**/*.tif' -o restored --weights blind_x2.pth --max-memory 4G --kernels
+  manet-restore - -o - --format jpg < photo.jpg > restored.jpg
 
 photo.jpg becomes restored/photo_x4.png; --kernels adds photo_x4_kernels.npz (manet_basicsr.load_field reads it),
 --figure photo_x4_figure.png and .pdf. Images that are there already are left alone, so an interrupted run can be
@@ -60,14 +66,20 @@ def build_parser() -> argparse.ArgumentParser:
         'inputs',
         nargs='+',
         metavar='INPUT',
-        help=f'files, folders (without those in them) or globs; {", ".join(IMAGE_SUFFIXES)}',
+        help=f'files, folders (without those in them) or globs; {", ".join(IMAGE_SUFFIXES)}; - is the standard input',
     )
-    parser.add_argument('-o', '--output', required=True, type=Path, metavar='FOLDER', help='made if it is not there')
+    parser.add_argument(
+        '-o', '--output', required=True, type=Path, metavar='FOLDER', help='made if it is not there; - is the standard '
+        'output, for one image',
+    )  # fmt: skip
     parser.add_argument(
         '--weights', metavar='FILE',
         help='of a blind network (stage 3), .pth or .safetensors, or weights://NAME; default: what ships',
     )  # fmt: skip
-    parser.add_argument('--scale', type=int, metavar='S', help='of the shipped weights (default 4); FILE knows its own')
+    parser.add_argument(
+        '--scale', type=float, metavar='S', help='times as large as the input, 1 (sharpen alone) to the scale of the '
+        'weights, which is the default (4 of those that ship)',
+    )  # fmt: skip
     parser.add_argument(
         '--method', metavar='NAME',
         help=f'learn from the photograph alone, without weights: {", ".join(sorted(SOLVERS))}; minutes for a small one',
@@ -76,6 +88,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--kernels', action='store_true', help='also save the kernel behind each pixel')
     parser.add_argument('--figure', action='store_true', help='also draw image, restoration and kernels, PNG and PDF')
     parser.add_argument('--format', choices=_FORMATS, default='png', help='of the restored images, default png')
+    parser.add_argument(
+        '--frames', choices=('first', 'all'), default='first', help='of animations and pages: first, the default, or '
+        'all, into an animation (png, webp; GIF, too) or pages (tif)',
+    )  # fmt: skip
     parser.add_argument('--quality', type=int, default=95, metavar='1-100', help='of jpg and webp, default 95')
     parser.add_argument(
         '--alpha', choices=ALPHA, default='resample', help='of images that have it: resampled, the default, or restored'
@@ -101,63 +117,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def list_inputs(inputs: Sequence[str], output: Path, suffix: str) -> tuple[list[Path], list[Path], list[str]]:
-    """Find the image files that a command was given.
-
-    Args:
-        inputs: Files, folders and globs (``**`` for any folders).
-        output: The folder of the results. What a folder or a glob finds there and is named as the result of another
-            image is left out; a file that is named itself is not.
-        suffix: Of the names of results.
-
-    Returns:
-        The files in order, none twice; those left out; and a message for each input that gives none.
-    """
-    files: dict[str, Path] = {}
-    named = {_place(Path(os.path.expanduser(given))) for given in inputs}
-    problems = []
-    for given in inputs:
-        try:
-            found = _find(given)
-        except OSError as error:
-            problems.append(f'{error.filename or given}: {error.strerror}')
-            continue
-        if not found:
-            is_folder = os.path.isdir(os.path.expanduser(given))
-            complaint = f'no images in this folder ({", ".join(IMAGE_SUFFIXES)})' if is_folder else 'no images match'
-            problems.append(f'{given}: {complaint}')
-        for file in found:
-            files.setdefault(_place(file), file)
-    beside = [file for file in output.iterdir() if _is_image(file)] if output.is_dir() else []
-    results = {f'{file.stem}{suffix}{kind}' for file in (*files.values(), *beside) for kind in ('', '_figure')}
-    folder = os.path.realpath(output)
-    left_out = {
-        place: file
-        for place, file in files.items()
-        if place not in named and file.stem in results and os.path.realpath(file.parent) == folder
-    }
-    return [file for place, file in files.items() if place not in left_out], list(left_out.values()), problems
-
-
-def _find(given: str) -> list[Path]:
-    """List the image files of a folder or a glob; what is neither is a file, if it is there or not."""
-    path = Path(os.path.expanduser(given))  # Path.expanduser raises RuntimeError for ~name.png
-    if path.is_dir():
-        return sorted(file for file in path.iterdir() if _is_image(file))
-    if path.exists() or not glob.has_magic(given):
-        return [path]
-    return sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if _is_image(file))
-
-
-def _place(file: Path) -> str:
-    """Return one name for the file, however its folder is spelled; links to files are files of their own."""
-    return os.path.join(os.path.realpath(file.parent), file.name)
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith('.') and file.is_file()
-
-
 @dataclass(frozen=True)
 class _Outputs:
     """The files that one input becomes; the image is written first, so that no side product can cost it."""
@@ -172,7 +131,7 @@ class _Outputs:
 
 
 def _outputs(file: Path, options: argparse.Namespace) -> _Outputs:
-    stem = f'{file.stem}{options.suffix}'
+    stem = f'{stem_of(file)}{options.suffix}'
     return _Outputs(
         options.output / f'{stem}.{options.format}',
         options.output / f'{stem}_kernels.npz' if options.kernels else None,
@@ -189,18 +148,27 @@ def _restore_file(
         What it became, and what of the rest could not be written.
     """
     begun = time.monotonic()
-    photograph = read_photograph(file)
-    height, width = (side * way.scale for side in photograph.pixels.shape[:2])
+    content = read_input(file)
+    photograph = decode_image_file(content, str(file))
+    height, width = way.size(photograph.pixels)
     check_size(outputs.image, width, height)
+    if photograph.pictures > 1 and options.frames == 'all':
+        remarks = _restore_pictures(Pictures(content, str(file), photograph), outputs.image, way, options, label)
+        for remark in remarks:
+            say(f'note: {file}: {remark}')
+        made = _describe(file, outputs, options, f'{photograph.pictures} pictures of {width}x{height}', begun)
+        return made, []
     pixels = fill_hidden_colours(photograph.pixels)
     wants_field = options.kernels or options.figure
-    bar = printable(label, sys.stderr) if is_open(sys.stderr) else None
-    restored = way.restore(pixels, options, torch.float16 if wants_field else None, bar)
+    restored = way.restore(pixels, options, torch.float16 if wants_field else None, _bar(label))
     # What an interrupted run, or one that asked for less, has left is not written again.
     wanted = [path for path in outputs.all if options.overwrite or not path.exists()]
     remarks = list(photograph.remarks)
+    if photograph.pictures > 1:
+        left_out = photograph.pictures - 1
+        remarks.append(f'of its {photograph.pictures} pictures {left_out} are left out (--frames all restores all)')
     if outputs.image in wanted:
-        remarks += write_photograph(outputs.image, Photograph(restored.image, photograph.profile), options.quality)
+        remarks += write_photograph(outputs.image, replace(photograph, pixels=restored.image), options.quality)
     for remark in remarks:
         say(f'note: {file}: {remark}')
     problems = []
@@ -212,7 +180,39 @@ def _restore_file(
                 write_comparison(path, pixels, restored.image, restored.field)
         except Exception as error:  # matplotlib's are of any kind; the image is there
             problems.append(f'{path} is missing, though {outputs.image} is there: {_reason(error)}')
-    return f'{file} -> {outputs.image} ({width}x{height}, {time.monotonic() - begun:.1f} s)', problems
+    return _describe(file, outputs, options, f'{width}x{height}', begun), problems
+
+
+def _bar(label: str) -> str | None:
+    """Return the label of a progress bar, or None where nobody sees it."""
+    return printable(label, sys.stderr) if is_open(sys.stderr) else None
+
+
+def _describe(file: Path, outputs: _Outputs, options: argparse.Namespace, what: str, begun: float) -> str:
+    """Say what a file became."""
+    made = STREAM if options.is_stream else outputs.image
+    return f'{file} -> {made} ({what}, {time.monotonic() - begun:.1f} s)'
+
+
+def _restore_pictures(pictures: Pictures, output: Path, way: Way, options: argparse.Namespace, label: str) -> list[str]:
+    """Restore all pictures of a file, one after the other, and return remarks."""
+    kinds, what = (PAGED, 'pages') if pictures.are_pages else (ANIMATED, 'frames')
+    if output.suffix not in kinds:
+        expected = ' or '.join(sorted({kind[1:4] for kind in kinds} & set(_FORMATS)))
+        raise ValueError(f'has {pictures.first.pictures} {what}: found --format {options.format}, expected {expected}')
+    remarks: dict[str, None] = dict.fromkeys(pictures.first.remarks)
+
+    def restored() -> Iterator[Picture]:
+        for number, picture in enumerate(pictures, start=1):
+            photograph = picture.photograph
+            remarks.update(dict.fromkeys(photograph.remarks))
+            check_size(output, *reversed(way.size(photograph.pixels)))
+            bar = f'{label} {number}/{pictures.first.pictures}'
+            image = way.restore(fill_hidden_colours(photograph.pixels), options, None, _bar(bar)).image
+            yield replace(picture, photograph=replace(photograph, pixels=image))
+
+    words = write_pictures(output, restored(), pictures.loops, options.quality)
+    return [*remarks, *words]
 
 
 def _reason(error: Exception) -> str:
@@ -274,12 +274,30 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f'--tile: found {options.tile}, expected at least {SMALLEST_TILE}')
     if options.figure and importlib.util.find_spec('matplotlib') is None:
         raise ValueError('--figure: figures need the package matplotlib: pip install matplotlib')
-    if options.output.exists() and not options.output.is_dir():
+    for flag, is_given in (('--kernels', options.kernels), ('--figure', options.figure)):
+        if is_given and options.frames == 'all':
+            raise ValueError(f'{flag}: found together with --frames all, expected one picture: --frames first')
+    if options.inputs.count(STREAM) > 1:
+        raise ValueError('-: found twice among the inputs, expected the standard input once')
+    if STREAM in options.inputs and (sys.stdin is None or sys.stdin.isatty()):
+        raise ValueError('-: found no image on the standard input; lead one into it: manet-restore - < photo.jpg')
+    if options.is_stream:
+        _check_stream(options)
+    elif options.output.exists() and not options.output.is_dir():
         raise ValueError(f'-o {options.output}: is a file, expected a folder')
     for given in map(os.path.expanduser, options.inputs):
         if os.path.isdir(given) and os.path.realpath(given) == os.path.realpath(options.output):
             raise ValueError(f'-o {options.output} is also an input; give another folder')
     pick_device(options.device)
+
+
+def _check_stream(options: argparse.Namespace) -> None:
+    """Refuse what the standard output cannot take."""
+    for flag, is_given in (('--kernels', options.kernels), ('--figure', options.figure)):
+        if is_given:
+            raise ValueError(f'-o -: found together with {flag}, and the standard output takes the image alone')
+    if options.stream is None or options.stream.isatty():
+        raise ValueError('-o -: the standard output is a terminal; lead it into a file (> restored.png) or a program')
 
 
 def _check_writable(folder: Path) -> None:
@@ -295,19 +313,27 @@ def _check_writable(folder: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = build_parser().parse_args(argv)
+    options.is_stream, options.stream = str(options.output) == STREAM, sys.stdout
     try:
-        return _run(options)
+        if not options.is_stream:
+            return _run(options)
+        # What is said goes to standard error, and the image here first: it is passed on whole or not at all.
+        with contextlib.redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:
+            return _run(options, Path(folder))
     except KeyboardInterrupt:
         say('interrupted; the same command goes on where it stopped', error=True)
         return 130
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, folder_of_stream: Path | None = None) -> int:
     try:
         _check(options)
+        options.output = folder_of_stream or options.output
         way = find_way(options)
-        options.suffix = f'_x{way.scale}' if options.suffix is None else options.suffix
+        options.suffix = f'_x{way.result_scale:g}' if options.suffix is None else options.suffix
         files, left_out, failures = list_inputs(options.inputs, options.output, options.suffix)
+        if options.is_stream and len(files) > 1:
+            raise ValueError(f'-o -: found {len(files)} images, expected one')
         _check_writable(options.output)
         remove_leftovers(options.output)
     except (OSError, ValueError) as error:
@@ -315,13 +341,30 @@ def _run(options: argparse.Namespace) -> int:
         return 2
     if way.alignment == 'published':
         say('these weights are of the published alignment: the images come out displaced by s - 1 px (docs/weights.md)')
+    if way.result_scale != way.scale:
+        say(f'restored at x{way.scale}, the scale of the weights, and reduced to x{way.result_scale:g}')
     if left_out:
         found = f'{left_out[0]}' + (f' and {len(left_out) - 1} more' if left_out[1:] else '')
         say(f'left out as results of other images: {found}; name them to restore them, too')
     failures += _restore_all(files, left_out, way, options)
+    if options.is_stream and not failures:
+        failures += _pass_on(options)
     if failures:
         say('\n  '.join([f'{len(failures)} failed:', *failures]), error=True)
     return 1 if failures else 0
+
+
+def _pass_on(options: argparse.Namespace) -> list[str]:
+    """Write the one result to the standard output; return a message if that fails."""
+    (result,) = options.output.iterdir()
+    try:
+        with result.open('rb') as file:
+            shutil.copyfileobj(file, options.stream.buffer)
+        options.stream.flush()
+    except OSError as error:
+        give_up(options.stream)
+        return [f'-o -: {error.strerror}']
+    return []
 
 
 if __name__ == '__main__':

@@ -11,7 +11,8 @@ import torch
 
 from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.archs.loading import alignment_of
-from manet_basicsr.restoration.restoring import Restored, load_blind_network, restore
+from manet_basicsr.restoration.arrays import result_size
+from manet_basicsr.restoration.restoring import Restored, network_for, restore
 from manet_basicsr.restoration.solving import restore_by_solver
 from manet_basicsr.utils.device import pick_device
 from manet_basicsr.zero_shot import Solver, build_solver
@@ -22,12 +23,14 @@ class Way:
     """How photographs are restored.
 
     Attributes:
-        scale: Upsampling factor.
+        scale: Of the kernels that are found: that of the network.
+        result_scale: How many times as large the results are.
         network: The blind network, or None where a solver restores.
         solver: The solver, or None where a network restores.
     """
 
     scale: int
+    result_scale: float
     network: BlindSRNet | None
     solver: Solver | None = None
 
@@ -35,6 +38,10 @@ class Way:
     def alignment(self) -> str:
         """The alignment of the kernels that are found."""
         return 'centered' if self.network is None else alignment_of(self.network)
+
+    def size(self, pixels: Any) -> tuple[int, int]:
+        """Return height and width of the result."""
+        return result_size(pixels.shape[:2], self.result_scale)
 
     def restore(
         self, pixels: Any, options: argparse.Namespace, field_dtype: torch.dtype | None, bar: str | None
@@ -49,6 +56,7 @@ class Way:
         return restore(
             pixels,
             self.network,
+            self.result_scale,
             device=options.device,
             precision=half if options.precision == 'half' else options.precision,
             alpha=options.alpha,
@@ -70,16 +78,17 @@ def find_way(options: argparse.Namespace) -> Way:
         ValueError: The options contradict each other, or the file.
     """
     if options.method is None:
-        network = load_blind_network(_file_of_weights(options.weights), options.scale or 4)
-        if options.scale not in (None, network.scale):
-            raise ValueError(f'--scale: found {options.scale}, but {options.weights} is for x{network.scale}')
-        return Way(network.scale, network.to(pick_device(options.device)))
+        network = network_for(_file_of_weights(options.weights), options.scale)
+        return Way(network.scale, options.scale or network.scale, network.to(pick_device(options.device)))
     for flag, is_given in (('--weights', options.weights is not None), ('--alpha restore', options.alpha == 'restore')):
         if is_given:
             raise ValueError(f'{flag}: found together with --method, which has no use for it; leave one out')
     solver = build_solver(options.method, options.budget)
-    solver.check(options.scale or 4)
-    return Way(options.scale or 4, None, solver)
+    scale = options.scale or 4
+    if scale != int(scale):
+        raise ValueError(f'--scale: found {scale:g}, expected a whole number with --method')
+    solver.check(int(scale))
+    return Way(int(scale), scale, None, solver)
 
 
 def _file_of_weights(given: str | None) -> str | None:

@@ -10,18 +10,20 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
 
-from manet_basicsr.data import png_files, tiff_files
+from manet_basicsr.data import png_files, tiff_files, webp_files
+from manet_basicsr.data.exif import PREFIX
 from manet_basicsr.data.image_headers import check_declared_size
-from manet_basicsr.data.photograph import NO_IMAGE, Photograph, check_kind, decode_with_opencv, orientation_of, turned
+from manet_basicsr.data.photograph import NO_IMAGE, Photograph, check_kind, decode_with_opencv, upright
 from manet_basicsr.utils.errors import BadSampleError
 
 _JPEG = b'\xff\xd8'
 _PNM = tuple(b'P%d' % kind for kind in range(1, 7))
-_EXIF, _ICC = b'Exif\0\0', b'ICC_PROFILE\0'
+_ICC = b'ICC_PROFILE\0'
 # Lengths of the headers of BMP files that say something about colours, and what they say.
 _BMP_V4, _BMP_V5 = 108, 124
 _CALIBRATED, _SRGB, _WINDOWS, _EMBEDDED = 0, 0x73524742, 0x57696E20, 0x4D424544
@@ -66,11 +68,12 @@ def _decode(content: bytes | memoryview) -> Photograph:
     if begin[:4] in tiff_files.SIGNATURES:
         return tiff_files.decode_tiff(content)
     if begin[:4] + begin[8:12] == b'RIFFWEBP':
-        return _decode_webp(content)
+        return webp_files.decode_webp(content)
     if begin.startswith(b'BM'):
-        return Photograph(_decode_with_pillow(content), *_colours_of_bmp(content))
+        return Photograph(_decode_with_pillow(content)[0], *_colours_of_bmp(content))
     if begin.startswith(b'GIF8'):
-        return Photograph(_decode_with_pillow(content))
+        pixels, pictures = _decode_with_pillow(content)
+        return Photograph(pixels, pictures=pictures)
     if begin.startswith(_PNM):
         return Photograph(decode_with_opencv(content, _WITHOUT_ALPHA))
     raise BadSampleError(f'{NO_IMAGE} ({len(content)} bytes)')
@@ -82,16 +85,14 @@ def _decode_jpeg(content: bytes | memoryview) -> Photograph:
     profile: dict[int, bytes] = {}
     expected = 0
     for data in _application_data(content):
-        if data.startswith(_EXIF):
+        if data.startswith(PREFIX):
             exif = exif or data
         elif data.startswith(_ICC) and len(data) > len(_ICC) + 2:
             number, expected = data[len(_ICC)], data[len(_ICC) + 1]
             profile[number] = data[len(_ICC) + 2 :]
-    orientation, remarks = orientation_of(exif, bool(profile))
-    if sorted(profile) != list(range(1, expected + 1)):
-        return Photograph(turned(pixels, orientation), None, (*remarks, 'its colour profile is damaged: left out'))
-    joined = b''.join(profile[number] for number in sorted(profile))
-    return Photograph(turned(pixels, orientation), joined or None, remarks)
+    is_whole = sorted(profile) == list(range(1, expected + 1))
+    joined = b''.join(profile[number] for number in sorted(profile)) if is_whole else b''
+    return upright(pixels, exif, joined or None, () if is_whole else ('its colour profile is damaged: left out',))
 
 
 def _application_data(content: bytes | memoryview) -> Iterator[bytes]:
@@ -113,20 +114,6 @@ def _application_data(content: bytes | memoryview) -> Iterator[bytes]:
         position = end
 
 
-def _decode_webp(content: bytes | memoryview) -> Photograph:
-    """Decode a WebP file, of an animation the first picture."""
-    pixels = decode_with_opencv(content, cv2.IMREAD_UNCHANGED)
-    said: dict[bytes, bytes] = {}
-    position = 12
-    while position + 8 <= len(content):
-        name, length = struct.unpack_from('<4sI', content, position)
-        if name in (b'ICCP', b'EXIF'):
-            said[name] = bytes(content[position + 8 : position + 8 + length])
-        position += 8 + length + length % 2
-    orientation, remarks = orientation_of(said.get(b'EXIF', b''), b'ICCP' in said)
-    return Photograph(turned(pixels, orientation), said.get(b'ICCP') or None, remarks)
-
-
 def _colours_of_bmp(content: bytes | memoryview) -> tuple[bytes | None, tuple[str, ...]]:
     """Return the colour profile that a BMP file of the fifth version holds, and what it says else of its colours."""
     (length,) = struct.unpack_from('<I', content, 14)
@@ -145,8 +132,8 @@ def _colours_of_bmp(content: bytes | memoryview) -> tuple[bytes | None, tuple[st
     return None, ('it says in its header that its colours are not sRGB, which is not kept: convert it to sRGB first',)
 
 
-def _decode_with_pillow(content: bytes | memoryview) -> np.ndarray:
-    """Decode BMP and GIF, of an animation the first picture.
+def _decode_with_pillow(content: bytes | memoryview) -> tuple[np.ndarray, int]:
+    """Decode BMP and GIF, of an animation the first picture, and count the pictures.
 
     The class of the format is called instead of ``Image.open``, whose bound on sizes, a global, is below ours.
     """
@@ -156,4 +143,12 @@ def _decode_with_pillow(content: bytes | memoryview) -> np.ndarray:
     with opened(io.BytesIO(content)) as image:
         has_alpha = image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info
         is_grey = image.mode in ('1', 'L')
-        return check_kind(np.array(image.convert('RGBA' if has_alpha else 'L' if is_grey else 'RGB')))
+        pixels = check_kind(np.array(image.convert('RGBA' if has_alpha else 'L' if is_grey else 'RGB')))
+        return pixels, _count_frames(image)
+
+
+def _count_frames(image: Any) -> int:
+    try:
+        return int(getattr(image, 'n_frames', 1))
+    except Exception:  # what is wrong with a later frame does not cost the first
+        return 1

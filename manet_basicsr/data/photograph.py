@@ -1,18 +1,16 @@
-"""What an image file holds: pixels the right way up, their colour profile, and a word on what could not be kept."""
+"""What an image file holds: pixels the right way up, what they mean, and a word on what could not be kept."""
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from manet_basicsr.data.exif import PREFIX, orientation_of
 from manet_basicsr.utils.errors import BadSampleError
 
-# EXIF's tags, and a type.
-_ORIENTATION, _DETAILS, _INTEROPERABILITY = 0x0112, 0x8769, 0xA005
-_SHORT = 3
 NO_IMAGE = 'damaged, or no PNG, JPEG, WebP, TIFF or BMP image'
 
 
@@ -24,59 +22,44 @@ class Photograph:
         pixels: ``(H, W)`` grey, ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGB with straight alpha; uint8 or uint16.
         profile: The ICC colour profile that the numbers are meant in, as the file has it; None for none (sRGB).
         remarks: What of the file was left out, and why; for people.
+        exif: EXIF data as the file has them, without ``Exif\\0\\0``; empty for none. What they say of how the pixels
+            lie is done already, and is corrected when they are written.
+        colours: Names and contents of the chunks by which a PNG file says more of its colours.
+        pictures: How many the file has, pages or frames of an animation; this is the first, or what stands for them.
     """
 
     pixels: np.ndarray
     profile: bytes | None = None
     remarks: tuple[str, ...] = ()
+    exif: bytes = b''
+    colours: tuple[tuple[bytes, bytes], ...] = ()
+    pictures: int = 1
 
 
-def orientation_of(exif: bytes, has_profile: bool) -> tuple[int, tuple[str, ...]]:
-    """Read the orientation off EXIF data.
+def upright(
+    pixels: np.ndarray,
+    exif: bytes,
+    profile: bytes | None,
+    remarks: Sequence[str] = (),
+    colours: tuple[tuple[bytes, bytes], ...] = (),
+    pictures: int = 1,
+) -> Photograph:
+    """Make a photograph of pixels as they are stored, turned as EXIF data say.
 
     Args:
-        exif: The data, with or without ``Exif\\0\\0`` before them; empty for none.
-        has_profile: Whether the file has a colour profile, too, which wins over EXIF's word on colours.
-
-    Returns:
-        1 to 8 as EXIF has it, 1 where nothing is said; and remarks on what is damaged or not kept.
+        pixels: Of :class:`Photograph`, the arguments likewise.
+        exif: The data, with or without ``Exif\\0\\0`` before them; damaged ones are left out with a remark.
+        profile: The colour profile.
+        remarks: What was left out so far.
+        colours: Chunks of colour.
+        pictures: How many there are.
     """
-    if not exif:
-        return 1, ()
-    data = exif.removeprefix(b'Exif\0\0')
-    order = {b'II*\0': '<', b'MM\0*': '>'}.get(data[:4])
+    exif = exif.removeprefix(PREFIX)
     try:
-        if order is None:
-            raise ValueError('no byte order')
-        main = _directory(data, order, struct.unpack_from(f'{order}I', data, 4)[0])
-    except (struct.error, ValueError):
-        return 1, ('its EXIF data are damaged: it is not turned',)
-    remarks: tuple[str, ...] = ()
-    if not has_profile and _is_adobe_rgb(data, order, main):
-        remarks = ('its EXIF data say Adobe RGB without a colour profile: it is taken for sRGB',)
-    orientation = main.get(_ORIENTATION, 1)
-    if not 1 <= orientation <= 8:
-        return 1, (*remarks, f'its EXIF orientation is {orientation}, expected 1 to 8: it is not turned')
-    return orientation, remarks
-
-
-def _directory(data: bytes, order: str, begin: int) -> dict[int, int]:
-    """Read the numbers of an EXIF directory, and as numbers the first bytes of all else that it has in place."""
-    (count,) = struct.unpack_from(f'{order}H', data, begin)
-    entries = {}
-    for number in range(count):
-        tag, kind = struct.unpack_from(f'{order}HH', data, begin + 2 + 12 * number)
-        (entries[tag],) = struct.unpack_from(f'{order}{"H" if kind == _SHORT else "I"}', data, begin + 10 + 12 * number)
-    return entries
-
-
-def _is_adobe_rgb(data: bytes, order: str, main: dict[int, int]) -> bool:
-    try:
-        details = _directory(data, order, main[_DETAILS])
-        interoperability = _directory(data, order, details[_INTEROPERABILITY])
-        return struct.pack(f'{order}I', interoperability[1])[:3] == b'R03'
-    except (struct.error, KeyError):
-        return False
+        orientation, more = orientation_of(exif, profile is not None)
+    except ValueError:
+        exif, orientation, more = b'', 1, ('its EXIF data are damaged: left out, and it is not turned',)
+    return Photograph(turned(pixels, orientation), profile, (*remarks, *more), exif, colours, pictures)
 
 
 def turned(image: np.ndarray, orientation: int) -> np.ndarray:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from manet_basicsr.data.photograph import Photograph, decode_with_opencv, orientation_of, turned
+from manet_basicsr.data.photograph import Photograph, decode_with_opencv, upright
 from manet_basicsr.utils.errors import BadSampleError
 
 SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _GREY, _RGB, _PALETTE = 0, 2, 3
+#: Chunks that say what the numbers of pixels mean, beside iCCP; the one that wins first.
+_COLOURS = (b'cICP', b'mDCV', b'cLLI', b'sRGB', b'gAMA', b'cHRM')
 _MAX_PROFILE = 2**26  # bytes; profiles of printers have a few million
 _SRGB_GAMMA = 45455
 _SRGB_PRIMARIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
@@ -76,8 +79,9 @@ def decode_png(content: bytes | memoryview) -> Photograph:
     if b'tRNS' in useful and colour in (_GREY, _RGB):
         pixels = _with_transparent_colour(pixels, useful[b'tRNS'], depth)
     profile, more = _profile(useful)
-    orientation, of_exif = orientation_of(useful.get(b'eXIf', b''), profile is not None)
-    return Photograph(turned(pixels, orientation), profile, (*remarks, *more, *of_exif))
+    colours = tuple((name, useful[name]) for name in _COLOURS if name in useful)
+    pictures = max(1, int.from_bytes(useful.get(b'acTL', b'')[:4], 'big'))
+    return upright(pixels, useful.get(b'eXIf', b''), profile, (*remarks, *more), colours, pictures)
 
 
 def _makes_pixels(chunk: Chunk) -> bool:
@@ -96,7 +100,7 @@ def _decode_chunks(content: bytes | memoryview, chunks: list[Chunk], keeps_trans
 
 def _damaged(content: bytes | memoryview, others: dict[bytes, Chunk]) -> list[bytes]:
     """List the chunks with a wrong checksum that say something about the pixels, and those of text."""
-    known = (b'tRNS', b'iCCP', b'eXIf', b'gAMA', b'cHRM', b'cICP', b'tEXt', b'zTXt', b'iTXt')
+    known = (b'tRNS', b'iCCP', b'eXIf', *_COLOURS, b'tEXt', b'zTXt', b'iTXt')
     return [name for name in known if name in others and not others[name].is_whole(content)]
 
 
@@ -114,36 +118,52 @@ def _with_transparent_colour(pixels: np.ndarray, key: bytes, depth: int) -> np.n
 
 
 def _profile(chunks: dict[bytes, bytes]) -> tuple[bytes | None, list[str]]:
-    """Return the colour profile, and a remark where the file says its colours in a way that is not kept."""
-    if b'iCCP' in chunks:
-        try:
-            name, _, packed = chunks[b'iCCP'].partition(b'\0')
-            unpacker = zlib.decompressobj()
-            profile = unpacker.decompress(packed[1:], _MAX_PROFILE)
-            if unpacker.eof:
-                return profile, []
-        except zlib.error:
-            pass
-        return None, ['its colour profile is damaged: left out']
-    remarks = []
+    """Return the colour profile, and a remark where it is damaged."""
+    if b'iCCP' not in chunks:
+        return None, []
+    try:
+        name, _, packed = chunks[b'iCCP'].partition(b'\0')
+        unpacker = zlib.decompressobj()
+        profile = unpacker.decompress(packed[1:], _MAX_PROFILE)
+        if unpacker.eof:
+            return profile, []
+    except zlib.error:
+        pass
+    return None, ['its colour profile is damaged: left out']
+
+
+def other_colours(colours: Sequence[tuple[bytes, bytes]], has_profile: bool) -> str:
+    """Name the chunks by which a PNG file says that its colours are not sRGB; empty for none.
+
+    Args:
+        colours: Names and contents of the chunks.
+        has_profile: Whether there is a colour profile, which wins over all of them but cICP.
+    """
+    chunks = dict(colours)
     if b'cICP' in chunks and tuple(chunks[b'cICP'][:2]) != (1, 13):
-        remarks.append('it says in a cICP chunk that its colours are not sRGB')
-    if b'sRGB' not in chunks:
-        gamma, primaries = chunks.get(b'gAMA', b''), chunks.get(b'cHRM', b'')
-        other_gamma = len(gamma) == 4 and abs(struct.unpack('>I', gamma)[0] - _SRGB_GAMMA) > 100
-        other_primaries = len(primaries) == 32 and any(
-            abs(found - expected) > 100
-            for found, expected in zip(struct.unpack('>8I', primaries), _SRGB_PRIMARIES, strict=True)
-        )
-        named = [name for name, is_other in (('gAMA', other_gamma), ('cHRM', other_primaries)) if is_other]
-        if named:
-            remarks.append(f'it says by {" and ".join(named)} that its colours are not sRGB')
-    return None, [f'{remark}, which is not kept: convert it to sRGB first' for remark in remarks]
+        return 'cICP'
+    if b'sRGB' in chunks or has_profile:
+        return ''
+    gamma, primaries = chunks.get(b'gAMA', b''), chunks.get(b'cHRM', b'')
+    other_gamma = len(gamma) == 4 and abs(struct.unpack('>I', gamma)[0] - _SRGB_GAMMA) > 100
+    other_primaries = len(primaries) == 32 and any(
+        abs(found - expected) > 100
+        for found, expected in zip(struct.unpack('>8I', primaries), _SRGB_PRIMARIES, strict=True)
+    )
+    return ' and '.join(name for name, is_other in (('gAMA', other_gamma), ('cHRM', other_primaries)) if is_other)
 
 
-def with_profile(png: bytes, profile: bytes) -> bytes:
-    """Return a PNG file with a colour profile, which libpng might refuse to write."""
-    data = b'iCCP' + b'ICC profile\0\0' + zlib.compress(profile)
-    chunk = struct.pack('>I', len(data) - 4) + data + struct.pack('>I', zlib.crc32(data))
-    end_of_header = list_chunks(png)[0].end
-    return png[:end_of_header] + chunk + png[end_of_header:]
+def profile_chunk(profile: bytes) -> tuple[bytes, bytes]:
+    """Return name and content of the chunk of a colour profile."""
+    return b'iCCP', b'ICC profile\0\0' + zlib.compress(profile)
+
+
+def with_chunks(png: bytes, chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return a PNG file with more chunks, some of which libpng might refuse to write, behind its header."""
+    end = list_chunks(png)[0].end
+    return png[:end] + b''.join(write_chunk(name, data) for name, data in chunks) + png[end:]
+
+
+def write_chunk(name: bytes, data: bytes) -> bytes:
+    """Return a chunk as it lies in a file."""
+    return struct.pack('>I', len(data)) + name + data + struct.pack('>I', zlib.crc32(name + data))

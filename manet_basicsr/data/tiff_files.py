@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from manet_basicsr.data.exif import TELLING_TAGS, exif_of_tiff
 from manet_basicsr.data.image_headers import MAX_PIXELS
 from manet_basicsr.data.photograph import Photograph, check_kind, turned
 from manet_basicsr.utils.errors import BadSampleError
 
 SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-_ORIENTATION, _PROFILE, _DNG_VERSION = 274, 34675, 50706
+_DESCRIPTION, _ORIENTATION, _PROFILE, _DNG_VERSION = 270, 274, 34675, 50706
 # Of what is damaged it would print lines of its own beside the one that names the file.
 logging.getLogger('tifffile').addHandler(logging.NullHandler())
 _COLOURS = (301, 318, 319)  # transfer function, white point, primaries
@@ -39,32 +42,64 @@ def decode_tiff(content: bytes | memoryview) -> Photograph:
 
     content = bytes(content)
     with tifffile.TiffFile(io.BytesIO(content)) as file:
-        page: Any = file.pages[0]
-        _check_page(page, len(content))
-        of_pillow = page.photometric in (_CMYK, _YCBCR) and page.compression != _JPEG or page.compression in _FAX
-        remarks: list[str] = []
-        if of_pillow:
-            pixels, orientation = _decode_with_pillow(content, page), 1
-        else:
-            pixels, remarks = _decode(page)
-            orientation = page.tags.valueof(_ORIENTATION, 1)
-        remarks += _further_pages(file)
-        profile = page.tags.valueof(_PROFILE)
-        if not profile and any(tag in page.tags for tag in _COLOURS) and page.photometric not in (_PALETTE, _YCBCR):
-            remarks.append('it says by tags that its colours are not sRGB, which is not kept: convert it to sRGB first')
-        if not isinstance(orientation, int) or not 1 <= orientation <= 8:
-            remarks.append(f'its orientation is {orientation!r}, expected 1 to 8: it is not turned')
-            orientation = 1
+        found = _decode_page(content, file.pages[0], 0)
+        pictures, remarks = _count_pictures(file)
+        exif, more = _exif(content, file.pages[0])
+    return replace(found, remarks=(*found.remarks, *remarks, *more), exif=exif, pictures=pictures)
+
+
+def decode_pages(content: bytes) -> Iterator[Photograph]:
+    """Decode one page of a TIFF file after the other, without those that are previews; the first with EXIF data.
+
+    Raises:
+        BadSampleError: As :func:`decode_tiff`.
+    """
+    import tifffile
+
+    yield decode_tiff(content)
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        pages: Any = file.pages
+        for number, page in enumerate(pages[1:], start=1):
+            if not int(page.subfiletype) & _REDUCED:
+                yield _decode_page(content, page, number)
+
+
+def _decode_page(content: bytes, page: Any, number: int) -> Photograph:
+    """Decode a page, without EXIF data."""
+    _check_page(page, len(content))
+    of_pillow = page.photometric in (_CMYK, _YCBCR) and page.compression != _JPEG or page.compression in _FAX
+    remarks: list[str] = []
+    if of_pillow:
+        pixels, orientation = _decode_with_pillow(content, page, number), 1
+    else:
+        pixels, remarks = _decode(page)
+        orientation = page.tags.valueof(_ORIENTATION, 1)
+    profile = page.tags.valueof(_PROFILE)
+    if not profile and any(tag in page.tags for tag in _COLOURS) and page.photometric not in (_PALETTE, _YCBCR):
+        remarks.append('it says by tags that its colours are not sRGB, which is not kept: convert it to sRGB first')
+    if not isinstance(orientation, int) or not 1 <= orientation <= 8:
+        remarks.append(f'its orientation is {orientation!r}, expected 1 to 8: it is not turned')
+        orientation = 1
     return Photograph(turned(pixels, orientation), bytes(profile) if profile else None, tuple(remarks))
 
 
-def _further_pages(file: Any) -> list[str]:
+def _exif(content: bytes, page: Any) -> tuple[bytes, list[str]]:
+    """Return what the page's tags tell of its picture; nothing if all they tell is which program wrote them."""
+    is_of_program = page.is_shaped or page.is_imagej  # its description tells how the pixels of this file lie
+    if not any(tag in page.tags for tag in TELLING_TAGS if tag != _DESCRIPTION or not is_of_program):
+        return b'', []
     try:
-        count = len(file.pages)
-        is_picture = count > 1 and not int(file.pages[1].subfiletype) & _REDUCED
+        return exif_of_tiff(content), []
+    except ValueError:
+        return b'', ['its EXIF data are damaged, or lie in a BigTIFF file: left out']
+
+
+def _count_pictures(file: Any) -> tuple[int, list[str]]:
+    """Count the pages, without those that are previews."""
+    try:
+        return 1 + sum(not int(page.subfiletype) & _REDUCED for page in file.pages[1:]), []
     except Exception:  # what is wrong with another page costs that page
-        return ['its further pages are damaged']
-    return [f'it has {count} pages: only the first is read'] if is_picture else []
+        return 1, ['its further pages are damaged']
 
 
 def _check_page(page: Any, size: int) -> None:
@@ -154,7 +189,7 @@ def _with_alpha(colours: np.ndarray, others: np.ndarray, kinds: tuple[int, ...])
     return np.dstack([np.broadcast_to(colours, (*colours.shape[:2], 3)), alpha]), remarks
 
 
-def _decode_with_pillow(content: bytes, page: Any) -> np.ndarray:
+def _decode_with_pillow(content: bytes, page: Any, number: int) -> np.ndarray:
     """Decode faxes, and CMYK and YCbCr of 8 bit; Pillow turns them upright."""
     if page.bitspersample not in ((8,) if page.photometric in (_CMYK, _YCBCR) else (1,)):
         name = getattr(page.photometric, 'name', page.photometric)
@@ -162,6 +197,7 @@ def _decode_with_pillow(content: bytes, page: Any) -> np.ndarray:
     from PIL import TiffImagePlugin
 
     with TiffImagePlugin.TiffImageFile(io.BytesIO(content)) as image:
+        image.seek(number)
         image.load()
         pixels = np.array(image.convert('L' if image.mode in ('1', 'L') else 'RGB'))
     return pixels

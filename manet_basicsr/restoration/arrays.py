@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from manet_basicsr.data.alpha import fill_hidden_colours
 
@@ -70,6 +73,24 @@ def _check_range(numbers: Tensor, what: str) -> None:
     low, high = (value.item() for value in numbers.aminmax())
     if not -0.01 <= low <= high <= 1.01:  # room for the ringing of a resampling; not finite fails, too
         raise ValueError(f'found {what} from {low:g} to {high:g}, expected floating point images in [0, 1]')
+
+
+def result_size(size: Sequence[int], scale: float) -> tuple[int, int]:
+    """Return height and width of an image that is made so many times as large."""
+    height, width = size
+    return math.floor(height * scale + 0.5), math.floor(width * scale + 0.5)
+
+
+def reduce_to(sr: Tensor, size: tuple[int, int]) -> Tensor:
+    """Reduce a restored batch by bicubic interpolation that is antialiased; one of that size is returned as it is.
+
+    Args:
+        sr: (B, C, H, W) in [0, 1].
+        size: Height and width, at most those of the batch.
+    """
+    if tuple(sr.shape[-2:]) == size:
+        return sr
+    return F.interpolate(sr, size=size, mode='bicubic', antialias=True).clamp_(0, 1)
 
 
 def batch_to_image(sr: Tensor, image: np.ndarray | Tensor, lq: Tensor, alpha: np.ndarray | None) -> Any:

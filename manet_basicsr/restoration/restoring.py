@@ -22,7 +22,7 @@ from manet_basicsr.archs.copies import evaluation_copy
 from manet_basicsr.archs.loading import alignment_of, load_network
 from manet_basicsr.archs.protocols import FieldEstimator, FieldGenerator, missing_attributes
 from manet_basicsr.data.alpha import enlarge_alpha
-from manet_basicsr.restoration.arrays import batch_to_image, image_to_batch
+from manet_basicsr.restoration.arrays import batch_to_image, image_to_batch, reduce_to, result_size
 from manet_basicsr.restoration.precision import HalfPrecisionError, half_precision, prepare_for_half_precision
 from manet_basicsr.restoration.tiling import OVERLAP, estimate_field_tiled, restore_tiled
 from manet_basicsr.utils.device import pick_device
@@ -59,7 +59,7 @@ class Restored:
 def restore(
     image: np.ndarray | Tensor,
     weights: str | os.PathLike[str] | nn.Module | None = None,
-    scale: int = 4,
+    scale: float | None = None,
     *,
     device: str | torch.device | None = None,
     precision: str = 'auto',
@@ -78,8 +78,10 @@ def restore(
         image: An array ``(h, w)`` grey, ``(h, w, 3)`` RGB or ``(h, w, 4)`` RGB with alpha, uint8, uint16, uint32 or
             floating point in [0, 1]; or a tensor ``(3, h, w)`` or ``(B, 3, h, w)``, RGB, floating point in [0, 1].
         weights: A file of weights of a blind network (stage 3), ``weights://NAME``, or a :class:`BlindSRNet`, which is
-            not changed; None for the weights that ship for ``scale``.
-        scale: Which shipped weights to take; weights given know their own scale.
+            not changed; None for those that ship for ``scale``, or for the next larger one.
+        scale: How many times as large the result is, 1 up to the scale of the weights; None for that of the weights
+            (4 of those that ship). Weights of a larger scale restore at theirs, and the image is reduced: at 1 it is
+            sharpened and keeps its size.
         device: Where to compute; None for CUDA where there is one, else the CPU.
         precision: What to compute in: ``float32``, ``bf16`` or ``float16``, or ``auto``: the half precision that the
             device is fast in, and float32 if there is none, or if the numbers of these weights do not fit into it.
@@ -94,10 +96,11 @@ def restore(
         progress: Label of a progress bar on standard error; None for no bar.
 
     Raises:
-        FileNotFoundError: There is no such file of weights, or none ship for ``scale``.
+        FileNotFoundError: There is no such file of weights, or none ship for ``scale``, nor for a larger one.
         TypeError: The image is neither an array nor a tensor.
-        ValueError: The image has another shape, type or range, the file is not of a blind network, ``max_memory`` is
-            too little, or the kernels or the image come out not finite (damaged weights, overflow of half precision).
+        ValueError: The image has another shape, type or range, the file is not of a blind network or of a smaller
+            scale, ``max_memory`` is too little, or the kernels or the image come out not finite (damaged weights,
+            overflow of half precision).
 
     Examples:
         >>> image = np.full((12, 16, 3), 128, np.uint8)
@@ -105,7 +108,7 @@ def restore(
         >>> restored.image.shape, tuple(restored.field.shape)
         ((48, 64, 3), (1, 441, 12, 16))
     """
-    network = load_blind_network(weights, scale) if not isinstance(weights, nn.Module) else _checked_blind(weights, '')
+    network = network_for(weights, scale)
     if field_dtype is not None and not field_dtype.is_floating_point:
         raise ValueError(f'field_dtype is {field_dtype}, expected a floating point type')
     if alpha not in ALPHA:
@@ -117,10 +120,11 @@ def restore(
     sr, field = _in_precision(run, precision, chosen)
     if given_alpha is not None and alpha == 'restore':
         settings: dict[str, Any] = {'device': device, 'precision': precision, 'tile': tile, 'max_memory': max_memory}
-        given_alpha = restore(given_alpha, network, field_dtype=None, **settings).image
+        given_alpha = restore(given_alpha, network, scale, field_dtype=None, **settings).image
     elif given_alpha is not None:
-        given_alpha = _resampled_alpha(given_alpha, network)
-    return Restored(batch_to_image(sr, image, lq, given_alpha), field)
+        given_alpha = _resampled_alpha(given_alpha, network, scale)
+    size = result_size(lq.shape[-2:], network.scale if scale is None else scale)
+    return Restored(batch_to_image(reduce_to(sr, size), image, lq, given_alpha), field)
 
 
 def _in_precision(
@@ -135,10 +139,37 @@ def _in_precision(
     return run(half=None)
 
 
-def _resampled_alpha(alpha: np.ndarray, network: BlindSRNet) -> np.ndarray:
+def _resampled_alpha(alpha: np.ndarray, network: BlindSRNet, scale: float | None) -> np.ndarray:
     # Networks of this alignment show an image further up and left; alpha has to go along.
     shift = network.scale - 1 if alignment_of(network) == 'published' else 0
-    return enlarge_alpha(alpha, network.scale, shift)
+    if scale == 1 and not shift:
+        return alpha
+    larger = enlarge_alpha(alpha, network.scale, shift)
+    if scale in (None, network.scale):
+        return larger
+    planes, _ = image_to_batch(larger)
+    reduced = reduce_to(planes, result_size(alpha.shape, scale))
+    return np.asarray(batch_to_image(reduced, larger, planes, None))
+
+
+def network_for(weights: str | os.PathLike[str] | nn.Module | None, scale: float | None) -> BlindSRNet:
+    """Give the network that restores, with weights and scale as for :func:`restore`.
+
+    Raises:
+        FileNotFoundError: There is no such file of weights, or none ship for the scale, nor for a larger one.
+        ValueError: The file is not of a blind network, or of a smaller scale, or the scale is below 1.
+    """
+    if isinstance(weights, nn.Module):
+        network = _checked_blind(weights, '')
+    elif weights is not None:
+        network = load_blind_network(weights)
+    else:
+        wanted = 4 if scale is None else scale
+        scales = [int(name.removeprefix('blind_x')) for name in shipped_weights() if name.startswith('blind_x')]
+        network = load_blind_network(None, min((there for there in scales if there >= wanted), default=wanted))
+    if scale is not None and not 1 <= scale <= network.scale:
+        raise ValueError(f'found scale {scale:g}, expected 1 to {network.scale}, the scale of the weights')
+    return network
 
 
 def _restore_batch(
@@ -199,7 +230,7 @@ def estimate_field(
         return estimate_field_tiled(_TileEstimator(run, estimate), lq, tile)
 
 
-def load_blind_network(weights: str | os.PathLike[str] | None = None, scale: int = 4) -> BlindSRNet:
+def load_blind_network(weights: str | os.PathLike[str] | None = None, scale: float = 4) -> BlindSRNet:
     """Load a network that restores.
 
     Args:
@@ -211,11 +242,11 @@ def load_blind_network(weights: str | os.PathLike[str] | None = None, scale: int
         ValueError: The file is damaged or of another network.
     """
     if weights is None:
-        weights = f'{SHIPPED}blind_x{scale}'
-        if f'blind_x{scale}' not in (names := shipped_weights()):
+        weights = f'{SHIPPED}blind_x{scale:g}'
+        if f'blind_x{scale:g}' not in (names := shipped_weights()):
             there = f'this version ships only {", ".join(names)}' if names else 'no weights ship with this version yet'
             raise FileNotFoundError(
-                f'{there}; for x{scale}, train a blind network (docs/train.md) or get a released one, and '
+                f'{there}; for x{scale:g}, train a blind network (docs/train.md) or get a released one, and '
                 'give its file as weights'
             )
     return _checked_blind(load_network(weights), f'{weights}: ')

@@ -36,7 +36,12 @@ def say(line: str, *, error: bool = False) -> None:
         stream.write(f'{printable(line, stream)}\n')
         stream.flush()
     except (OSError, ValueError):  # ValueError: closed
-        with suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+        give_up(stream)
+
+
+def give_up(stream: TextIO) -> None:
+    """Lead a stream that takes nothing more to nowhere."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -59,7 +59,7 @@ def write_comparison(path: str | Path, image: np.ndarray, restored: np.ndarray, 
         ValueError: matplotlib is not installed, or the suffix is another.
     """
     height, width = image.shape[:2]
-    titles = (f'LR, {width}x{height}', f'restored, x{restored.shape[1] // width}', 'estimated kernels')
+    titles = (f'LR, {width}x{height}', f'restored, x{restored.shape[1] / width:.3g}', 'estimated kernels')
     write_panels(path, list(zip(titles, (image, restored, field[0]), strict=True)), columns=3, dpi=300)
 
 

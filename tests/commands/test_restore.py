@@ -14,12 +14,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from manet_basicsr import Restored, load_field, restore
 from manet_basicsr.commands import restore as command_module
 from manet_basicsr.commands import ways
-from manet_basicsr.commands.restore import build_parser, list_inputs, main
+from manet_basicsr.commands.inputs import list_inputs
+from manet_basicsr.commands.restore import build_parser, main
 from manet_basicsr.data.alpha import enlarge_alpha
 from manet_basicsr.weights import files as weights
 from tests.small_networks import blind_network, blind_weights
@@ -257,12 +258,28 @@ def test_wrong_options_are_one_line_and_2(
     assert not Path('out').exists()
 
 
-def test_a_scale_that_is_not_the_weights_is_refused(
-    images: Path, network: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize('scale', ['3', '0.5', '0', 'nan', '-1'])
+def test_a_scale_that_the_weights_cannot_give_is_refused(
+    images: Path, network: str, scale: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(['photographs', '-o', 'out', '--weights', network, '--scale', '3']) == 2
-    assert capsys.readouterr().err == f'manet-restore: error: --scale: found 3, but {network} is for x2\n'
+    assert main(['photographs', '-o', 'out', '--weights', network, f'--scale={scale}']) == 2
+    said = f'manet-restore: error: found scale {scale}, expected 1 to 2, the scale of the weights\n'
+    assert capsys.readouterr().err == said
     assert not Path('out').exists()
+
+
+@pytest.mark.parametrize(('scale', 'size'), [('1', (40, 30)), ('1.3', (52, 39)), ('2', (80, 60))])
+def test_a_smaller_scale_is_reached_by_reducing_with_a_word(
+    images: Path, network: str, scale: str, size: tuple[int, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(images), '-o', 'out', '--weights', network, '--scale', scale, '--kernels']
+    assert main(command) == 0
+    assert ('restored at x2, the scale of the weights, and reduced to' in capsys.readouterr().out) == (scale != '2')
+    for name, channels in (('a', 3), ('b', 1), ('c', 4)):
+        image = cv2.imread(f'out/{name}_x{scale}.png', cv2.IMREAD_UNCHANGED)
+        assert image.reshape(*image.shape[:2], -1).shape == (size[1], size[0], channels)
+        saved = load_field(f'out/{name}_x{scale}_kernels.npz')
+        assert saved.field.shape[-2:] == (30, 40) and saved.scale == 2, 'kernels are those of the weights'
 
 
 def test_a_wrong_size_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -461,8 +478,8 @@ def test_an_interruption_at_any_moment_is_130(
     def interrupt(*given: object, **settings: object) -> None:
         raise KeyboardInterrupt
 
-    here = ('_check', 'list_inputs', 'read_photograph', 'write_photograph')
-    for module, name in [*((command_module, name) for name in here), (ways, 'load_blind_network'), (ways, 'restore')]:
+    here = ('_check', 'list_inputs', 'read_input', 'write_photograph')
+    for module, name in [*((command_module, name) for name in here), (ways, 'network_for'), (ways, 'restore')]:
         with monkeypatch.context() as patched:
             patched.setattr(module, name, interrupt)
             assert main([str(images), '-o', 'out', '--weights', network]) == 130
@@ -489,3 +506,152 @@ def test_a_solver_that_is_none_or_comes_with_weights_is_refused(
         assert main([str(images), '-o', str(here / 'out'), *more]) == 2
         assert words in capsys.readouterr().err
     assert not (here / 'out').exists()
+
+
+# ---------------------------------------------------------------------------------------------------- standard streams
+
+
+def piped(network: str, *arguments: str, given: bytes = b'') -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, '-m', 'manet_basicsr.commands.restore', *arguments, '--weights', network]
+    return subprocess.run(command, input=given, capture_output=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+
+
+def test_an_image_goes_through_the_standard_streams_and_nothing_else(images: Path, network: str, here: Path) -> None:
+    done = piped(network, '-', '-o', '-', '--format', 'webp', given=(images / 'c.PNG').read_bytes())
+    assert done.returncode == 0 and b'- -> - (80x60' in done.stderr
+    assert done.stdout.startswith(b'RIFF') and Image.open(io.BytesIO(done.stdout)).size == (80, 60)
+    assert main([str(images / 'c.PNG'), '-o', 'out', '--weights', network, '--format', 'webp']) == 0
+    assert done.stdout == Path('out/c_x2.webp').read_bytes()
+    assert names(here / 'out') == ['c_x2.webp'] and len(names(here)) == 3, 'and nothing is left elsewhere'
+
+
+@pytest.mark.parametrize('kind', ['png', 'tif', 'jpg', 'webp'])
+def test_each_stream_goes_with_files_at_the_other_end(
+    images: Path,
+    network: str,
+    kind: str,
+    capsysbinary: pytest.CaptureFixture[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = ['--weights', network, '--format', kind]
+    assert main([str(images / 'a.jpg'), '-o', 'out', *command]) == 0
+    expected = Path(f'out/a_x2.{kind}').read_bytes()
+    capsysbinary.readouterr()
+    assert main([str(images / 'a.jpg'), '-o', '-', *command]) == 0
+    assert capsysbinary.readouterr().out == expected
+    monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO((images / 'a.jpg').read_bytes())))
+    assert main(['-', str(images / 'b.png'), '-o', 'out', *command]) == 0
+    assert Path(f'out/stdin_x2.{kind}').read_bytes() == expected
+    assert Path(f'out/b_x2.{kind}').is_file()
+
+
+class _Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['-', '-', '-o', 'out'], '-: found twice among the inputs'),
+        (['-', '-o', '-', '--kernels'], '-o -: found together with --kernels'),
+        (['-', '-o', '-', '--figure'], '-o -: found together with --figure'),
+        (['photographs', '-o', '-'], '-o -: found 3 images, expected one'),
+        (['-', '-o', 'out'], '-: found no image on the standard input'),
+        (['photographs/a.jpg', '-o', '-'], '-o -: the standard output is a terminal'),
+    ],
+)
+def test_what_streams_cannot_do_is_one_line_and_2(
+    images: Path,
+    network: str,
+    arguments: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, 'stdin', (_Terminal if 'standard input' in words else io.TextIOWrapper)(io.BytesIO()))
+    if 'terminal' in words:
+        monkeypatch.setattr(sys, 'stdout', _Terminal(io.BytesIO()))
+    assert main([*arguments, '--weights', network]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f'manet-restore: error: {words}')
+    assert not Path('out').exists()
+
+
+def test_a_bad_image_on_the_standard_input_leaves_the_standard_output_empty(
+    network: str, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(b'no image')))
+    for given, words in (('-', b'-: damaged, or no PNG'), ('absent.jpg', b'absent.jpg: No such file')):
+        assert main([given, '-o', '-', '--weights', network]) == 1
+        out, err = capsysbinary.readouterr()
+        assert out == b'' and words in err
+
+
+def test_a_program_that_stops_reading_is_one_line(images: Path, network: str) -> None:
+    command = [sys.executable, '-m', 'manet_basicsr.commands.restore', str(images / 'a.jpg'), '-o', '-']
+    with subprocess.Popen(
+        [*command, '--weights', network, '--format', 'tif'], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 1
+    assert b'-o -: Broken pipe' in errors and b'Traceback' not in errors and b'Exception ignored' not in errors
+
+
+# ------------------------------------------------------------------------------------------------- several pictures
+
+
+@pytest.fixture
+def animation(images: Path) -> Path:
+    """An animation of three frames."""
+    frames = [Image.open(images / 'a.jpg').convert('RGB').rotate(angle) for angle in (0, 90, 180)]
+    frames[0].save('moves.webp', save_all=True, append_images=frames[1:], duration=[40, 60, 90], lossless=True)
+    return Path('moves.webp')
+
+
+def test_of_an_animation_the_first_picture_is_restored_with_a_word_on_the_others(
+    animation: Path, network: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(animation), '-o', 'out', '--weights', network]) == 0
+    said = 'note: moves.webp: of its 3 pictures 2 are left out (--frames all restores all)'
+    assert said in capsys.readouterr().out
+    with Image.open('out/moves_x2.png') as image:
+        assert len(list(ImageSequence.Iterator(image))) == 1 and image.size == (80, 60)
+
+
+@pytest.mark.parametrize('kind', ['png', 'webp'])
+def test_all_frames_are_restored_each_as_an_image_of_its_own(
+    animation: Path, images: Path, network: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ['-o', 'out', '--weights', network, '--frames', 'all', '--format', kind]
+    assert main([str(animation), str(images / 'b.png'), *command]) == 0
+    assert f'moves.webp -> out/moves_x2.{kind} (3 pictures of 80x60' in capsys.readouterr().out
+    with Image.open(f'out/moves_x2.{kind}') as image:
+        assert len(list(ImageSequence.Iterator(image))) == 3
+        for number, duration in enumerate((40, 60, 90)):
+            image.seek(number)
+            image.load()
+            assert image.info['duration'] == duration
+            with Image.open(animation) as source:
+                source.seek(number)
+                expected = restore(np.asarray(source.convert('RGB')), network).image
+            lost = np.abs(np.asarray(image.convert('RGB')).astype(int) - expected)
+            assert lost.max() <= 1 or kind == 'webp'  # which loses something
+
+
+def test_all_pages_are_restored_into_pages(images: Path, network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pages = [Image.open(images / 'a.jpg').crop((0, 0, width, 20)) for width in (30, 24)]
+    pages[0].save('scan.tif', save_all=True, append_images=pages[1:])
+    command = ['scan.tif', '-o', 'out', '--weights', network, '--frames', 'all', '--format']
+    assert main([*command, 'tif']) == 0
+    with Image.open('out/scan_x2.tif') as image:
+        assert [page.size for page in ImageSequence.Iterator(image)] == [(60, 40), (48, 40)]
+    assert main([*command, 'png']) == 1
+    assert 'scan.tif: has 2 pages: found --format png, expected tif' in capsys.readouterr().err
+
+
+def test_kernels_of_all_pictures_are_refused(animation: Path, network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(animation), '-o', 'out', '--weights', network, '--frames', 'all', '--kernels']) == 2
+    assert '--kernels: found together with --frames all' in capsys.readouterr().err

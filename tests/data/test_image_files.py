@@ -17,6 +17,7 @@ from PIL import Image, ImageCms
 from manet_basicsr.data.image_files import decode_image_file
 from manet_basicsr.data.images import decode_image
 from manet_basicsr.data.photograph import Photograph, turned
+from manet_basicsr.data.png_files import other_colours
 from manet_basicsr.utils.errors import BadSampleError
 
 HEIGHT, WIDTH = 17, 23
@@ -167,9 +168,9 @@ def test_cmyk_tiff_becomes_rgb() -> None:
     check(content, RGB)
 
 
-def test_only_the_first_page_is_read_with_a_word() -> None:
+def test_of_pages_the_first_is_read_and_they_are_counted() -> None:
     found = check(tiff(np.stack([RGB, RGB[::-1]]), photometric='rgb'), RGB)
-    assert found.remarks == ('it has 2 pages: only the first is read',)
+    assert found.pictures == 2 and found.remarks == ()
 
 
 def test_a_damaged_second_page_costs_itself() -> None:
@@ -338,23 +339,32 @@ def test_text_in_png_costs_neither_orientation_nor_profile(chunks: list[bytes], 
         ([ICCP[:-1] + bytes([ICCP[-1] ^ 1])], 'its iCCP chunk is damaged: left out'),
         ([chunk(b'eXIf', exif_of(6))[:-1] + b'\0'], 'its eXIf chunk is damaged: left out'),
         ([chunk(b'eXIf', b'MM\0*\0\0\0\x08\0\x05\x01')], 'its EXIF data are damaged'),
-        (
-            [chunk(b'gAMA', struct.pack('>I', 100_000))],
-            'it says by gAMA that its colours are not sRGB, which is not kept',
-        ),
-        ([chunk(b'cICP', bytes([9, 16, 0, 1]))], 'it says in a cICP chunk that its colours are not sRGB'),
-        (
-            [
-                chunk(b'gAMA', struct.pack('>I', 45_455)),
-                chunk(b'cHRM', struct.pack('>8I', 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)),
-            ],
-            'it says by cHRM that its colours are not sRGB',
-        ),
     ],
 )
 def test_what_is_lost_of_the_metadata_of_png_is_said(chunks: list[bytes], words: str) -> None:
     (remark,) = check(png_of(RGB, *chunks), RGB).remarks
     assert remark.startswith(words)
+
+
+OTHER_PRIMARIES = struct.pack('>8I', 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)
+
+
+@pytest.mark.parametrize(
+    ('chunks', 'named'),
+    [
+        ({b'gAMA': struct.pack('>I', 100_000)}, 'gAMA'),
+        ({b'cICP': bytes([9, 16, 0, 1])}, 'cICP'),
+        ({b'gAMA': struct.pack('>I', 45_455), b'cHRM': OTHER_PRIMARIES}, 'cHRM'),
+        ({b'gAMA': struct.pack('>I', 100_000), b'cHRM': OTHER_PRIMARIES}, 'gAMA and cHRM'),
+        ({b'sRGB': b'\1', b'gAMA': struct.pack('>I', 45_455)}, ''),
+        ({b'cICP': bytes([1, 13, 0, 1])}, ''),
+    ],
+)
+def test_chunks_of_colour_are_read_and_those_of_other_colours_named(chunks: dict[bytes, bytes], named: str) -> None:
+    found = check(png_of(RGB, *(chunk(name, data) for name, data in chunks.items())), RGB)
+    assert dict(found.colours) == chunks and found.remarks == ()
+    assert other_colours(found.colours, has_profile=False) == named
+    assert other_colours(found.colours, has_profile=True) == (named if named == 'cICP' else '')
 
 
 def test_of_an_animated_png_the_default_image_is_read() -> None:
@@ -473,7 +483,7 @@ def test_the_profile_of_jpeg_is_joined_of_its_parts(size: int) -> None:
 def test_damaged_exif_data_of_jpeg_cost_the_orientation_with_a_word(exif: bytes) -> None:
     found = decode_image_file(jpeg(b'Exif\0\0' + exif, PROFILE), 'image')
     assert found.pixels.shape == RGB.shape and found.profile == PROFILE
-    assert found.remarks == ('its EXIF data are damaged: it is not turned',)
+    assert found.remarks == ('its EXIF data are damaged: left out, and it is not turned',) and found.exif == b''
 
 
 @pytest.mark.parametrize(

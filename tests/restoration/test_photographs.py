@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from manet_basicsr.data.alpha import flatten_on_white
 from manet_basicsr.data.images import BadSampleError
-from manet_basicsr.restoration import photographs
+from manet_basicsr.restoration import encoding
 from manet_basicsr.restoration.photographs import Photograph, check_size, read_photograph, write_photograph
 
 
@@ -192,19 +193,20 @@ def test_what_follows_a_profile_is_cut_off(tmp_path: Path, photo: np.ndarray, su
     assert read_photograph(tmp_path / f'a.{suffix}').profile == PROFILE
 
 
-def test_a_profile_that_an_encoder_refuses_does_not_cost_the_image(
+def test_what_an_encoder_refuses_does_not_cost_the_image(
     tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = photographs._encode
+    encode = encoding.encode
 
-    def refuse(suffix: str, pixels: np.ndarray, profile: bytes | None, quality: int) -> bytes:
-        if profile is not None:
+    def refuse(suffix: str, pixels: np.ndarray, beside: encoding.Beside, quality: int) -> bytes:
+        if beside.profile is not None:
             raise ValueError('odd profile')
-        return encode(suffix, pixels, profile, quality)
+        return encode(suffix, pixels, beside, quality)
 
-    monkeypatch.setattr(photographs, '_encode', refuse)
-    (words,) = write_photograph(tmp_path / 'a.png', Photograph(photo, PROFILE))
-    assert words == 'its colour profile of 588 bytes does not fit in a png file: left out'
+    monkeypatch.setattr(encoding, 'encode', refuse)
+    words = write_photograph(tmp_path / 'a.png', Photograph(photo, PROFILE, exif=camera_exif()))
+    assert words[1] == 'its colour profile of 588 bytes does not fit in a png file: left out'
+    assert words[0].startswith('its EXIF data of')
     assert read_photograph(tmp_path / 'a.png').pixels.shape == photo.shape
 
 
@@ -228,22 +230,184 @@ def test_the_profile_of_grey_is_kept_where_the_file_is_grey(
     assert (read_photograph(tmp_path / f'a.{suffix}').profile == in_space(b'GRAY')) == is_kept
 
 
-@pytest.mark.parametrize('suffix', ['png', 'tif', 'webp', 'jpg'])
-def test_grey_with_alpha_loses_the_profile_of_grey_with_a_word(
-    tmp_path: Path, photo: np.ndarray, alpha: np.ndarray, suffix: str
+@pytest.mark.parametrize('suffix', ['png', 'tif', 'jpg', 'webp', 'bmp'])
+@pytest.mark.parametrize('source', ['png', 'tif'])
+@pytest.mark.parametrize('depth', [8, 16])
+def test_grey_with_alpha_keeps_the_profile_of_grey_where_the_format_has_grey(
+    tmp_path: Path, photo: np.ndarray, alpha: np.ndarray, suffix: str, source: str, depth: int
 ) -> None:
-    grey = Image.fromarray(np.dstack([photo[..., 0], alpha]), 'LA')
-    grey.save(tmp_path / 'la.png', icc_profile=in_space(b'GRAY'))
-    found = read_photograph(tmp_path / 'la.png')
-    assert found.profile == in_space(b'GRAY') and found.pixels.shape[2] == 4
+    stored = np.dstack([photo[..., 0], alpha])
+    stored = stored if depth == 8 else stored.astype(np.uint16) * 257 + 3
+    beside = encoding.Beside(in_space(b'GRAY'), b'', ())
+    content = io.BytesIO()
+    if source == 'png':
+        content.write(encoding.encode_png_file(stored, beside))
+    else:
+        encoding.write_tiff_page(content, stored, beside)
+    (tmp_path / f'la.{source}').write_bytes(content.getvalue())
+    found = read_photograph(tmp_path / f'la.{source}')
+    assert found.profile == in_space(b'GRAY') and np.array_equal(found.pixels, stored[..., [0, 0, 0, 1]])
     words = write_photograph(tmp_path / f'a.{suffix}', found)
-    assert words[-1] == 'its colour profile is for GRAY colours, and the result is RGB: left out'
-    assert read_photograph(tmp_path / f'a.{suffix}').profile is None
+    again = read_photograph(tmp_path / f'a.{suffix}')
+    if suffix in ('png', 'tif'):
+        assert words == () and again.profile == found.profile and np.array_equal(again.pixels, found.pixels)
+        if depth == 8:  # Pillow reads no deep ones
+            with Image.open(tmp_path / f'a.{suffix}') as image:
+                assert image.mode == 'LA'
+    elif suffix == 'jpg':
+        assert words == ('jpg files have no alpha: laid on white',)
+        assert again.profile == found.profile and again.pixels.ndim == 2
+    else:
+        assert again.profile is None
+        expected = {'webp': 'for GRAY colours, and the result is RGB: left out', 'bmp': 'have no colour profile: left'}
+        assert expected[suffix] in words[-1]
 
 
-def test_deep_tiff_keeps_its_profile(tmp_path: Path, photo: np.ndarray) -> None:
-    write_photograph(tmp_path / 'a.tif', Photograph(photo.astype(np.uint16) * 257, PROFILE))
-    assert read_photograph(tmp_path / 'a.tif').profile == PROFILE
+@pytest.mark.parametrize('suffix', ['png', 'tif'])
+@pytest.mark.parametrize('depth', [8, 16])
+@pytest.mark.parametrize('shape', ['grey', 'RGB', 'RGBA'])
+def test_files_of_any_depth_keep_their_profile(
+    tmp_path: Path, photo: np.ndarray, alpha: np.ndarray, suffix: str, depth: int, shape: str
+) -> None:
+    pixels = {'grey': photo[..., 0], 'RGB': photo, 'RGBA': np.dstack([photo, alpha])}[shape]
+    profile = in_space(b'GRAY') if shape == 'grey' else PROFILE
+    deep = pixels.astype(np.uint16) * 257 + 1 if depth == 16 else pixels
+    assert write_photograph(tmp_path / f'a.{suffix}', Photograph(deep, profile)) == ()
+    found = read_photograph(tmp_path / f'a.{suffix}')
+    assert found.profile == profile and np.array_equal(found.pixels, deep)
+
+
+# ------------------------------------------------------------------------------------------------- colours without ICC
+
+COLOURS = ((b'cICP', bytes([9, 16, 0, 1])), (b'gAMA', (100_000).to_bytes(4, 'big')), (b'cHRM', bytes(range(32))))
+
+
+@pytest.mark.parametrize('suffix', ['png', 'tif', 'webp', 'jpg', 'bmp'])
+@pytest.mark.parametrize('depth', [8, 16])
+def test_chunks_of_colour_are_carried_over_or_missed(
+    tmp_path: Path, photo: np.ndarray, suffix: str, depth: int
+) -> None:
+    for count in (1, 2, 3):
+        colours = COLOURS[-count:]
+        pixels = photo if depth == 8 else photo.astype(np.uint16) * 257
+        words = write_photograph(tmp_path / f'a.{suffix}', Photograph(pixels, colours=colours))
+        assert read_photograph(tmp_path / f'a.{suffix}').colours == (colours if suffix == 'png' else ())
+        if suffix == 'png':
+            assert words == ()
+        else:
+            named = {1: 'cHRM', 2: 'gAMA and cHRM', 3: 'cICP'}[count]
+            assert words == (
+                f'it says by {named} that its colours are not sRGB, which {suffix} files cannot say: '
+                'convert it to sRGB first',
+            )
+
+
+def test_a_profile_and_srgb_are_not_said_together(tmp_path: Path, photo: np.ndarray) -> None:
+    write_photograph(tmp_path / 'a.png', Photograph(photo, PROFILE, colours=((b'sRGB', b'\0'), COLOURS[1])))
+    found = read_photograph(tmp_path / 'a.png')
+    assert found.profile == PROFILE and found.colours == COLOURS[1:2]
+
+
+# ---------------------------------------------------------------------------------------------------------------- EXIF
+
+NOTES = b'notes of the camera, with positions'
+
+
+def camera_exif(orientation: int = 6, order: str = '>', thumbnail: bytes = b'') -> bytes:
+    """EXIF data as a camera writes them: three directories, and with a thumbnail, which Pillow does not write, four."""
+    exif = Image.Exif()
+    exif.endian = order
+    exif[0x010F], exif[0x0112] = 'Camera works', orientation
+    if thumbnail:
+        exif[0x0100], exif[0x0101] = 4000, 3000
+    exif.get_ifd(0x8769).update({0x829A: 0.004, 0x927C: NOTES, 0xA002: 4000, 0xA003: 3000})
+    exif.get_ifd(0x8825).update({1: 'N', 2: (48.0, 30.0, 5.0)})
+    data = bytearray(exif.tobytes().removeprefix(b'Exif\0\0'))
+    if thumbnail:
+        entries = [
+            (0x0103, 3, 6 << 16 if order == '>' else 6),
+            (0x0201, 4, len(data) + 42),
+            (0x0202, 4, len(thumbnail)),
+        ]
+        (count,) = struct.unpack_from(f'{order}H', data, 8)
+        struct.pack_into(f'{order}I', data, 10 + 12 * count, len(data))
+        data += struct.pack(f'{order}H', 3)
+        for tag, kind, value in entries:
+            data += struct.pack(f'{order}HHII', tag, kind, 1, value)
+        data += bytes(4) + thumbnail
+    return bytes(data)
+
+
+def with_exif(kind: str, pixels: np.ndarray, exif: bytes) -> bytes:
+    content = io.BytesIO()
+    settings: dict[str, Any] = {'lossless': True} if kind == 'webp' else {}
+    Image.fromarray(pixels).save(content, {'jpg': 'jpeg', 'tif': 'tiff'}.get(kind, kind), exif=exif, **settings)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize('target', ['jpg', 'png', 'webp', 'tif', 'bmp'])
+@pytest.mark.parametrize('source', ['jpg', 'png', 'webp', 'tif'])
+@pytest.mark.parametrize('order', ['<', '>'])
+def test_exif_data_are_kept_and_made_true_of_the_result(
+    tmp_path: Path, photo: np.ndarray, source: str, target: str, order: str
+) -> None:
+    exif = camera_exif(6, order, thumbnail=b'' if source == 'tif' else b'thumb' * 200)
+    (tmp_path / f'a.{source}').write_bytes(with_exif(source, photo, b'Exif\0\0' + exif if source == 'jpg' else exif))
+    found = read_photograph(tmp_path / f'a.{source}')
+    assert found.pixels.shape == (56, 40, 3) and found.remarks == ()
+    larger = np.repeat(np.repeat(found.pixels, 2, 0), 2, 1)
+    for depth in (larger, larger.astype(np.uint16) * 257):
+        words = write_photograph(tmp_path / f'b.{target}', Photograph(depth, PROFILE, exif=found.exif))
+        if target == 'bmp':
+            assert words[-1] == 'bmp files have no EXIF data: left out'
+            continue
+        assert words == ()
+        again = read_photograph(tmp_path / f'b.{target}')
+        assert again.pixels.shape == (112, 80, 3) and again.profile == PROFILE
+        if target in ('png', 'tif'):
+            np.testing.assert_array_equal(again.pixels, depth)
+        if target == 'tif' and depth.dtype == np.uint16:  # Pillow reads no such file
+            check_exif(Image.Exif(), again.exif, source, target)
+            continue
+        with Image.open(tmp_path / f'b.{target}') as image:
+            image.load()
+            check_exif(image.getexif(), b'', source, target)
+        assert b'thumb' not in (tmp_path / f'b.{target}').read_bytes()
+
+
+def check_exif(exif: Image.Exif, data: bytes, source: str, target: str) -> None:
+    if data:
+        exif.load(data)
+    assert exif[0x010F] == 'Camera works' and exif.get(0x0112, 1) == 1
+    if 0x0100 in exif:
+        assert (exif[0x0100], exif[0x0101]) == (80, 112)
+    details, place = exif.get_ifd(0x8769), exif.get_ifd(0x8825)
+    assert (details[0xA002], details[0xA003]) == (80, 112) and float(details[0x829A]) == pytest.approx(0.004)
+    # Read from a TIFF file, as here after writing one, the camera's notes are left out.
+    assert details.get(0x927C) == (None if source == 'tif' or data else NOTES)
+    assert tuple(map(float, place[2])) == (48, 30, 5) and not exif.get_ifd(1)
+
+
+@pytest.mark.parametrize('target', ['jpg', 'png', 'webp', 'tif'])
+@pytest.mark.parametrize('cut', [4, 9, 20, 60, 100])
+def test_damaged_exif_data_cost_themselves_with_a_word(
+    tmp_path: Path, photo: np.ndarray, target: str, cut: int
+) -> None:
+    for source in ('jpg', 'png', 'webp'):
+        exif = camera_exif()[:cut]
+        (tmp_path / 'a').write_bytes(with_exif(source, photo, b'Exif\0\0' + exif if source == 'jpg' else exif))
+        found = read_photograph(tmp_path / 'a')
+        words = (*found.remarks, *write_photograph(tmp_path / f'b.{target}', found))
+        assert 'its EXIF data are damaged' in words[0] and len(words) == 1
+        again = read_photograph(tmp_path / f'b.{target}')
+        assert again.exif == b'' and again.pixels.shape == found.pixels.shape
+
+
+def test_exif_data_too_large_for_jpeg_are_left_out_with_a_word(tmp_path: Path, photo: np.ndarray) -> None:
+    exif = camera_exif().ljust(70_000, b'x')
+    words = write_photograph(tmp_path / 'a.jpg', Photograph(photo, exif=exif))
+    assert words == ('its EXIF data of 70000 bytes do not fit in a jpg file: left out',)
+    assert write_photograph(tmp_path / 'a.png', Photograph(photo, exif=exif)) == ()
 
 
 @pytest.mark.parametrize(('suffix', 'limit'), [('webp', 16_383), ('jpg', 65_500), ('png', 1_000_000)])

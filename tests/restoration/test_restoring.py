@@ -23,7 +23,7 @@ import manet_basicsr
 from manet_basicsr.archs import BlindSRNet, MANet
 from manet_basicsr.data.alpha import flatten_on_white
 from manet_basicsr.degradation import blur_downsample, build_field_sampler
-from manet_basicsr.restoration import precision
+from manet_basicsr.restoration import precision, restoring
 from manet_basicsr.restoration.arrays import image_to_batch
 from manet_basicsr.restoration.restoring import estimate_field, load_blind_network, memory_of_tile, restore
 from manet_basicsr.weights import files as weights
@@ -462,3 +462,75 @@ def test_memory_stays_below_the_limit(small: bool, tmp_path: Path) -> None:
 def test_an_unknown_way_with_alpha_is_one_line() -> None:
     with pytest.raises(ValueError, match="alpha 'keep' is not one of resample, restore"):
         restore(np.zeros((8, 8, 4), np.uint8), blind_network(), alpha='keep')
+
+
+# ------------------------------------------------------------------------------------------------------ smaller scales
+
+
+@pytest.mark.parametrize('kind', ['grey', 'colour', 'alpha', 'float', 'uint32', 'tensor'])
+@pytest.mark.parametrize('scale', [1, 1.5, 2.26, 4])
+def test_a_result_has_any_scale_up_to_that_of_the_weights(photo: np.ndarray, kind: str, scale: float) -> None:
+    network, pixels = blind_network(4), photo[:21, :26]
+    images: dict[str, Any] = {
+        'grey': pixels[..., 0],
+        'colour': pixels,
+        'alpha': np.dstack([pixels, pixels[..., 0]]),
+        'float': pixels / np.float32(255),
+        'uint32': pixels.astype(np.uint32) << 24,
+        'tensor': torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255,
+    }
+    image = images[kind]
+    found, usual = restore(image, network, scale, precision='float32'), restore(image, network, precision='float32')
+    torch.testing.assert_close(found.field, usual.field, rtol=0, atol=0)
+    size = (int(21 * scale + 0.5), int(26 * scale + 0.5))
+    assert (found.image.shape[-2:] if kind == 'tensor' else found.image.shape[:2]) == size
+    assert found.image.dtype == usual.image.dtype
+    # Reduced as Pillow reduces, which is antialiased, too.
+    if kind == 'colour':
+        expected = Image.fromarray(usual.image).resize(size[::-1], Image.Resampling.BICUBIC)
+        # Pillow rounds to levels of 8 bit before, after the rows and after the columns.
+        lost = np.abs(found.image.astype(int) - np.asarray(expected))
+        assert lost.max() <= 5 and lost.mean() < 1
+    if kind == 'alpha' and scale == 1:
+        np.testing.assert_array_equal(found.image[..., 3], pixels[..., 0])
+
+
+def test_weights_of_scale_1_sharpen_without_reducing(tmp_path: Path, photo: np.ndarray) -> None:
+    weights = blind_weights(tmp_path, 1)
+    np.testing.assert_array_equal(restore(photo[:20, :24], weights, 1).image, restore(photo[:20, :24], weights).image)
+
+
+@pytest.mark.parametrize('scale', [0.5, 2.01, float('nan'), float('inf'), 0, -1])
+def test_a_scale_that_the_weights_cannot_give_is_refused(photo: np.ndarray, scale: float) -> None:
+    with pytest.raises(ValueError, match='found scale .*, expected 1 to 2, the scale of the weights'):
+        restore(photo[:20, :24], blind_network(2), scale)
+
+
+def test_of_the_weights_that_ship_the_least_that_reach_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def load(weights: object, scale: float) -> BlindSRNet:
+        asked.append(scale)
+        return blind_network(4)
+
+    monkeypatch.setattr(restoring, 'shipped_weights', lambda: ['blind_x2', 'blind_x4', 'manet_x3'])
+    monkeypatch.setattr(restoring, 'load_blind_network', load)
+    for scale in (None, 1, 1.5, 2, 2.5, 4):
+        restoring.network_for(None, scale)
+    assert asked == [4, 2, 2, 2, 4, 4]
+
+
+def test_a_scale_beyond_what_ships_is_refused() -> None:
+    for scale in (8, 4.5, float('inf'), float('nan')):
+        with pytest.raises(FileNotFoundError, match=f'ships only .*; for x{scale:g}, train'):
+            restore(np.zeros((8, 8, 3), np.uint8), scale=scale)
+
+
+def test_a_mildly_blurred_image_is_sharpened_without_enlarging(photos: Path) -> None:
+    sharp = cv2.imread(str(photos / 'astronaut.png'))[40:136, 180:276, ::-1]
+    blurred = np.rint(cv2.GaussianBlur(sharp.astype(np.float32), (13, 13), 1.0)).astype(np.uint8)
+    found = restore(blurred, scale=1).image
+    error, before = (
+        np.square(image[8:-8, 8:-8].astype(float) - sharp[8:-8, 8:-8]).mean() for image in (found, blurred)
+    )
+    assert error < 0.8 * before  # 1 dB
