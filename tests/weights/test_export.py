@@ -29,9 +29,10 @@ def onnxruntime() -> Any:
     return pytest.importorskip('onnxruntime', reason='the extra onnx is not installed')
 
 
-def run(onnxruntime: Any, path: Path, lq: Tensor) -> Tensor:
+def run(onnxruntime: Any, path: Path, lq: Tensor, **more: Tensor) -> Tensor:
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
-    return torch.from_numpy(session.run(None, {'lq': lq.numpy()})[0])
+    inputs = {'lq': lq, **more}
+    return torch.from_numpy(session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0])
 
 
 @pytest.fixture(scope='module')
@@ -58,6 +59,20 @@ def test_exported_networks_give_the_same_at_any_size(onnxruntime: Any, exported:
         expected = original(lq).detach()
         found = run(onnxruntime, exported / f'{part}.onnx', lq)
         # float32 rounding in another order of summation
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+
+
+def test_an_exported_generator_takes_the_field_of_the_exported_estimator(
+    onnxruntime: Any, exported: Path, main: Callable[[list[str]], int]
+) -> None:
+    network = blind_network(4)
+    torch.save({'params': network.generator.state_dict()}, exported / 'stage2.pth')
+    assert main([str(exported / 'stage2.pth'), str(exported / 'generator.onnx')]) == 0
+    for batch, height, width in ((1, 8, 8), (2, 21, 34)):
+        lq = torch.rand(batch, 3, height, width)
+        field = run(onnxruntime, exported / 'estimator.onnx', lq)
+        found = run(onnxruntime, exported / 'generator.onnx', lq, field=field)
+        expected = network(lq).detach()
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
 
 
