@@ -146,7 +146,7 @@ def fetch_runtime() -> dict[str, bytes]:
     if npm is None:
         raise ValueError(f'npm is not installed; install Node.js, or give the dist folder of {PACKAGE} {VERSION}')
     with tempfile.TemporaryDirectory() as folder:
-        command = [npm, 'pack', f'{PACKAGE}@{VERSION}', '--pack-destination', folder]
+        command = [npm, 'pack', f'{PACKAGE}@{VERSION}', '--prefer-offline', '--pack-destination', folder]
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
         archives = list(Path(folder).glob('*.tgz'))
         if done.returncode or not archives:

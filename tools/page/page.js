@@ -9,7 +9,7 @@
 /** Longer ones are begun only when they are asked for. */
 const SECONDS_UNASKED = 60;
 /** Pixels of an image that is begun without measuring how long it takes. */
-const SMALL = 200 * 200;
+const SMALL = 150 * 150;
 /** Longest side of the canvas on which tiles appear. */
 const LONGEST_PREVIEW = 4096;
 const OVERLAYS = ['image', 'kernels', 'ellipses', 'strength', 'direction'];
@@ -18,7 +18,9 @@ const wishes = new URLSearchParams(location.search);
 
 const state = {
   /** @type {File | null} */ file: null, width: 0, height: 0, scale: Number(document.body.dataset.scale), zoom: 1, overlay: 0,
-  /** @type {Field | null} */ field: null, begun: 0,
+  /** @type {Field | null} */ field: null,
+  /** When restoring began, how much is done, and how long all should take; in ms. */
+  begun: 0, share: 0, expected: Infinity,
 };
 /** @type {Worker | null} */
 let worker = null;
@@ -125,7 +127,8 @@ function enter(name, words = '') {
   byId('entry').hidden = name !== 'empty';
   byId('work').hidden = name === 'empty';
   byId('status').textContent = words;
-  if (name !== 'working') byId('progress').removeAttribute('value');
+  byId('progress').removeAttribute('value');
+  state.begun = 0;
 }
 
 function complain(words) {
@@ -153,8 +156,10 @@ async function take(file) {
     complain(`${file.name || 'What was pasted'} is no image that this browser reads; JPEG, PNG, WebP, AVIF, GIF and BMP are.`);
     return;
   }
-  stopWorker();
-  Object.assign(state, { file, width: bitmap.width, height: bitmap.height, field: null, zoom: 1, overlay: 0 });
+  if (document.body.dataset.state === 'working') stopWorker();
+  turn++;
+  const { width, height } = bitmap;
+  Object.assign(state, { file, width, height, field: null, zoom: 1, expected: Infinity });
   bitmap.close();
   const name = file.name || 'pasted.png';
   byId('name').textContent = `${name}: ${state.width} × ${state.height} px`;
@@ -162,6 +167,7 @@ async function take(file) {
   byId('notes').replaceChildren();
   for (const [id, source] of [['before', file], ['result', null]]) show(byId(id), source);
   enter('working', 'Getting ready …');
+  chooseOverlay(0);
   layOut();
   await attempt(begin);
 }
@@ -196,6 +202,7 @@ async function begin(isCurrent) {
     byId('status').textContent = 'Measuring how long it takes …';
     const { seconds } = await ask(ready, { kind: 'estimate', size, most });
     if (!isCurrent()) return;
+    state.expected = 1000 * seconds;
     if (seconds > SECONDS_UNASKED) {
       const result = state.width * state.height * state.scale ** 2;
       enter('waiting', `Takes ${duration(seconds)} on this machine; the result has `
@@ -213,7 +220,7 @@ async function restorePhotograph(isCurrent) {
   if (!isCurrent()) return;
   enter('working', 'Restoring …');
   clearTiles();
-  state.begun = performance.now();
+  Object.assign(state, { begun: performance.now(), share: 0 });
   const order = { kind: 'restore', bitmap, most: Number(wishes.get('tile')) || undefined };
   const done = await ask(ready, order, { transfer: [bitmap], onTile: showTile });
   if (!isCurrent()) return;
@@ -238,12 +245,20 @@ function clearTiles() {
   canvas.hidden = false;
 }
 
+/** Say how far it is. Between tiles, which may take long, time tells. */
+function showProgress() {
+  const passed = performance.now() - state.begun;
+  if (document.body.dataset.state !== 'working' || state.begun === 0 || state.expected === Infinity) return;
+  const share = Math.max(state.share, Math.min(0.99, passed / state.expected));
+  byId('progress').value = share;
+  byId('status').textContent = share === 1 ? 'Writing the file …'
+    : `Restoring: ${Math.floor(100 * share)} %, ${duration(Math.max(0, state.expected - passed) / 1000)} left`;
+}
+
 async function showTile({ place, width, bytes, share }) {
   const canvas = byId('tiles'), ratio = canvas.width / (state.scale * state.width), mine = turn;
-  const seconds = (performance.now() - state.begun) / 1000;
-  byId('progress').value = share;
-  byId('status').textContent = share < 1
-    ? `Restoring: ${Math.floor(100 * share)} %, ${duration(seconds / share - seconds)} left` : 'Writing the file …';
+  Object.assign(state, { share, expected: (performance.now() - state.begun) / share });
+  showProgress();
   const tile = await createImageBitmap(new ImageData(bytes, width));
   if (mine !== turn) return;
   const context = canvas.getContext('2d');
@@ -327,6 +342,7 @@ function drawOverlay() {
   const context = contextOf(byId('overlay')), legend = byId('legend');
   const draw = state.field && [null, drawTrails, drawEllipses, drawStrength, drawDirection][state.overlay];
   byId('overlay').hidden = legend.hidden = byId('here').hidden = !draw;
+  byId('sheet').classList.toggle('measured', Boolean(draw));
   if (!draw) return;
   const { clientWidth: width, clientHeight: height } = byId('sheet');
   const told = draw(context, state.field, { width, height, columns: state.width, rows: state.height, scale: state.scale });
@@ -390,7 +406,7 @@ async function setUp() {
   byId('larger').onclick = () => zoomTo(1.5 * state.zoom);
   byId('fit').onclick = () => zoomTo(1);
   byId('split').oninput = (event) => setSplit(Number(event.target.value));
-  byId('device').onchange = stopWorker;
+  byId('device').onchange = () => { cancel(); stopWorker(); };
   byId('overlays').replaceChildren(...OVERLAYS.map((name, index) => {
     const button = element('button', name, { type: 'button', onclick: () => chooseOverlay(index) });
     button.setAttribute('aria-pressed', String(index === 0));
@@ -408,6 +424,7 @@ async function setUp() {
   });
   document.addEventListener('keydown', (event) => { if (event.key === 'Escape') cancel(); });
   window.addEventListener('resize', layOut);
+  setInterval(showProgress, 500);
   const hasCard = await hasGraphicsCard();
   byId('device-label').hidden = !hasCard;
   byId('device').value = wishes.get('device') ?? (hasCard ? 'webgpu' : 'wasm');

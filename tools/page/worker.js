@@ -12,8 +12,8 @@
  * @typedef {{rows: Range, columns: Range}} Part
  */
 
-/** Most bytes that a tile should take; the networks' need is estimated to the safe side. */
-const TILE_BYTES = 800e6;
+/** Most bytes that a tile should take, of which the networks' need is estimated to the safe side. */
+const TILE_BYTES = 600e6;
 /** Most kernels along a side of what is shown of the field. */
 const GRID = 64;
 /** Weights of grey, BT.601. */
@@ -37,7 +37,8 @@ async function start({ runtime, model, facts, device, threads }) {
   ort.env.wasm.wasmBinary = runtime.binary.buffer;
   ort.env.wasm.numThreads = threads;
   ort.env.logLevel = 'error';
-  const load = (name) => ort.InferenceSession.create(model[name], { executionProviders: [device] });
+  const settings = { executionProviders: [device], logSeverityLevel: 3 };
+  const load = (name) => ort.InferenceSession.create(model[name], settings);
   const estimator = await load('estimator');
   const generator = await load('generator');
   engine = { ort, facts, estimator, generator };
@@ -47,7 +48,7 @@ async function start({ runtime, model, facts, device, threads }) {
 
 /** Seconds that a pixel that the networks see takes, measured on some. */
 async function measure() {
-  const side = 64, started = performance.now();
+  const side = 48, started = performance.now();
   await restoreView(new Float32Array(3 * side * side).fill(0.5), { rows: [0, side], columns: [0, side] }, [side, side]);
   return (performance.now() - started) / 1000 / side ** 2;
 }
@@ -69,11 +70,11 @@ const growPart = (part, by, [width, height], multiple) => ({
 const lengthOf = ([start, stop]) => stop - start;
 const areaOf = (part) => lengthOf(part.rows) * lengthOf(part.columns);
 
-/** The largest side of a tile, in px of the image, that memory allows. */
-function largestTile() {
+/** The largest side of a tile that memory allows; an image that can be seen as a whole is one tile. */
+function tileFor([width, height]) {
   const { overlap, halo, floatsPerPixel } = engine.facts;
   const seen = Math.sqrt(TILE_BYTES / 4 / floatsPerPixel);
-  return Math.max(32, Math.floor((seen - 2 * overlap - 2 * halo) / 8) * 8);
+  return width * height <= seen ** 2 ? Math.max(width, height) : Math.max(32, Math.floor(seen - 2 * overlap - 2 * halo));
 }
 
 /**
@@ -291,7 +292,7 @@ class PngWriter {
 // --- Restoring ------------------------------------------------------------------------------------------------------
 
 /** The tiles of an image, by rows of tiles, and the pixels that the networks see for all of them. */
-function plan(size, most) {
+function plan(size, most = tileFor(size)) {
   const bands = cut(size[1], most).map((rows) => cut(size[0], most).map((columns) => ({ rows, columns })));
   return { bands, work: bands.flat().reduce((sum, tile) => sum + areaOf(seenBy(tile, size)), 0) };
 }
@@ -299,7 +300,7 @@ function plan(size, most) {
 /** Restore an image; a tile at a time is posted, and in the end the file and the kernels. */
 async function restore({ bitmap, most }) {
   const { scale } = engine.facts, size = [bitmap.width, bitmap.height];
-  const { bands, work } = plan(size, most ?? largestTile());
+  const { bands, work } = plan(size, most);
   const looks = looksOf(bitmap), field = emptyField(size), length = 3 * scale * size[0];
   const png = new PngWriter(scale * size[0], scale * size[1]);
   let done = 0;
@@ -328,7 +329,7 @@ async function restore({ bitmap, most }) {
 const ORDERS = {
   start: async (order) => { await start(order); postMessage({ kind: 'started' }); },
   estimate: async ({ size, most }) => {
-    const { bands, work } = plan(size, most ?? largestTile());
+    const { bands, work } = plan(size, most);
     postMessage({ kind: 'estimated', seconds: work * await measure(), tiles: bands.flat().length });
   },
   restore,
