@@ -6,6 +6,7 @@
 // `angle[cell]` are its Gaussian. A view is where a field is drawn: `width` x `height` CSS px for an image of
 // `columns` x `rows` px, of which each is `scale` HR px wide.
 
+/** @type {(id: string) => any} */
 const byId = (id) => document.getElementById(id);
 const bytesOf = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 
@@ -38,7 +39,8 @@ function momentsOf(taps, side) {
 }
 
 // The axes (standard deviations, major first) and the angle of the Gaussian with such moments.
-function gaussianOf([weight, x, y, xx, xy, yy]) {
+function gaussianOf(moments) {
+  const [weight, x, y, xx, xy, yy] = moments;
   const a = xx / weight - (x / weight) ** 2, b = xy / weight - x * y / weight ** 2, c = yy / weight - (y / weight) ** 2;
   const middle = (a + c) / 2, root = Math.hypot((a - c) / 2, b);
   return [Math.sqrt(Math.max(0, middle + root)), Math.sqrt(Math.max(0, middle - root)), 0.5 * Math.atan2(2 * b, a - c)];
@@ -100,14 +102,16 @@ function contextOf(canvas) {
 
 // The grid at which kernels or ellipses are drawn: cells of some `apart` CSS px that cover the whole image, each with the
 // LR place under its middle and that middle in CSS px; and the shorter side of a cell.
+/** @returns {[[[number, number], [number, number]][], number]} */
 function gridPlaces(view, apart) {
   const columns = clamp(Math.round(view.width / apart), 1, view.columns), across = view.width / columns;
   const rows = clamp(Math.round(view.height / across), 1, view.rows), down = view.height / rows;
+  /** @type {[[number, number], [number, number]][]} */
   const places = [];
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
-      const place = [Math.floor((column + 0.5) * view.columns / columns), Math.floor((row + 0.5) * view.rows / rows)];
-      places.push([place, [(column + 0.5) * across, (row + 0.5) * down]]);
+      const x = Math.floor((column + 0.5) * view.columns / columns), y = Math.floor((row + 0.5) * view.rows / rows);
+      places.push([[x, y], [(column + 0.5) * across, (row + 0.5) * down]]);
     }
   }
   return [places, Math.min(across, down)];

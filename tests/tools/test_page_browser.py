@@ -65,7 +65,8 @@ class Page:
 
     def __init__(self, browser: Any, address: str) -> None:
         self.browser = browser
-        browser.get_log('performance')
+        for log in ('browser', 'performance'):
+            browser.get_log(log)  # what others left
         browser.get(address)
         self.wait("document.body.dataset.ready === 'true'")
 
@@ -94,7 +95,8 @@ class Page:
 
     def restored(self, path: Path) -> np.ndarray:
         self.choose(path)
-        self.wait("document.body.dataset.state === 'done' || !document.getElementById('trouble').hidden")
+        taken = f'state.file?.name === {json.dumps(path.name)}'
+        self.wait(f"{taken} && document.body.dataset.state === 'done' || !document.getElementById('trouble').hidden")
         return self.result()
 
     def result(self) -> np.ndarray:
@@ -238,16 +240,27 @@ def test_photographs_are_pasted_and_dropped(
     assert page.result().shape == (88, 120, 3)
 
 
-def test_a_long_one_is_begun_only_when_asked(opened: Callable[..., Page], photo: np.ndarray, tmp_path: Path) -> None:
+def test_a_long_one_is_begun_only_when_asked_and_a_part_of_it_offered(
+    opened: Callable[..., Page], photo: np.ndarray, tmp_path: Path
+) -> None:
     page = opened()
-    page.choose(written(tmp_path, cv2.resize(photo, (6000, 4400))))
+    large = cv2.resize(photo, (6000, 4400))
+    page.choose(written(tmp_path, large))
     page.wait("document.body.dataset.state === 'waiting'")
     assert re.match(
-        r'Takes about .* on this machine; the result has 12000 × 8800 px, 1\d\d megapixels', page.text('status')
+        r'Takes about .* on this machine; the result has 12000 × 8800 px, 106 megapixels', page.text('status')
     )
-    assert page.run('return document.activeElement.id') == 'go'
+    assert page.run('return document.activeElement.id') == 'frame'
     assert page.trouble == '' and not page.run("return document.getElementById('tiles').getContext('2d')"
                                                ".getImageData(0, 0, 9, 9).data.some(Boolean)")  # fmt: skip
+    left, top, width, height = page.run('return state.frame')
+    assert abs(2 * left + width - 6000) <= 1 and abs(2 * top + height - 4400) <= 1 and width < 3000
+    page.run('state.frame = [0, 0, 40, 30]; moveFrame(2000, 9000)')
+    page.browser.find_element('id', 'frame').send_keys('\ue014')  # arrow to the right
+    page.run("document.getElementById('part').click()")
+    page.wait("state.file.name === 'photo_part.png' && document.body.dataset.state === 'done'")
+    expected = restore(np.ascontiguousarray(large[4370:, 2005:2045]), blind_network(SCALE), precision='float32')
+    assert apart(page.result(), expected.image) <= 1
 
 
 def test_before_and_after_and_kernels_are_looked_at(

@@ -8,6 +8,8 @@
 
 /** Longer ones are begun only when they are asked for. */
 const SECONDS_UNASKED = 60;
+/** How long the part of such a one should take that is offered instead. */
+const SECONDS_OF_PART = 30;
 /** Pixels of an image that is begun without measuring how long it takes. */
 const SMALL = 150 * 150;
 /** Longest side of the canvas on which tiles appear. */
@@ -19,6 +21,8 @@ const wishes = new URLSearchParams(location.search);
 const state = {
   /** @type {File | null} */ file: null, width: 0, height: 0, scale: Number(document.body.dataset.scale), zoom: 1, overlay: 0,
   /** @type {Field | null} */ field: null,
+  /** The part that is offered: left, top, width and height, in px of the photograph. */
+  frame: [0, 0, 0, 0],
   /** When restoring began, how much is done, and how long all should take; in ms. */
   begun: 0, share: 0, expected: Infinity,
 };
@@ -29,7 +33,7 @@ let turn = 0;
 
 // --- The parts, which are scripts since a page from a disk may load nothing else -------------------------------------
 
-/** @type {Map<string, Promise<Record<string, Uint8Array>>>} */
+/** @type {Map<string, Promise<Record<string, Uint8Array<ArrayBuffer>>>>} */
 const loaded = new Map();
 
 /** Load a part and inflate what is in it. */
@@ -50,8 +54,9 @@ async function loadPart(name) {
     document.head.append(script);
   });
   script.remove();
-  const inflated = Object.entries(self.parts[name]).map(async ([key, text]) => [key, await inflate(bytesOf(text))]);
-  delete self.parts[name];
+  const { parts } = /** @type {{parts: Record<string, Record<string, string>>}} */ (/** @type {unknown} */ (self));
+  const inflated = Object.entries(parts[name]).map(async ([key, text]) => [key, await inflate(bytesOf(text))]);
+  delete parts[name];
   return Object.fromEntries(await Promise.all(inflated));
 }
 
@@ -61,7 +66,7 @@ const textOf = (bytes) => new TextDecoder().decode(bytes);
 
 async function hasGraphicsCard() {
   try {
-    const adapter = await navigator.gpu?.requestAdapter();
+    const adapter = await /** @type {any} */ (navigator).gpu?.requestAdapter();
     return Boolean(adapter) && !adapter.info?.isFallbackAdapter;
   } catch {
     return false;
@@ -136,7 +141,8 @@ function complain(words) {
   byId('trouble').hidden = !words;
 }
 
-const megapixels = (count) => (count < 1e5 ? '' : `, ${(count / 1e6).toPrecision(2).replace(/e.*/, '')} megapixels`);
+/** Say how many pixels there are, where they are many: ", 16 megapixels". */
+const megapixels = (count) => (count < 1e6 ? '' : `, ${(count / 1e6).toFixed(count < 1e7 ? 1 : 0)} megapixels`);
 
 /** Say how long seconds are: "about 3 min". */
 function duration(seconds) {
@@ -165,7 +171,10 @@ async function take(file) {
   byId('name').textContent = `${name}: ${state.width} × ${state.height} px`;
   byId('download').download = `${name.replace(/\.[^.]*$/, '')}_x${state.scale}.png`;
   byId('notes').replaceChildren();
-  for (const [id, source] of [['before', file], ['result', null]]) show(byId(id), source);
+  show(byId('before'), file);
+  show(byId('result'), null);
+  byId('frame').hidden = true;
+  clearTiles();
   enter('working', 'Getting ready …');
   chooseOverlay(0);
   layOut();
@@ -206,8 +215,9 @@ async function begin(isCurrent) {
     if (seconds > SECONDS_UNASKED) {
       const result = state.width * state.height * state.scale ** 2;
       enter('waiting', `Takes ${duration(seconds)} on this machine; the result has `
-        + `${state.scale * state.width} × ${state.scale * state.height} px${megapixels(result)}.`);
-      byId('go').focus();
+        + `${state.scale * state.width} × ${state.scale * state.height} px${megapixels(result)}. `
+        + `The part in the frame takes ${duration(SECONDS_OF_PART)}.`);
+      offerPart(seconds);
       return;
     }
   }
@@ -226,6 +236,53 @@ async function restorePhotograph(isCurrent) {
   if (!isCurrent()) return;
   showResult(done);
 }
+
+// --- A part of a large photograph -----------------------------------------------------------------------------------
+
+/** Frame a part in the middle that does not take long. */
+function offerPart(seconds) {
+  const share = Math.sqrt(SECONDS_OF_PART / seconds);
+  const [width, height] = [state.width, state.height].map((side) => Math.min(side, Math.max(32, Math.round(side * share))));
+  state.frame = [0, 0, width, height];
+  byId('frame').hidden = false;
+  moveFrame((state.width - width) / 2, (state.height - height) / 2);
+  byId('frame').focus();
+}
+
+function moveFrame(left, top) {
+  const [, , width, height] = state.frame;
+  const [x, y] = [clamp(Math.round(left), 0, state.width - width), clamp(Math.round(top), 0, state.height - height)];
+  state.frame = [x, y, width, height];
+  const places = { left: x / state.width, top: y / state.height, width: width / state.width, height: height / state.height };
+  for (const [name, share] of Object.entries(places)) byId('frame').style[name] = `${100 * share}%`;
+}
+
+/** Move the frame so that its middle is under the pointer. */
+function dragFrame(event) {
+  if (!(event.buttons & 1)) return;
+  const box = byId('sheet').getBoundingClientRect(), [, , width, height] = state.frame;
+  moveFrame((event.clientX - box.left) / box.width * state.width - width / 2,
+    (event.clientY - box.top) / box.height * state.height - height / 2);
+}
+
+function pressOnFrame(event) {
+  const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  const move = moves[event.key], [x, y, width, height] = state.frame;
+  if (!move) return;
+  event.preventDefault();
+  moveFrame(x + Math.ceil(move[0] * width / 8), y + Math.ceil(move[1] * height / 8));
+}
+
+/** Go on with the framed part as a photograph of its own. */
+async function takePart() {
+  const [x, y, width, height] = state.frame, { file } = state;
+  const whole = await createImageBitmap(file), canvas = new OffscreenCanvas(width, height);
+  canvas.getContext('2d').drawImage(whole, -x, -y);
+  const name = `${(file.name || 'pasted').replace(/\.[^.]*$/, '')}_part.png`;
+  await take(new File([await canvas.convertToBlob()], name, { type: 'image/png' }));
+}
+
+// --- Stopping -------------------------------------------------------------------------------------------------------
 
 /** Stop, and stay with the photograph. */
 function cancel() {
@@ -397,15 +454,19 @@ async function isolate() {
 }
 
 async function setUp() {
-  byId('file').onchange = (event) => { takeFirst(event.target.files, event); event.target.value = ''; };
+  byId('file').onchange = (event) => { takeFirst(byId('file').files, event); byId('file').value = ''; };
   byId('another').onclick = () => byId('file').click();
   byId('go').onclick = () => { complain(''); enter('working', 'Getting ready …'); attempt(restorePhotograph); };
+  byId('part').onclick = takePart;
+  byId('frame').addEventListener('keydown', pressOnFrame);
+  byId('frame').addEventListener('pointerdown', (event) => byId('frame').setPointerCapture(event.pointerId));
+  byId('frame').addEventListener('pointermove', dragFrame);
   byId('cancel').onclick = cancel;
   byId('theme').onclick = turnTheme;
   byId('smaller').onclick = () => zoomTo(state.zoom / 1.5);
   byId('larger').onclick = () => zoomTo(1.5 * state.zoom);
   byId('fit').onclick = () => zoomTo(1);
-  byId('split').oninput = (event) => setSplit(Number(event.target.value));
+  byId('split').oninput = () => setSplit(Number(byId('split').value));
   byId('device').onchange = () => { cancel(); stopWorker(); };
   byId('overlays').replaceChildren(...OVERLAYS.map((name, index) => {
     const button = element('button', name, { type: 'button', onclick: () => chooseOverlay(index) });

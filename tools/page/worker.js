@@ -32,7 +32,7 @@ let engine;
 async function start({ runtime, model, facts, device, threads }) {
   const address = (bytes) => URL.createObjectURL(new Blob([bytes], { type: 'text/javascript' }));
   importScripts(address(runtime.program));
-  const ort = self.ort;
+  const { ort } = /** @type {any} */ (self);
   ort.env.wasm.wasmPaths = { mjs: address(runtime.glue) };
   ort.env.wasm.wasmBinary = runtime.binary.buffer;
   ort.env.wasm.numThreads = threads;
@@ -64,6 +64,7 @@ function grow([start, stop], by, size, multiple = 1) {
   return [Math.max(0, first), Math.min(size, last)];
 }
 
+/** @param {Part} part @param {number} by @param {number[]} size @param {number} [multiple] @returns {Part} */
 const growPart = (part, by, [width, height], multiple) => ({
   rows: grow(part.rows, by, height, multiple), columns: grow(part.columns, by, width, multiple),
 });
@@ -71,7 +72,8 @@ const lengthOf = ([start, stop]) => stop - start;
 const areaOf = (part) => lengthOf(part.rows) * lengthOf(part.columns);
 
 /** The largest side of a tile that memory allows; an image that can be seen as a whole is one tile. */
-function tileFor([width, height]) {
+function tileFor(size) {
+  const [width, height] = size;
   const { overlap, halo, floatsPerPixel } = engine.facts;
   const seen = Math.sqrt(TILE_BYTES / 4 / floatsPerPixel);
   return width * height <= seen ** 2 ? Math.max(width, height) : Math.max(32, Math.floor(seen - 2 * overlap - 2 * halo));
@@ -83,6 +85,7 @@ function tileFor([width, height]) {
  */
 function cut(size, most) {
   const length = Math.ceil(size / Math.ceil(size / most));
+  /** @type {Range[]} */
   const pieces = [];
   for (let start = 0; start < size; start += length) pieces.push([start, Math.min(size, start + length)]);
   return pieces;
@@ -97,7 +100,8 @@ function seenBy(tile, size) {
 // --- The networks ---------------------------------------------------------------------------------------------------
 
 /** Copy a part of planes that lie behind each other. */
-function crop(planes, [height, width], rows, columns) {
+function crop(planes, sides, { rows, columns }) {
+  const [height, width] = sides;
   const count = planes.length / (height * width), wide = lengthOf(columns);
   const cropped = new Float32Array(count * lengthOf(rows) * wide);
   let to = 0;
@@ -110,6 +114,7 @@ function crop(planes, [height, width], rows, columns) {
   return cropped;
 }
 
+/** @param {Part} part @param {Part} around @returns {any} */
 const within = (part, around) => ({
   rows: part.rows.map((place) => place - around.rows[0]), columns: part.columns.map((place) => place - around.columns[0]),
 });
@@ -125,9 +130,9 @@ async function restoreView(planes, tile, size) {
   const seen = seenBy(tile, size), near = growPart(tile, facts.overlap, size), inside = within(near, seen);
   const sides = (part) => [lengthOf(part.rows), lengthOf(part.columns)];
   const estimated = await estimator.run({ lq: new ort.Tensor('float32', planes, [1, 3, ...sides(seen)]) });
-  const field = crop(estimated.field.data, sides(seen), inside.rows, inside.columns);
+  const field = crop(estimated.field.data, sides(seen), inside);
   estimated.field.dispose();
-  const lq = crop(planes, sides(seen), inside.rows, inside.columns);
+  const lq = crop(planes, sides(seen), inside);
   const { sr } = await generator.run({
     lq: new ort.Tensor('float32', lq, [1, 3, ...sides(near)]),
     field: new ort.Tensor('float32', field, [1, facts.kernelSize ** 2, ...sides(near)]),
@@ -197,14 +202,16 @@ function bytesOfTile(result, tile, grey) {
 // --- The kernels that are shown -------------------------------------------------------------------------------------
 
 /** A grid of kernels, each for a square of the image and from its middle. */
-function emptyField([width, height]) {
+function emptyField(size) {
+  const [width, height] = size;
   const stride = Math.ceil(Math.max(width, height) / GRID), taps = engine.facts.kernelSize ** 2;
   const [columns, rows] = [Math.ceil(width / stride), Math.ceil(height / stride)];
   return { kernelSize: engine.facts.kernelSize, stride, rows, columns, kernels: new Float32Array(rows * columns * taps) };
 }
 
 /** Take the kernels of a tile into the grid. */
-function keepKernels(field, result, tile, [width, height]) {
+function keepKernels(field, result, tile, size) {
+  const [width, height] = size;
   const { near } = result, plane = areaOf(near), taps = field.kernelSize ** 2, half = field.stride >> 1;
   const isIn = (place, [start, stop]) => place >= start && place < stop;
   for (let row = 0; row < field.rows; row++) {
@@ -248,6 +255,7 @@ class PngWriter {
     view.setUint32(4, height);
     header.set([8, 2], 8);  // 8 bit, RGB
     const signature = new Uint8Array([137, 80, 78, 71, 13, 10, 26, 10]);
+    /** @type {BlobPart[]} */
     this.parts = [signature, chunk('IHDR', header), chunk('sRGB', new Uint8Array(1))];
     this.above = new Uint8Array(3 * width);
     const deflate = new CompressionStream('deflate');
