@@ -31,10 +31,12 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# A warning, such as a link that leads nowhere, fails.
+# A warning, such as a link that leads nowhere, fails. The page that restores in the browser needs npm for onnxruntime-web.
 docs: $(READY)
 	$(PIP_INSTALL) --no-build-isolation --editable '.[docs]'
 	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html
+	if command -v npm >/dev/null; then $(BIN)/python tools/build_page.py docs/_build/html/try --force; \
+	else echo 'npm is not installed: the site is built without its page that restores in the browser'; fi
 
 bench: $(READY)
 	$(BIN)/python tools/benchmark.py

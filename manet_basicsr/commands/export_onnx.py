@@ -1,10 +1,10 @@
-"""Export an estimator or a blind network to ONNX, for images of any size, and check the result with onnxruntime.
+"""Export a network to ONNX, for images of any size, and check the result with onnxruntime.
 
     basicsr export-onnx blind_x4.pth blind_x4.onnx
 
-The file of weights is of stage 1 (output: field) or 3 (output: sr), from BasicSR, released, or .safetensors; its sizes
-are read off it. Needs the packages of the extra onnx: pip install onnx onnxruntime onnxscript. Exit codes: 0 done;
-2 nothing was written, the message says why.
+The file of weights is of stage 1 (lq -> field), 2 (lq, field -> sr) or 3 (lq -> sr), from BasicSR, released, or
+.safetensors; its sizes are read off it. Needs the packages of the extra onnx: pip install onnx onnxruntime onnxscript.
+Exit codes: 0 done; 2 nothing was written, the message says why.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from manet_basicsr.archs import SFTRRDBNet
 from manet_basicsr.archs.loading import load_network
 from manet_basicsr.commands.failures import say_failure
 from manet_basicsr.utils.console import say
@@ -41,8 +40,6 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             raise FileExistsError(f'{options.target} already exists; --force replaces it')
         check_writable(options.target)
         network = load_network(options.weights)
-        if isinstance(network, SFTRRDBNet):
-            raise ValueError(f'{options.weights}: a generator alone (stage 2), expected stage 1 or 3')
         difference = export_onnx(network, options.target, half=options.half)
     except (OSError, ValueError) as error:
         return say_failure(error)

@@ -1,8 +1,7 @@
-'use strict';
-// Shows the kernel of the LR pixel under the pointer. A kernel is mean + step * levels @ basis, see coding.py.
+// Shows the kernel of the LR pixel under the pointer. A kernel is mean + step * levels @ basis, see coding.py. What
+// drawing.js has stands before this.
 
 const data = JSON.parse(document.getElementById('data').textContent);
-const byId = (id) => document.getElementById(id);
 const stage = byId('stage');
 const state = {
   place: [Math.floor(data.width / 2), Math.floor(data.height / 2)],
@@ -13,13 +12,7 @@ let fields = [];
 
 // --- The fields -----------------------------------------------------------------------------------------------------
 
-const bytesOf = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 const floatsOf = (text) => new Float32Array(bytesOf(text).buffer);
-
-async function inflate(bytes) {
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
 
 // Differences along rows, of each component the low bytes, then the high bytes, to levels.
 function levelsOf(bytes, field) {
@@ -39,20 +32,9 @@ function levelsOf(bytes, field) {
 async function readField(field) {
   const read = { ...field, mean: floatsOf(field.mean), basis: floatsOf(field.basis) };
   read.levels = levelsOf(await inflate(bytesOf(field.levels)), field);
+  read.kernel = (cell) => kernelOf(read, cell);
   addGaussians(read);
   return read;
-}
-
-// Sums of a kernel that its Gaussian follows from: weight, x, y, xx, xy, yy. They are linear, so they go by component.
-function momentsOf(taps, side) {
-  const sums = new Float64Array(6);
-  for (let y = 0, tap = 0; y < side; y++) {
-    for (let x = 0; x < side; x++, tap++) {
-      const [u, v, weight] = [x - (side - 1) / 2, y - (side - 1) / 2, taps[tap]];
-      [1, u, v, u * u, u * v, v * v].forEach((factor, index) => { sums[index] += factor * weight; });
-    }
-  }
-  return sums;
 }
 
 // The axes (standard deviations, HR px) and the angle of every kernel, and the largest peak of some.
@@ -73,24 +55,12 @@ function addGaussians(field) {
       const code = field.step * field.levels[index * cells + cell];
       if (code !== 0) for (let moment = 0; moment < 6; moment++) sums[moment] += code * parts[index][moment];
     }
-    const [weight, x, y, xx, xy, yy] = sums;
-    const a = xx / weight - (x / weight) ** 2, b = xy / weight - x * y / weight ** 2, c = yy / weight - (y / weight) ** 2;
-    const root = Math.hypot((a - c) / 2, b);
-    field.major[cell] = Math.sqrt(Math.max(0, (a + c) / 2 + root));
-    field.minor[cell] = Math.sqrt(Math.max(0, (a + c) / 2 - root));
-    field.angle[cell] = 0.5 * Math.atan2(2 * b, a - c);
+    [field.major[cell], field.minor[cell], field.angle[cell]] = gaussianOf(sums);
   }
   field.peak = 0;
   for (let cell = 0; cell < cells; cell += Math.max(1, Math.floor(cells / 500))) {
     field.peak = Math.max(field.peak, Math.max(...kernelOf(field, cell)));
   }
-}
-
-const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-
-function cellOf(field, [x, y]) {
-  const row = clamp(Math.floor(y / field.stride), 0, field.rows - 1);
-  return row * field.columns + clamp(Math.floor(x / field.stride), 0, field.columns - 1);
 }
 
 function kernelOf(field, cell) {
@@ -103,52 +73,7 @@ function kernelOf(field, cell) {
   return kernel.map((weight) => Math.max(0, weight));
 }
 
-// --- Colours --------------------------------------------------------------------------------------------------------
-
-const INFERNO = [
-  [0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85], [227, 89, 51], [249, 140, 10], [249, 201, 50],
-  [252, 255, 164],
-];
-
-function inferno(share) {
-  const place = clamp(share, 0, 1) * (INFERNO.length - 1);
-  const index = Math.min(Math.floor(place), INFERNO.length - 2);
-  return INFERNO[index].map((low, channel) => low + (place - index) * (INFERNO[index + 1][channel] - low));
-}
-
-// A direction has no head: half a turn goes once around the hues.
-function hue(angle) {
-  const third = (shift) => 0.5 + 0.5 * Math.cos(2 * angle - shift * 2 * Math.PI / 3);
-  return [255 * third(0), 255 * third(1), 255 * third(2)];
-}
-
 // --- Drawing kernels and places -------------------------------------------------------------------------------------
-
-// The trail of a point of light: images are cross-correlated with kernels, so it is the kernel turned by 180 degrees.
-function drawKernel(canvas, kernel, side, peak) {
-  canvas.width = canvas.height = side;
-  const pixels = new ImageData(side, side);
-  kernel.forEach((weight, tap) => pixels.data.set([...inferno(weight / peak), 255], 4 * (side * side - 1 - tap)));
-  canvas.getContext('2d').putImageData(pixels, 0, 0);
-}
-
-function element(name, text = '', attributes = {}) {
-  const made = Object.assign(document.createElement(name), attributes);
-  made.textContent = text;
-  return made;
-}
-
-function words(field, cell) {
-  const [major, minor] = [field.major[cell], field.minor[cell]];
-  const degrees = (Math.round(field.angle[cell] * 180 / Math.PI) + 180) % 180;
-  const round = major - minor < 0.05 * major;
-  return [
-    round ? `blur ${major.toFixed(2)} px, round` : `blur ${major.toFixed(2)} × ${minor.toFixed(2)} px, ${degrees}°`,
-    `variances ${(major ** 2).toFixed(2)}, ${(minor ** 2).toFixed(2)} px²`,
-  ];
-}
-
-const percent = (share) => `${(100 * share).toPrecision(3)} %`;
 
 // The weight of a tap that is drawn brightest: a flat kernel would be black on the scale of a sharp one beside it.
 function brightest(kernel) {
@@ -165,7 +90,7 @@ function card(place, number) {
   if (number) heading.append(element('span', String(number), { className: 'number' }));
   heading.append(element('span', `x ${place[0]}, y ${place[1]}`, { className: 'where' }));
   const row = element('div', '', { className: 'kernels' });
-  const kernels = fields.map((field) => kernelOf(field, cellOf(field, place)));
+  const kernels = fields.map((field) => field.kernel(cellOf(field, place)));
   fields.forEach((field, index) => {
     const figure = element('figure', '', { className: 'kernel' });
     figure.dataset.field = field.name;
@@ -232,133 +157,36 @@ function layOut() {
   drawMarks();
 }
 
-// A cleared context that counts in CSS px.
-function contextOf(id) {
-  const canvas = byId(id);
-  const context = canvas.getContext('2d');
-  context.setTransform(1, 0, 0, 1, 0, 0);
-  context.clearRect(0, 0, canvas.width, canvas.height);
-  context.scale(canvas.width / canvas.clientWidth, canvas.height / canvas.clientHeight);
-  return context;
-}
-
 function drawPicture() {
   const canvas = byId('picture');
-  const context = contextOf('picture');
+  const context = contextOf(canvas);
   const picture = pictures[state.image];
   context.imageSmoothingEnabled = picture.naturalWidth > canvas.clientWidth;
   context.imageSmoothingQuality = 'high';
   context.drawImage(picture, 0, 0, canvas.clientWidth, canvas.clientHeight);
 }
 
-// The grid at which kernels or ellipses are drawn: cells of some `apart` CSS px that cover the whole image, each with the
-// LR place under its middle and that middle in CSS px; and the shorter side of a cell.
-function gridPlaces(apart) {
-  const { clientWidth, clientHeight } = byId('picture');
-  const columns = clamp(Math.round(clientWidth / apart), 1, data.width), across = clientWidth / columns;
-  const rows = clamp(Math.round(clientHeight / across), 1, data.height), down = clientHeight / rows;
-  const places = [];
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
-      const place = [Math.floor((column + 0.5) * data.width / columns), Math.floor((row + 0.5) * data.height / rows)];
-      places.push([place, [(column + 0.5) * across, (row + 0.5) * down]]);
-    }
-  }
-  return [places, Math.min(across, down)];
-}
-
-function drawKernelGrid(context, field) {
-  const [places, apart] = gridPlaces(58);
-  const small = document.createElement('canvas');
-  context.fillStyle = 'rgb(0 0 0 / 55%)';
-  context.fillRect(0, 0, byId('overlay').clientWidth, byId('overlay').clientHeight);
-  context.imageSmoothingEnabled = false;
-  for (const [place, [x, y]] of places) {
-    const kernel = kernelOf(field, cellOf(field, place));
-    drawKernel(small, kernel, field.kernelSize, brightest(kernel));
-    const size = 0.92 * apart;
-    context.drawImage(small, x - size / 2, y - size / 2, size, size);
-  }
+function drawTrails(context, field, view) {
+  drawKernelGrid(context, field, view, brightest);
   return `kernels at the places where they are found, ${scaleWords()}`;
 }
 
-function drawEllipses(context, field) {
-  const [places, apart] = gridPlaces(40);
-  const largest = field.major.reduce((a, b) => Math.max(a, b), 1e-9);
-  const enlarged = 0.46 * apart / (largest / data.scale * unit());
-  context.lineWidth = 1.8;
-  for (const [place, [x, y]] of places) {
-    const cell = cellOf(field, place);
-    const radius = (axis) => Math.max(0.6, axis / data.scale * unit() * enlarged);
-    context.beginPath();
-    context.ellipse(x, y, radius(field.major[cell]), radius(field.minor[cell]), field.angle[cell], 0, 2 * Math.PI);
-    context.strokeStyle = 'rgb(0 0 0 / 70%)';
-    context.lineWidth = 3.4;
-    context.stroke();
-    context.strokeStyle = '#ffd34d';
-    context.lineWidth = 1.6;
-    context.stroke();
-  }
-  return `axes of the Gaussians (one standard deviation), ${enlarged.toFixed(1)} times enlarged`;
-}
-
-// A picture of the field with a colour [r, g, b, a] for each kernel.
-function drawMap(context, field, colour) {
-  const small = element('canvas', '', { width: field.columns, height: field.rows });
-  const pixels = new ImageData(field.columns, field.rows);
-  for (let cell = 0; cell < field.rows * field.columns; cell++) pixels.data.set(colour(cell), 4 * cell);
-  small.getContext('2d').putImageData(pixels, 0, 0);
-  context.imageSmoothingEnabled = false;
-  const [width, height] = [field.columns * field.stride, field.rows * field.stride];
-  const whole = field.rows * field.columns === 1;
-  context.drawImage(small, 0, 0, (whole ? data.width : width) * unit(), (whole ? data.height : height) * unit());
-}
-
-const strengthOf = (field, cell) => Math.sqrt((field.major[cell] ** 2 + field.minor[cell] ** 2) / 2);
-
-function drawStrength(context, field) {
-  let [low, high] = [Infinity, 0];
-  for (let cell = 0; cell < field.major.length; cell++) {
-    low = Math.min(low, strengthOf(field, cell));
-    high = Math.max(high, strengthOf(field, cell));
-  }
-  const range = Math.max(high - low, 1e-6);
-  drawMap(context, field, (cell) => [...inferno((strengthOf(field, cell) - low) / range), 190]);
-  return ['blur (standard deviation)', `${low.toFixed(2)} px`, inferno, `${high.toFixed(2)} px`];
-}
-
-function drawDirection(context, field) {
-  drawMap(context, field, (cell) => {
-    const longer = 1 - field.minor[cell] / Math.max(field.major[cell], 1e-9);
-    return [...hue(field.angle[cell]), 40 + 190 * Math.min(1, 1.6 * longer)];
-  });
-  return ['direction of the longer axis; faint where the kernel is round', '0°', (share) => hue(Math.PI * share), '180°'];
-}
-
-function legendBar(colour) {
-  const bar = element('canvas', '', { width: 120, height: 12 });
-  const context = bar.getContext('2d');
-  for (let x = 0; x < 120; x++) {
-    context.fillStyle = `rgb(${colour(x / 119).map(Math.round).join(' ')})`;
-    context.fillRect(x, 0, 1, 12);
-  }
-  return bar;
-}
-
 function drawOverlay() {
-  const context = contextOf('overlay');
+  const context = contextOf(byId('overlay'));
   const field = fields[Math.min(state.source, fields.length - 1)];
-  const draw = [null, drawKernelGrid, drawEllipses, drawStrength, drawDirection][state.overlay];
+  const draw = [null, drawTrails, drawEllipses, drawStrength, drawDirection][state.overlay];
   const legend = byId('legend');
   legend.hidden = draw === null;
   if (draw === null) return;
-  const told = [draw(context, field)].flat();
+  const { clientWidth: width, clientHeight: height } = byId('overlay');
+  const view = { width, height, columns: data.width, rows: data.height, scale: data.scale };
+  const told = [draw(context, field, view)].flat();
   legend.replaceChildren(...told.map((part) => (typeof part === 'function' ? legendBar(part) : element('span', part))));
   if (fields.length > 1) legend.prepend(element('span', `${field.name}:`));
 }
 
 function drawMarks() {
-  const context = contextOf('marks');
+  const context = contextOf(byId('marks'));
   const at = ([x, y]) => [(x + 0.5) * unit(), (y + 0.5) * unit()];
   const ring = ([x, y], colour) => {
     for (const [width, style] of [[4, 'rgb(0 0 0 / 75%)'], [2, colour]]) {

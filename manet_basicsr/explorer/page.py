@@ -134,12 +134,13 @@ def _text(content: bytes) -> str:
 def _fill(data: Mapping[str, Any]) -> str:
     """Put data, style and program into the page."""
     folder = resources.files('manet_basicsr.explorer')
-    page, style, program = ((folder / f'page.{kind}').read_text(encoding='utf-8') for kind in ('html', 'css', 'js'))
+    files = ('page.html', 'page.css', 'drawing.js', 'page.js')
+    page, style, *programs = ((folder / name).read_text(encoding='utf-8') for name in files)
     # Inside a script element only '<' can end it.
     parts = {
         'title': html.escape(str(data['title'])),
         'style': style,
         'data': json.dumps(data, separators=(',', ':')).replace('<', '\\u003c'),
-        'program': program,
+        'program': ''.join(programs),
     }
     return re.sub('@(title|style|data|program)@', lambda place: parts[place[1]], page)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import math
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,14 @@ import torch
 
 from manet_basicsr.degradation import protocol_field, protocol_parameters
 from manet_basicsr.explorer import CodedField, Layer, make_page
+from tests.chromium import chromium
 
-CHROMIUM, DRIVER = shutil.which('chromium'), shutil.which('chromedriver')
-if CHROMIUM is None or DRIVER is None:
-    pytest.skip('chromium and chromium-driver are not installed', allow_module_level=True)
 pytest.importorskip('selenium', reason='selenium, of the extra test, is not installed')
 
-from selenium import webdriver  # noqa: E402
-from selenium.webdriver import ActionChains, Keys  # noqa: E402
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver.common.by import By
 
 WIDTH, HEIGHT, SCALE = 100, 60, 4
-FLAGS = (
-    '--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking '
-    '--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1200,900'
-).split()
 
 
 @pytest.fixture(scope='module')
@@ -56,14 +47,8 @@ def made(
 
 @pytest.fixture(scope='module')
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f'--user-data-dir={tmp_path_factory.mktemp("chromium")}'):
-        options.add_argument(flag)
-    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp('chromium')) as driver:
+        yield driver
 
 
 class Explorer:

@@ -28,9 +28,10 @@ def onnxruntime() -> Any:
     return pytest.importorskip('onnxruntime', reason='the extra onnx is not installed')
 
 
-def run(onnxruntime: Any, path: Path, lq: Tensor) -> Tensor:
+def run(onnxruntime: Any, path: Path, lq: Tensor, **more: Tensor) -> Tensor:
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
-    return torch.from_numpy(session.run(None, {'lq': lq.numpy()})[0])
+    inputs = {'lq': lq, **more}
+    return torch.from_numpy(session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0])
 
 
 @pytest.fixture(scope='module')
@@ -103,6 +104,21 @@ def test_estimators_and_blind_networks_are_exported_as_well(onnxruntime: Any, ex
     check_at_any_size(onnxruntime, exported / 'blind.onnx', network)
     check_names_and_sizes(onnxruntime, exported / 'blind.onnx', 4)
     check_half_precision(onnxruntime, exported, 'blind.onnx')
+
+
+@pytest.mark.slow
+def test_an_exported_generator_takes_the_field_of_the_exported_estimator(
+    onnxruntime: Any, exported: Path, main: Callable[[list[str]], int]
+) -> None:
+    network = blind_network(4)
+    torch.save({'params': network.generator.state_dict()}, exported / 'stage2.pth')
+    assert main([str(exported / 'stage2.pth'), str(exported / 'generator.onnx')]) == 0
+    for batch, height, width in ((1, 8, 8), (2, 21, 34)):
+        lq = torch.rand(batch, 3, height, width)
+        field = run(onnxruntime, exported / 'estimator.onnx', lq)
+        found = run(onnxruntime, exported / 'generator.onnx', lq, field=field)
+        expected = network(lq).detach()
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
 
 
 def check_versions(*files: Path) -> None:
