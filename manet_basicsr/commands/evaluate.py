@@ -21,7 +21,8 @@ as *_variant; --field adds others: --field 'measured={type: bank, folder: datase
 
 OUTPUT gets results.md, results.csv and records.jsonl, a line for each image and method. The same command again goes on
 where it was stopped, and scores anew what has changed. docs/EVALUATION.md says what the numbers mean.
-Exit codes: 0 done; 1 images failed, listed at the end; 2 wrong options, nothing was done; 130 interrupted.
+Exit codes: 0 done; 1 images failed, listed at the end, or the tables cannot be written; 2 wrong options, nothing was
+done; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from manet_basicsr.degradation import ALIGNMENTS
 from manet_basicsr.degradation.sets import PAPER_SETS, SETS
 from manet_basicsr.evaluation import build_methods, evaluate, plan_conditions, write_tables
 from manet_basicsr.evaluation.conditions import parse_fields
+from manet_basicsr.evaluation.tables import markdown, summarize
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.progress import with_progress
@@ -86,13 +88,20 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         result = evaluate(
             conditions, methods, options.output / 'records.jsonl', limit=options.limit, progress=with_progress
         )
-        tables = write_tables(result, options.output)
     except (OptionError, ValueError, OSError) as error:
         return say_failure(error, _FLAGS)
     except KeyboardInterrupt:
         say(f'interrupted; the same command goes on from {options.output / "records.jsonl"}', error=True)
         return 130
-    say(tables)
+    say(markdown(summarize(result)))  # before anything that can fail
+    try:
+        write_tables(result, options.output)
+    except OSError as error:
+        say_failure(error)
+        say(
+            f'all rows are in {options.output / "records.jsonl"}; the same command makes the tables of them', error=True
+        )
+        return 1
     say(f'in {options.output}: results.md, results.csv and records.jsonl')
     for failure in result.failures:
         say(f'failed: {failure}', error=True)

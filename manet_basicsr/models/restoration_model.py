@@ -160,10 +160,8 @@ class RestorationModel(SRModel):
         Raises:
             BadSampleError: The batch lacks what a loss compares with.
         """
-        losses = {}
         need(batch, 'gt', 'a loss on images')
-        if 'pixel' in self.losses:
-            losses['l_pix'] = self.losses['pixel'](output, batch['gt'])
+        losses = {'l_pix': self.losses['pixel'](output, batch['gt'])} if 'pixel' in self.losses else {}
         if 'perceptual' in self.losses:
             perceptual, style = self.losses['perceptual'](output, batch['gt'])
             losses.update({'l_percep': perceptual, 'l_style': style})
@@ -180,10 +178,10 @@ class RestorationModel(SRModel):
         size, rest = divmod(len(self.lq), number)
         if rest:
             raise ValueError(f'train.accumulate: found {number}, expected a divisor of the batch of {len(self.lq)}')
-        parts = []
-        for start in range(0, len(self.lq), size):
-            parts.append({key: value[start : start + size] for key, value in self.batch.items()})
-        return parts
+        return [
+            {key: value[start : start + size] for key, value in self.batch.items()}
+            for start in range(0, len(self.lq), size)
+        ]
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Do one step of the optimizer on the batch, without waiting for the device.

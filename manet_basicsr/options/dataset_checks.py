@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -90,6 +91,8 @@ def _loader_problems(dataset: Mapping[str, Any], phase: str, where: str) -> Iter
     backend = dataset.get('io_backend')
     if backend is not None and (not isinstance(backend, dict) or backend.get('type') not in _BACKENDS):
         yield f'{where}io_backend: found {backend!r}, expected a section with a type, one of {", ".join(_BACKENDS)}'
+    elif backend is not None and backend['type'] == 'memcached' and importlib.util.find_spec('mc') is None:
+        yield f'{where}io_backend: memcached needs the package mc, which is not installed; expected disk or lmdb'
     yield from choice_problems(dataset, {'prefetch_mode': (None, 'cpu', 'cuda')}, where)
     yield from choice_problems(dataset, dict.fromkeys(('pin_memory', 'persistent_workers'), SWITCH), where)
     if phase != 'train':

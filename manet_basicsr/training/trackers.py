@@ -4,12 +4,36 @@ from __future__ import annotations
 
 import importlib
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from basicsr.utils import get_root_logger
 
 from manet_basicsr.options.reading import Options
 from manet_basicsr.training.run_folder import tensorboard_folder
+from manet_basicsr.utils.errors import last_line
+
+
+class _Lasting:
+    """Tensorboard's writer; that it fails, as on a full disk, is said once and costs the run nothing else."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+        self._failed = False
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._writer, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return method(*args, **kwargs)
+            except Exception as error:
+                if not self._failed:
+                    self._failed = True
+                    get_root_logger().warning(f'tensorboard has no more from here on: {last_line(error)}')
+                return None
+
+        return call
 
 
 def start_trackers(opt: Options, start_iter: int) -> Any:
@@ -30,7 +54,7 @@ def start_trackers(opt: Options, start_iter: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
     purge = start_iter + 1 if start_iter else None
-    return SummaryWriter(log_dir=str(tensorboard_folder(opt)), purge_step=purge)
+    return _Lasting(SummaryWriter(log_dir=str(tensorboard_folder(opt)), purge_step=purge))
 
 
 def _start_wandb(opt: Options, wandb_opt: Options) -> None:

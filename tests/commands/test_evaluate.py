@@ -64,6 +64,20 @@ def test_other_fields_scales_grids_and_corruptions_are_asked_for_by_name(
     assert {row['set'] for row in rows} == {'defocus', 'measured'}
 
 
+def test_tables_that_cannot_be_written_are_shown_and_can_be_made_again(
+    evaluate: Callable[..., int], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / 'out/results.csv').mkdir(parents=True)
+    arguments = [tmp_path / 'out', '--images', images, '--sets', 'type1', '--methods', 'bicubic']
+    assert evaluate(*arguments) == 1
+    captured = capsys.readouterr()
+    assert '| type1 | bicubic | 2 |' in captured.out
+    assert f'cannot write {tmp_path / "out/results.csv"}: Is a directory' in captured.err
+    (tmp_path / 'out/results.csv').rmdir()
+    assert evaluate(*arguments) == 0
+    assert (tmp_path / 'out/results.csv').is_file()
+
+
 def test_images_that_fail_are_listed_at_the_end_and_the_exit_code_says_so(
     evaluate: Callable[..., int], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

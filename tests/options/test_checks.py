@@ -138,6 +138,7 @@ def test_options_without_a_mistake_have_no_problems(tmp_path: Path) -> None:
         ('datasets.train.num_worker_per_gpu', -1, 'num_worker_per_gpu: found -1'),
         ('datasets.train.dataset_enlarge_ratio', 0, 'dataset_enlarge_ratio: found 0'),
         ('datasets.train.io_backend', 'lmdb', "train.io_backend: found 'lmdb', expected a section with a type"),
+        ('datasets.train.io_backend', {'type': 'memcached'}, 'train.io_backend: memcached needs the package mc'),
         ('datasets.train.prefetch_mode', 'gpu', "train.prefetch_mode: found 'gpu', expected one of ~, cpu, cuda"),
         ('datasets.train.degradation.kernel_size', 20, 'kernel_size: found 20'),
         ('datasets.train.degradation.field.variance', [10, 0.7], 'variance'),

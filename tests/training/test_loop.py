@@ -223,6 +223,19 @@ def test_tensorboard_has_each_step_once_after_a_resume(tmp_path: Path) -> None:
     assert found == [(1, 1), (2, 2), (3, 3), (4, 7), (5, 8), (6, 9)]
 
 
+def test_a_tensorboard_that_fails_costs_the_run_nothing(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Any, *arguments: Any, **keywords: Any) -> None:
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('torch.utils.tensorboard.SummaryWriter.add_scalar', fail)
+    assert main(command(photos, 'logger:use_tb_logger=true', 'logger:print_freq=1')) == 0
+    assert logged().count('tensorboard has no more from here on: [Errno 28] No space left on device') == 1
+    assert '# kernel_psnr' in logged()
+
+
 def test_a_perceptual_loss_without_its_network_says_which_file_to_put_where(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(opt: object) -> None:
         raise URLError(OSError(-2, 'Name or service not known'))
