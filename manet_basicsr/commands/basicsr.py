@@ -40,6 +40,7 @@ TOOLS = {
     'evaluate': 'score any number of methods on any number of degradations',
     'compute-pca': 'compute the PCA basis of kernels of other sizes',
     'convert-weights': "convert weights from and to the authors' form",
+    'describe-weights': 'write the entry of a file of weights for OpenModelDB',
     'export-onnx': 'export an estimator or a blind network to ONNX',
     'plot-curves': 'draw training curves and results',
 }

@@ -74,23 +74,37 @@ def read_kernel_file(path: Path) -> tuple[Arrays, list[str]]:
     (rows, columns, h, w, 3). An array of objects and a cell array hold arrays. A page of an image file is a kernel.
     Where a kernel has colours it is one kernel for each, because a field has one kernel for all colours.
 
+    What is wrong with one array or one kernel costs that one, as long as there are others.
+
     Returns:
-        Kernels (h, w), none with a negative tap, each summing to 1, float64; and what was changed in them.
+        Kernels (h, w), none with a negative tap, each summing to 1, float64; and what was changed in them or left out.
 
     Raises:
-        ValueError: The file cannot be read, holds something else, or how kernels lie in it cannot be told; the message
-            names it.
+        ValueError: The file cannot be read, holds something else, how kernels lie in it cannot be told, or every one is
+            wrong; the message names it.
     """
-    kernels, remarks = {}, []
+    kernels, remarks, refused = {}, [], []
     for name, array in _kernel_arrays(path).items():
-        for index, taps in _split(array, name):
-            kernels[f'{name}{index}'], remark = _normalised(taps, f'{name}{index}')
-            remarks += remark
+        try:
+            for index, taps in _split(array, name):
+                try:
+                    kernels[f'{name}{index}'], remark = _normalised(taps, f'{name}{index}')
+                    remarks += remark
+                except ValueError as error:
+                    refused.append(str(error))
+        except ValueError as error:  # how kernels lie in the array
+            refused.append(str(error))
+    if not kernels:
+        raise ValueError(refused[0])
+    if refused:
+        remarks.append(f'left out {len(refused)} of {len(refused) + len(kernels)} kernels, first {refused[0]}')
     return kernels, remarks
 
 
 def read_kernel_grid(path: Path) -> NDArray[np.float64]:
     """Read one array of kernels (..., h, w) with the axes that count them in front, of colours their mean.
+
+    The mean is taken of the kernels where they lie, so that it keeps how far the colours are apart.
 
     Raises:
         ValueError: As :func:`read_kernel_file` does, or there is more than one array.
@@ -101,10 +115,19 @@ def read_kernel_grid(path: Path) -> NDArray[np.float64]:
     ((name, array),) = arrays.items()
     axis = _first_tap_axis(array, name)
     if array.ndim - axis == 3 and array.shape[-1] == 3 and axis:  # colours behind the taps
-        array = array.astype(np.float64).mean(-1)
+        array = _mean_of_colours(array.astype(np.float64), axis)
     grid = np.moveaxis(array, (axis, axis + 1), (-2, -1))
     taps = grid.reshape(-1, *grid.shape[-2:])
     return np.stack([_normalised(t, f'{name}[{n}]')[0] for n, t in enumerate(taps)]).reshape(grid.shape)
+
+
+def _mean_of_colours(array: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Give the mean of kernels over the last axis; none counts for more because it is brighter."""
+    sums = array.sum((axis, axis + 1), keepdims=True)
+    if not (sums > 0).all():  # the kernel is refused by its name, later
+        return array.mean(-1)
+    weighted: NDArray[np.float64] = (array / sums).mean(-1)
+    return weighted
 
 
 def _kernel_arrays(path: Path) -> Arrays:
@@ -260,7 +283,8 @@ def _first_tap_axis(array: NDArray[Any], name: str) -> int:
 
 def _sums_agree(array: NDArray[Any], axis: int) -> bool:
     sums = array.sum((axis, axis + 1), dtype=np.float64)
-    return bool(np.ptp(sums) <= _SAME_SUM * abs(sums).max())
+    sums = sums[np.isfinite(sums)]  # of those that are wrong nothing is learnt
+    return sums.size > 0 and bool(np.ptp(sums) <= _SAME_SUM * abs(sums).max())
 
 
 def _is_square(array: NDArray[Any], axis: int) -> bool:

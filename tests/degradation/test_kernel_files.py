@@ -184,3 +184,28 @@ def test_what_others_measured_is_read(shared: Path) -> None:
     for name, number in {'kair/kernels_12.mat': 12, 'fkp/102061.mat': 1, 'krishnan/kernels.mat': 2}.items():
         assert len(read(folder / name)) == number
     assert read_kernel_grid(folder / 'lens_oil/63762BB_rgb_9x12x25x25x3_f16.npy').shape == (9, 12, 25, 25)
+
+
+# A wide kernel of another sum is left out here: nothing would tell the axes of taps.
+@pytest.mark.parametrize(
+    ('form', 'bad'),
+    [(form, bad) for form in ('stack', 'variables', 'last axis', 'wide') for bad in (np.nan, np.inf, -1.0)][:-1],
+)
+def test_a_bad_kernel_costs_itself_and_not_its_file(tmp_path: Path, bad: float, form: str) -> None:
+    stack = np.random.default_rng(0).random((6, 9, 11 if form == 'wide' else 9))
+    stack /= stack.sum((1, 2), keepdims=True)
+    good = stack.copy()
+    stack[2, 4, 4] = bad
+    if form == 'variables':
+        np.savez(tmp_path / 'k.npz', *stack)
+    else:
+        np.save(tmp_path / 'k.npy', stack if form in ('stack', 'wide') else np.moveaxis(stack, 0, -1))
+    found, (remark,) = read_kernel_file(next(tmp_path.iterdir()))
+    np.testing.assert_allclose(list(found.values()), np.delete(good, 2, 0))
+    assert remark.startswith('left out 1 of 6 kernels, first ') and 'non-negative, finite numbers' in remark
+
+
+def test_a_file_of_bad_kernels_alone_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / 'k.npy', np.full((3, 5, 5), np.nan))
+    with pytest.raises(ValueError, match=r'k\.npy\[0\]: expected a kernel of non-negative, finite numbers'):
+        read_kernel_file(tmp_path / 'k.npy')

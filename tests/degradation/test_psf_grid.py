@@ -86,3 +86,25 @@ def test_a_real_lens_blurs_its_corners_more_than_its_middle(shared: Path) -> Non
     file = shared / 'data/kernels/lens_oil/63762BB_rgb_9x12x25x25x3_f16.npy'
     found = variances_of(PsfGridSampler(str(file)).draw(180, 240, scale=2, kernel_size=27))
     assert found[40:50, 55:65].mean() < 0.7 * found[:8, :8].mean()
+
+
+@pytest.mark.parametrize('scale', [1, 2, 4])
+@pytest.mark.parametrize('apart', [(0.0, 0.0), (2.0, 0.0), (1.5, -1.0)])
+@pytest.mark.parametrize('brightness', [(1, 1, 1), (0.2, 0.7, 0.1)])
+def test_the_one_kernel_of_a_place_keeps_how_far_its_colours_are_apart(
+    tmp_path: Path, scale: int, apart: tuple[float, float], brightness: tuple[float, ...]
+) -> None:
+    rows, columns = torch.meshgrid(*[torch.arange(25.0) - 12] * 2, indexing='ij')
+    # Red lies further down and right by half of it than green, and blue as far the other way.
+    colours = [
+        torch.exp(-((rows - apart[0] * place / 2) ** 2 + (columns - apart[1] * place / 2) ** 2) / (2 * 3.0))
+        for place in (1, 0, -1)
+    ]
+    taps = torch.stack([bright * taps / taps.sum() for bright, taps in zip(brightness, colours, strict=True)], -1)
+    np.save(tmp_path / 'lens.npy', taps.expand(2, 3, 25, 25, 3).numpy())
+    field = PsfGridSampler(str(tmp_path / 'lens.npy'), fit='crop').draw(48, 48, scale=scale, kernel_size=31)
+    covariance = kernel_covariances(field[0, :, 0, 0][None])[0]
+    # The variance of a mean is that within the colours, and that of their centres: (1/4 + 0 + 1/4) / 3 of the square.
+    expected = torch.tensor([[3 + apart[1] ** 2 / 6, 0], [0, 3 + apart[0] ** 2 / 6]])
+    expected[0, 1] = expected[1, 0] = apart[0] * apart[1] / 6
+    torch.testing.assert_close(covariance.float(), expected, atol=0.02, rtol=0)  # resampling to half pixels adds some
