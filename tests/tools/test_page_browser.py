@@ -255,6 +255,9 @@ def test_a_long_one_is_begun_only_when_asked_and_a_part_of_it_offered(
                                                ".getImageData(0, 0, 9, 9).data.some(Boolean)")  # fmt: skip
     left, top, width, height = page.run('return state.frame')
     assert abs(2 * left + width - 6000) <= 1 and abs(2 * top + height - 4400) <= 1 and width < 3000
+    told = page.text('size-told')
+    page.browser.find_element('id', 'size').send_keys('\ue013' * 3)  # arrow up
+    assert page.run('return state.frame[2]') > width and page.text('size-told') != told
     page.run('state.frame = [0, 0, 40, 30]; moveFrame(2000, 9000)')
     page.browser.find_element('id', 'frame').send_keys('\ue014')  # arrow to the right
     page.run("document.getElementById('part').click()")
