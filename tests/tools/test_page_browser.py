@@ -219,6 +219,14 @@ def test_what_is_no_image_is_said_in_a_line(opened: Callable[..., Page], photo: 
     assert page.trouble == ''
 
 
+def test_without_a_graphics_card_the_processor_takes_over(
+    opened: Callable[..., Page], photo: np.ndarray, tmp_path: Path
+) -> None:
+    page = opened('?device=webgpu')
+    assert page.restored(written(tmp_path, photo)).shape == (88, 120, 3)
+    assert page.text('engine') == 'Computes on the processor, 1 thread.'
+
+
 @pytest.mark.parametrize('event', ['paste', 'drop'])
 def test_photographs_are_pasted_and_dropped(
     opened: Callable[..., Page], photo: np.ndarray, tmp_path: Path, event: str

@@ -79,9 +79,16 @@ const threadsOf = () => (self.crossOriginIsolated ? clamp(navigator.hardwareConc
 /** Start a worker for a device, and wait until it can restore. */
 async function startWorker(device) {
   const [{ program }, runtime, { facts, ...model }] = await Promise.all([part('worker'), part(device), part('model')]);
-  const started = new Worker(URL.createObjectURL(new Blob([program], { type: 'text/javascript' })));
-  const threads = threadsOf(), known = JSON.parse(textOf(facts));
-  await ask(started, { kind: 'start', runtime, model, facts: known, device, threads });
+  const address = URL.createObjectURL(new Blob([program], { type: 'text/javascript' }));
+  const started = new Worker(address), threads = threadsOf();
+  try {
+    await ask(started, { kind: 'start', runtime, model, facts: JSON.parse(textOf(facts)), device, threads });
+  } catch (error) {
+    started.terminate();
+    throw error;
+  } finally {
+    URL.revokeObjectURL(address);
+  }
   const where = device === 'webgpu' ? 'the graphics card' : `the processor, ${threads} thread${threads > 1 ? 's' : ''}`;
   byId('engine').textContent = `Computes on ${where}.`;
   return started;
