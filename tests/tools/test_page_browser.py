@@ -219,6 +219,14 @@ def test_what_is_no_image_is_said_in_a_line(opened: Callable[..., Page], photo: 
     assert page.trouble == ''
 
 
+def test_without_a_graphics_card_the_processor_takes_over(
+    opened: Callable[..., Page], photo: np.ndarray, tmp_path: Path
+) -> None:
+    page = opened('?device=webgpu')
+    assert page.restored(written(tmp_path, photo)).shape == (88, 120, 3)
+    assert page.text('engine') == 'Computes on the processor, 1 thread.'
+
+
 @pytest.mark.parametrize('event', ['paste', 'drop'])
 def test_photographs_are_pasted_and_dropped(
     opened: Callable[..., Page], photo: np.ndarray, tmp_path: Path, event: str
@@ -255,6 +263,9 @@ def test_a_long_one_is_begun_only_when_asked_and_a_part_of_it_offered(
                                                ".getImageData(0, 0, 9, 9).data.some(Boolean)")  # fmt: skip
     left, top, width, height = page.run('return state.frame')
     assert abs(2 * left + width - 6000) <= 1 and abs(2 * top + height - 4400) <= 1 and width < 3000
+    told = page.text('size-told')
+    page.browser.find_element('id', 'size').send_keys('\ue013' * 3)  # arrow up
+    assert page.run('return state.frame[2]') > width and page.text('size-told') != told
     page.run('state.frame = [0, 0, 40, 30]; moveFrame(2000, 9000)')
     page.browser.find_element('id', 'frame').send_keys('\ue014')  # arrow to the right
     page.run("document.getElementById('part').click()")

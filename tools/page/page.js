@@ -8,8 +8,8 @@
 
 /** Longer ones are begun only when they are asked for. */
 const SECONDS_UNASKED = 60;
-/** How long the part of such a one should take that is offered instead. */
-const SECONDS_OF_PART = 30;
+/** Smallest side of a part that is restored by itself, in px. */
+const SMALLEST_PART = 32;
 /** Pixels of an image that is begun without measuring how long it takes. */
 const SMALL = 150 * 150;
 /** Longest side of the canvas on which tiles appear. */
@@ -79,9 +79,16 @@ const threadsOf = () => (self.crossOriginIsolated ? clamp(navigator.hardwareConc
 /** Start a worker for a device, and wait until it can restore. */
 async function startWorker(device) {
   const [{ program }, runtime, { facts, ...model }] = await Promise.all([part('worker'), part(device), part('model')]);
-  const started = new Worker(URL.createObjectURL(new Blob([program], { type: 'text/javascript' })));
-  const threads = threadsOf(), known = JSON.parse(textOf(facts));
-  await ask(started, { kind: 'start', runtime, model, facts: known, device, threads });
+  const address = URL.createObjectURL(new Blob([program], { type: 'text/javascript' }));
+  const started = new Worker(address), threads = threadsOf();
+  try {
+    await ask(started, { kind: 'start', runtime, model, facts: JSON.parse(textOf(facts)), device, threads });
+  } catch (error) {
+    started.terminate();
+    throw error;
+  } finally {
+    URL.revokeObjectURL(address);
+  }
   const where = device === 'webgpu' ? 'the graphics card' : `the processor, ${threads} thread${threads > 1 ? 's' : ''}`;
   byId('engine').textContent = `Computes on ${where}.`;
   return started;
@@ -174,6 +181,7 @@ async function take(file) {
   show(byId('before'), file);
   show(byId('result'), null);
   byId('frame').hidden = true;
+  byId('go').textContent = 'Restore';
   clearTiles();
   enter('working', 'Getting ready …');
   chooseOverlay(0);
@@ -214,10 +222,10 @@ async function begin(isCurrent) {
     state.expected = 1000 * seconds;
     if (seconds > SECONDS_UNASKED) {
       const result = state.width * state.height * state.scale ** 2;
+      byId('go').textContent = 'Restore all of it';
       enter('waiting', `Takes ${duration(seconds)} on this machine; the result has `
-        + `${state.scale * state.width} × ${state.scale * state.height} px${megapixels(result)}. `
-        + `The part in the frame takes ${duration(SECONDS_OF_PART)}.`);
-      offerPart(seconds);
+        + `${state.scale * state.width} × ${state.scale * state.height} px${megapixels(result)}.`);
+      offerPart(Math.sqrt(SECONDS_UNASKED / seconds));
       return;
     }
   }
@@ -239,14 +247,24 @@ async function restorePhotograph(isCurrent) {
 
 // --- A part of a large photograph -----------------------------------------------------------------------------------
 
-/** Frame a part in the middle that does not take long. */
-function offerPart(seconds) {
-  const share = Math.sqrt(SECONDS_OF_PART / seconds);
-  const [width, height] = [state.width, state.height].map((side) => Math.min(side, Math.max(32, Math.round(side * share))));
-  state.frame = [0, 0, width, height];
+/** Frame a part in the middle whose sides are such a share of the photograph's. */
+function offerPart(share) {
+  state.frame = [0, 0, state.width, state.height];
   byId('frame').hidden = false;
-  moveFrame((state.width - width) / 2, (state.height - height) / 2);
+  byId('size').value = String(1 + Math.log(share) / Math.log(Math.max(state.width, state.height) / SMALLEST_PART));
+  sizeFrame();
   byId('frame').focus();
+}
+
+/** Make the frame as large as the slider says, which goes by factors; its middle stays. */
+function sizeFrame() {
+  const [x, y, width, height] = state.frame;
+  const share = (Math.max(state.width, state.height) / SMALLEST_PART) ** (Number(byId('size').value) - 1);
+  const sides = [state.width, state.height].map((side) => Math.min(side, Math.max(SMALLEST_PART, Math.round(side * share))));
+  state.frame = [x, y, ...sides];
+  moveFrame(x + (width - sides[0]) / 2, y + (height - sides[1]) / 2);
+  const seconds = state.expected / 1000 * sides[0] * sides[1] / (state.width * state.height);
+  byId('size-told').textContent = `${sides[0]} × ${sides[1]} px, ${duration(seconds)}; drag the frame to where you want it`;
 }
 
 function moveFrame(left, top) {
@@ -458,6 +476,7 @@ async function setUp() {
   byId('another').onclick = () => byId('file').click();
   byId('go').onclick = () => { complain(''); enter('working', 'Getting ready …'); attempt(restorePhotograph); };
   byId('part').onclick = takePart;
+  byId('size').oninput = sizeFrame;
   byId('frame').addEventListener('keydown', pressOnFrame);
   byId('frame').addEventListener('pointerdown', (event) => byId('frame').setPointerCapture(event.pointerId));
   byId('frame').addEventListener('pointermove', dragFrame);
