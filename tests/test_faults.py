@@ -344,6 +344,28 @@ def test_a_test_with_damaged_weights_writes_no_black_images(
     assert not list(tmp_path.rglob('*.png'))
 
 
+@pytest.mark.parametrize('key', ['params', 'params_ema'])
+@pytest.mark.parametrize('model', ['RestorationModel', 'SRModel'])
+def test_a_training_does_not_start_from_damaged_weights(
+    model: str,
+    key: str,
+    photos_lmdb: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = torch.load(blind_weights(tmp_path, 4), weights_only=True)['params']
+    damaged = {**whole, 'conv_first.bias': whole['conv_first.bias'] * math.nan}
+    torch.save({'params': whole, 'params_ema': whole, key: damaged}, tmp_path / 'nan.pth')
+    file = shortened.option_file('train', 'BlindSR_stage3', 4)
+    entries = [*shortened.train_entries('BlindSR_stage3', photos_lmdb), 'network_g:estimator:num_feat=8']
+    entries += [f'path:pretrain_network_g={tmp_path / "nan.pth"}', 'train:ema_decay=0.9', f'model_type={model}']
+    assert main(['train', '-opt', str(file), '--force_yml', *entries]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith('basicsr: ')]
+    assert 'nan.pth: conv_first.bias is not finite (NaN or infinite)' in line
+
+
 def test_an_image_that_overflows_ends_a_validation_and_is_not_written(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

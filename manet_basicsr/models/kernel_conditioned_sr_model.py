@@ -14,6 +14,8 @@ from manet_basicsr.utils.errors import BadSampleError
 class KernelConditionedSRModel(RestorationModel):
     """Train and test a generator ``(lq, field) -> sr`` with the true kernel field (MANet, stage 2)."""
 
+    NETWORK_INPUTS = ('lq', 'kernel')
+
     def predict(self, net: nn.Module, batch: Batch) -> Tensor:
         """Restore a batch with its true kernel field."""
         if 'kernel' not in batch:

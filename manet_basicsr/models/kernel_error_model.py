@@ -29,6 +29,7 @@ class KernelErrorModel(RestorationModel):
 
     TRAIN_KEYS = RestorationModel.TRAIN_KEYS - {'perceptual_opt'}
     LOSS_KEYS = ('pixel_opt',)
+    NETWORK_INPUTS = ('lq', 'kernel')
 
     def predict(self, net: nn.Module, batch: Batch) -> Any:
         """Restore a batch with true and wrong kernels, and predict the errors of both."""

@@ -53,6 +53,8 @@ class RestorationModel(SRModel):
         'total_iter warmup_iter ema_decay optim_g scheduler pixel_opt perceptual_opt '
         'amp channels_last compile accumulate on_nonfinite'.split()
     )
+    #: What of a batch the network is called with.
+    NETWORK_INPUTS: tuple[str, ...] = ('lq',)
     #: Keys of ``train`` of which at least one must be given.
     LOSS_KEYS: tuple[str, ...] = ('pixel_opt', 'perceptual_opt')
 
@@ -178,10 +180,8 @@ class RestorationModel(SRModel):
         size, rest = divmod(len(self.lq), number)
         if rest:
             raise ValueError(f'train.accumulate: found {number}, expected a divisor of the batch of {len(self.lq)}')
-        return [
-            {key: value[start : start + size] for key, value in self.batch.items()}
-            for start in range(0, len(self.lq), size)
-        ]
+        starts = range(0, len(self.lq), size)
+        return [{key: value[at : at + size] for key, value in self.batch.items()} for at in starts]
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Do one step of the optimizer on the batch, without waiting for the device.

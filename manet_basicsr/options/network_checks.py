@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from manet_basicsr.archs.protocols import FieldEstimator
 from manet_basicsr.options.dataset_checks import MODELS_WITH_KERNELS
 from manet_basicsr.options.reading import Options
 
@@ -74,6 +75,8 @@ def network_problems(network: Mapping[str, Any], where: str, options: Options) -
     else:
         yield from _start_problems(whole, where, options)
         yield from _tile_problems(whole, where, options)
+        if where == 'network_g':
+            yield from _model_problems(whole, options.get('model_type'))
 
 
 def parts_of(network: object) -> list[str]:
@@ -90,6 +93,32 @@ def _tile_problems(network: nn.Module, where: str, options: Options) -> Iterator
         yield (
             f'val.tile: found {tile!r}, expected ~: {where} is {type(network).__name__}, which finds one kernel for '
             'the whole image'
+        )
+
+
+def _model_problems(network: nn.Module, model_type: object) -> Iterator[str]:
+    """Check that a network can be called as its model calls it, and gives what that compares: kernels or images."""
+    from basicsr.utils.registry import MODEL_REGISTRY
+
+    from manet_basicsr.models.kernel_l1_model import KernelL1Model
+    from manet_basicsr.models.restoration_model import RestorationModel
+
+    model = dict(iter(MODEL_REGISTRY)).get(model_type) if isinstance(model_type, str) else None
+    if model_type != 'SRModel' and not (inspect.isclass(model) and issubclass(model, RestorationModel)):
+        return
+    given: tuple[str, ...] = getattr(model, 'NETWORK_INPUTS', ('lq',))
+    try:
+        inspect.signature(network.forward).bind(*given)
+    except TypeError as error:
+        name = type(network).__name__
+        yield f'network_g: {name} does not fit model_type {model_type}, which gives it {" and ".join(given)}: {error}'
+        return
+    estimates, wanted = isinstance(network, FieldEstimator), issubclass(model, KernelL1Model)  # type: ignore[arg-type]
+    if type(network).__module__.startswith('manet_basicsr.') and estimates != wanted:
+        words = ('images', 'kernels')
+        yield (
+            f'network_g: {type(network).__name__} gives {words[estimates]}, expected {words[wanted]} for model_type '
+            f'{model_type}'
         )
 
 

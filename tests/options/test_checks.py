@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from manet_basicsr.options.checks import find_problems
 from manet_basicsr.options.reading import Options, load_options
+from tests import shortened
 
 ROOT = Path(__file__).resolve().parents[2]
 # Those of options/ablation name kernels on disk; tests/options/test_ablation_option_files.py has them.
@@ -579,6 +580,26 @@ def test_loader_keys_that_would_hang_or_fail_later_are_problems(key: str, change
 def test_channels_that_the_datasets_do_not_have_are_named(tmp_path: Path, change: Options, problem: str) -> None:
     problems = find_problems({**valid(tmp_path), **change}, is_train=True)
     assert any(problem in line for line in problems), problems
+
+
+@pytest.mark.parametrize(
+    ('job', 'model', 'problem'),
+    [
+        (
+            'SFTRRDB_stage2',
+            'RestorationModel',
+            'SFTRRDBNet does not fit model_type RestorationModel, which gives it lq',
+        ),
+        ('SFTRRDB_stage2', 'SRModel', 'SFTRRDBNet does not fit model_type SRModel, which gives it lq: missing a requi'),
+        ('BlindSR_stage3', 'KernelConditionedSRModel', 'BlindSRNet does not fit model_type KernelConditionedSRModel'),
+        ('BlindSR_stage3', 'KernelL1Model', 'BlindSRNet gives images, expected kernels for model_type KernelL1Model'),
+        ('MANet_stage1', 'RestorationModel', 'MANet gives kernels, expected images for model_type RestorationModel'),
+    ],
+)
+def test_a_network_of_another_stage_is_refused(photos: Path, job: str, model: str, problem: str) -> None:
+    file = shortened.option_file('train', job, 4)
+    options = shortened.forced(file, [*shortened.train_entries(job, photos), f'model_type={model}'])
+    assert [line for line in find_problems(options, is_train=True) if f'network_g: {problem}' in line]
 
 
 def test_a_stock_dataset_without_kernels_is_refused_for_models_that_need_them(tmp_path: Path) -> None:
