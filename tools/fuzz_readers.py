@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import collections
 import io
+import itertools
 import os
 import random
 import resource
@@ -40,16 +41,19 @@ from PIL import Image, ImageCms
 from manet_basicsr import restore
 from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.data.field_files import load_field, save_field
+from manet_basicsr.data.image_files import decode_image_file
 from manet_basicsr.data.image_headers import MAX_PIXELS
 from manet_basicsr.data.images import ImageLmdb, decode_image
 from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.data.manifest import Manifest, ManifestEntry, read_manifest, write_manifest
+from manet_basicsr.data.pictures import Pictures
 from manet_basicsr.data.raw_pixels import encode_raw
 from manet_basicsr.degradation import load_pca_basis
 from manet_basicsr.options.checks import find_problems
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.reading import load_options
 from manet_basicsr.restoration.photographs import read_photograph, write_photograph
+from manet_basicsr.restoration.pictures import write_pictures
 from manet_basicsr.training.checkpoints import load_state, save_atomically
 from manet_basicsr.utils.errors import BadSampleError
 from manet_basicsr.utils.lmdb_handles import close_environment
@@ -178,12 +182,41 @@ def image_seeds() -> list[bytes]:
 
 
 def said_of(image: np.ndarray, kind: str) -> bytes:
-    """Encode an image with an orientation and a colour profile."""
+    """Encode an image with EXIF data of three directories and a colour profile."""
     exif, content = Image.Exif(), io.BytesIO()
-    exif[0x0112] = 6
+    exif[0x0112], exif[0x010F] = 6, 'Camera works'
+    exif.get_ifd(0x8769).update({0x829A: 0.004, 0x927C: b'notes', 0xA002: 32, 0xA003: 24})
+    exif.get_ifd(0x8825).update({1: 'N', 2: (48.0, 30.0, 5.0)})
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
     Image.fromarray(image).save(content, kind, exif=exif, icc_profile=profile)
     return content.getvalue()
+
+
+def seeds_of_pictures() -> list[bytes]:
+    """Encode animations and pages."""
+    frames = [Image.fromarray(np.roll(skimage.data.astronaut()[100:116, 100:120], 3 * n, 1)) for n in range(3)]
+    seeds = []
+    for kind in ('GIF', 'PNG', 'WEBP', 'TIFF'):
+        content = io.BytesIO()
+        timing: dict[str, Any] = {} if kind == 'TIFF' else {'duration': 40}
+        frames[0].save(content, kind, save_all=True, append_images=frames[1:], **timing)
+        seeds.append(content.getvalue())
+    return seeds
+
+
+def read_pictures_into(folder: Path) -> Callable[[Path], object]:
+    """Give what is done with all pictures of a file: read one by one, written and counted again."""
+
+    def read(path: Path) -> None:
+        content = path.read_bytes()
+        pictures = Pictures(content, str(path), decode_image_file(content, str(path)))
+        target = folder / ('pictures.tif' if pictures.are_pages else 'pictures.png')
+        if pictures.first.pictures > 1 and pictures.first.pixels.size <= 4 * RESTORED_PIXELS:
+            shown = list(itertools.islice(pictures, 8))
+            write_pictures(target, shown, pictures.loops)
+            assert decode_image_file(target.read_bytes(), 'again').pictures == len(shown)
+
+    return read
 
 
 def make_readers(folder: Path) -> dict[str, Reader]:
@@ -211,6 +244,7 @@ def make_readers(folder: Path) -> dict[str, Reader]:
     return {
         'image': Reader(image_seeds(), '.png', read_image, (BadSampleError,)),
         'restored image': Reader(image_seeds()[:-1], '.png', restore_into(folder), (BadSampleError,)),
+        'pictures': Reader(seeds_of_pictures(), '.png', read_pictures_into(folder), (BadSampleError,)),
         'option file': Reader(options, '.yml', read_options, (OptionError,)),
         'meta_info.txt': file('meta.lmdb/meta_info.txt', read_meta_info_beside(meta)),
         'data.mdb': file('data.lmdb/data.mdb', read_database_in_a_child(data)),

@@ -100,6 +100,12 @@ def build_parser() -> argparse.ArgumentParser:
         '--suffix', metavar='TEXT', help='that the names of results get, default _x4 (or the scale that it is)'
     )
     parser.add_argument('--overwrite', action='store_true', help='replace files that are there already')
+    _add_computing(parser)
+    return parser
+
+
+def _add_computing(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where and how to compute."""
     parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ...; default: cuda where there is one')
     parser.add_argument(
         '--precision', choices=PRECISIONS, default='auto', help='to compute in; auto, the default: a half precision '
@@ -114,7 +120,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--tile', type=int, default=TILE, metavar='PX', help=f'largest side of a tile, default {TILE} px of the input'
     )
-    return parser
 
 
 @dataclass(frozen=True)
