@@ -1,4 +1,4 @@
-"""Imports point one way, so that every room can be read without those above it."""
+"""Imports point one way, so that every room can be read without those above it; and what is read is short."""
 
 from __future__ import annotations
 
@@ -53,3 +53,16 @@ def test_lower_rooms_know_nothing_of_upper_ones() -> None:
     edges = [(name, other) for name, file in MODULES.items() for other in imported_modules(file)]
     wrong = [f'{name} imports {other}' for name, other in edges if room(name) in LOWER and room(other) in UPPER]
     assert not wrong
+
+
+def test_modules_and_functions_stay_short() -> None:
+    folders = ('manet_basicsr', 'scripts', 'tools', 'examples', 'integrations')
+    long = []
+    for path in (path for folder in folders for path in (PACKAGE.parent / folder).rglob('*.py')):
+        text = path.read_text(encoding='utf-8')
+        if text.count('\n') > 400:
+            long.append(f'{path}: {text.count(chr(10))} lines')
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 60:
+                long.append(f'{path}: {node.name} has {(node.end_lineno or 0) - node.lineno + 1} lines')
+    assert long == []

@@ -109,12 +109,25 @@ def write_testsets(
     corruption = corruption or Corruption()
     for name in more_fields or {}:
         if name != Path(name).name or name.startswith('.'):
-            raise ValueError(f"--field: found the name '{name}', expected one that a folder can have")
+            raise ValueError(f"name of a set: found '{name}', expected one that a folder can have")
     planned = {
         output / f'x{scale}' / f'{name}{corruption.suffix()}': _open_dataset(images, scale, field, corruption)
         for scale in scales
         for name, field in fields_of(sets, scale, more_fields).items()
     }
+    _prepare_folders(planned, overwrite)
+    with ExitStack() as stack:
+        folders = [stack.enter_context(atomic_folder(target, overwrite=overwrite)) for target in planned]
+        written = (
+            _write_set(dataset, folder, corruption) for dataset, folder in zip(planned.values(), folders, strict=True)
+        )
+        for _ in progress(chain.from_iterable(written), sum(map(len, planned.values()))):
+            pass
+    return list(planned)
+
+
+def _prepare_folders(planned: Mapping[Path, SVDegradationDataset], overwrite: bool) -> None:
+    """Refuse what cannot be written, before the work, and make the folders above the sets."""
     for target in planned:
         _refuse_target(target, overwrite)
     for parent in {target.parent for target in planned}:
@@ -125,14 +138,6 @@ def write_testsets(
         remove_leftovers(parent)
     for target, dataset in planned.items():
         check_names(target.parent, (f'{_lr_name(dataset, index)}.png' for index in range(len(dataset))))
-    with ExitStack() as stack:
-        folders = [stack.enter_context(atomic_folder(target, overwrite=overwrite)) for target in planned]
-        written = (
-            _write_set(dataset, folder, corruption) for dataset, folder in zip(planned.values(), folders, strict=True)
-        )
-        for _ in progress(chain.from_iterable(written), sum(map(len, planned.values()))):
-            pass
-    return list(planned)
 
 
 def _open_dataset(

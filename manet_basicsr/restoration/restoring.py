@@ -83,24 +83,22 @@ def restore(
             (4 of those that ship). Weights of a larger scale restore at theirs, and the image is reduced: at 1 it is
             sharpened and keeps its size.
         device: Where to compute; None for CUDA where there is one, else the CPU.
-        precision: What to compute in: ``float32``, ``bf16`` or ``float16``, or ``auto``: the half precision that the
-            device is fast in, and float32 if there is none, or if the numbers of these weights do not fit into it.
-            With the weights that ship, half precision changes a level of 8 bit by less than a half on average.
-        alpha: What is done with alpha: ``resample`` (cubic interpolation) or ``restore``, as a grey image of its own,
-            which sharpens soft edges and takes as long as the image.
+        precision: ``float32``, ``bf16`` or ``float16``, or ``auto``: the half precision that the device is fast in, if
+            the numbers of these weights fit into it, else float32. With the weights that ship, half precision changes
+            a level of 8 bit by less than a half on average.
+        alpha: ``resample`` alpha (cubic interpolation) or ``restore`` it as a grey image of its own, which sharpens
+            soft edges and takes as long as the image.
         tile: Largest side of a tile in LR pixels.
         max_memory: Bytes that the process (on CUDA: the GPU) should stay below; tiles are made smaller for it, and on
             Linux the process's allocator is set to return freed memory at once.
-        field_dtype: Type of the field that is returned; None to return none, which saves memory for 441 numbers a
-            pixel.
+        field_dtype: Type of the field that is returned; None returns none, which saves 441 numbers a pixel.
         progress: Label of a progress bar on standard error; None for no bar.
 
     Raises:
         FileNotFoundError: There is no such file of weights, or none ship for ``scale``, nor for a larger one.
         TypeError: The image is neither an array nor a tensor.
         ValueError: The image has another shape, type or range, the file is not of a blind network or of a smaller
-            scale, ``max_memory`` is too little, or the kernels or the image come out not finite (damaged weights,
-            overflow of half precision).
+            scale, ``max_memory`` is too little, or what comes out is not finite (damaged weights, overflow).
 
     Examples:
         >>> image = np.full((12, 16, 3), 128, np.uint8)
@@ -109,10 +107,7 @@ def restore(
         ((48, 64, 3), (1, 441, 12, 16))
     """
     network = network_for(weights, scale)
-    if field_dtype is not None and not field_dtype.is_floating_point:
-        raise ValueError(f'field_dtype is {field_dtype}, expected a floating point type')
-    if alpha not in ALPHA:
-        raise ValueError(unknown_name('alpha', alpha, ALPHA))
+    _check_choices(field_dtype, alpha)
     lq, given_alpha = image_to_batch(image)
     chosen = pick_device(device)
     tile = _fitting_tile(network, lq, chosen, tile, max_memory, field_dtype)
@@ -125,6 +120,13 @@ def restore(
         given_alpha = _resampled_alpha(given_alpha, network, scale)
     size = result_size(lq.shape[-2:], network.scale if scale is None else scale)
     return Restored(batch_to_image(reduce_to(sr, size), image, lq, given_alpha), field)
+
+
+def _check_choices(field_dtype: torch.dtype | None, alpha: str) -> None:
+    if field_dtype is not None and not field_dtype.is_floating_point:
+        raise ValueError(f'field_dtype is {field_dtype}, expected a floating point type')
+    if alpha not in ALPHA:
+        raise ValueError(unknown_name('alpha', alpha, ALPHA))
 
 
 def _in_precision(

@@ -53,16 +53,10 @@ def catalogue_entry(
         FileNotFoundError: There is no such file.
         ValueError: The file is of another kind or network, or something that is said has not the form that is wanted.
     """
-    path = Path(weights)
-    if path.suffix.lower() != '.pth':
-        raise ValueError(f'{weights}: found a file {path.suffix or "without a suffix"}, expected .pth')
-    network = load_network(weights)
-    if not isinstance(network, BlindSRNet):
-        raise ValueError(f'{weights}: found a {type(network).__name__}, expected a blind network (stage 3)')
+    network = _network_of(weights)
     generator: Any = network.generator
     identifier = _identifier(name, network.scale)
     _check(authors, licence, urls, tags, description)
-    content = path.read_bytes()
     return identifier, {
         'name': name,
         'author': list(authors) if len(authors) > 1 else authors[0],
@@ -75,17 +69,25 @@ def catalogue_entry(
         'scale': network.scale,
         'inputChannels': generator.conv_first.in_channels,
         'outputChannels': generator.upsampler[0].out_channels // network.scale**2,
-        'resources': [
-            {
-                'platform': 'pytorch',
-                'type': 'pth',
-                'size': len(content),
-                'sha256': hashlib.sha256(content).hexdigest(),
-                'urls': list(urls),
-            }
-        ],
+        'resources': [_resource(Path(weights), urls)],
         'images': [],
     }
+
+
+def _network_of(weights: str | Path) -> BlindSRNet:
+    suffix = Path(weights).suffix
+    if suffix.lower() != '.pth':
+        raise ValueError(f'{weights}: found a file {suffix or "without a suffix"}, expected .pth')
+    network = load_network(weights)
+    if not isinstance(network, BlindSRNet):
+        raise ValueError(f'{weights}: found a {type(network).__name__}, expected a blind network (stage 3)')
+    return network
+
+
+def _resource(path: Path, urls: Sequence[str]) -> dict[str, Any]:
+    content = path.read_bytes()
+    checksum = hashlib.sha256(content).hexdigest()
+    return {'platform': 'pytorch', 'type': 'pth', 'size': len(content), 'sha256': checksum, 'urls': list(urls)}
 
 
 def _identifier(name: str, scale: int) -> str:
