@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -71,17 +71,16 @@ def restore(
 ) -> Restored:
     """Estimate the blur kernel behind each pixel of an image and super-resolve it with them.
 
-    An image of up to one tile is restored in one pass. A larger one is restored in tiles that overlap; its field is the
-    same to rounding, its image an approximation without visible seams (the generator sees farther than tiles overlap).
+    An image of up to one tile is restored in one pass, a larger one in tiles that overlap: its field is the same to
+    rounding, its image an approximation without visible seams, as the generator sees farther than tiles overlap.
 
     Args:
         image: An array ``(h, w)`` grey, ``(h, w, 3)`` RGB or ``(h, w, 4)`` RGB with alpha, uint8, uint16, uint32 or
             floating point in [0, 1]; or a tensor ``(3, h, w)`` or ``(B, 3, h, w)``, RGB, floating point in [0, 1].
         weights: A file of weights of a blind network (stage 3), ``weights://NAME``, or a :class:`BlindSRNet`, which is
             not changed; None for those that ship for ``scale``, or for the next larger one.
-        scale: How many times as large the result is, 1 up to the scale of the weights; None for that of the weights
-            (4 of those that ship). Weights of a larger scale restore at theirs, and the image is reduced: at 1 it is
-            sharpened and keeps its size.
+        scale: How many times as large the result is, 1 (sharpened alone) up to the scale of the weights, at which they
+            restore before the image is reduced; None for that of the weights (4 of those that ship).
         device: Where to compute; None for CUDA where there is one, else the CPU.
         precision: ``float32``, ``bf16`` or ``float16``, or ``auto``: the half precision that the device is fast in, if
             the numbers of these weights fit into it, else float32. With the weights that ship, half precision changes
@@ -89,8 +88,8 @@ def restore(
         alpha: ``resample`` alpha (cubic interpolation) or ``restore`` it as a grey image of its own, which sharpens
             soft edges and takes as long as the image.
         tile: Largest side of a tile in LR pixels.
-        max_memory: Bytes that the process (on CUDA: the GPU) should stay below; tiles are made smaller for it, and on
-            Linux the process's allocator is set to return freed memory at once.
+        max_memory: Bytes that the process (on CUDA: the GPU) should stay below, by smaller tiles, and on Linux by an
+            allocator that returns freed memory at once.
         field_dtype: Type of the field that is returned; None returns none, which saves 441 numbers a pixel.
         progress: Label of a progress bar on standard error; None for no bar.
 
@@ -113,11 +112,9 @@ def restore(
     tile = _fitting_tile(network, lq, chosen, tile, max_memory, field_dtype)
     run = partial(_restore_batch, network, lq, device=chosen, tile=tile, field_dtype=field_dtype, label=progress)
     sr, field = _in_precision(run, precision, chosen)
-    if given_alpha is not None and alpha == 'restore':
-        settings: dict[str, Any] = {'device': device, 'precision': precision, 'tile': tile, 'max_memory': max_memory}
-        given_alpha = restore(given_alpha, network, scale, field_dtype=None, **settings).image
-    elif given_alpha is not None:
-        given_alpha = _resampled_alpha(given_alpha, network, scale)
+    if given_alpha is not None:
+        settings = {'device': device, 'precision': precision, 'tile': tile, 'max_memory': max_memory}
+        given_alpha = _enlarged_alpha(given_alpha, network, scale, alpha, settings)
     size = result_size(lq.shape[-2:], network.scale if scale is None else scale)
     return Restored(batch_to_image(reduce_to(sr, size), image, lq, given_alpha), field)
 
@@ -139,6 +136,15 @@ def _in_precision(
         if precision != 'auto':
             raise
     return run(half=None)
+
+
+def _enlarged_alpha(
+    given: np.ndarray, network: Any, scale: float | None, how: str, settings: Mapping[str, Any]
+) -> np.ndarray:
+    if how == 'resample':
+        return _resampled_alpha(given, network, scale)
+    enlarged: np.ndarray = restore(given, network, scale, field_dtype=None, **settings).image
+    return enlarged
 
 
 def _resampled_alpha(alpha: np.ndarray, network: BlindSRNet, scale: float | None) -> np.ndarray:
