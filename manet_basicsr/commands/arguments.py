@@ -60,7 +60,7 @@ def resolve_arguments(args: argparse.Namespace, root_path: str, *, is_train: boo
     """
     options = read_arguments(args)
     if is_train:
-        forget_beginning_of_resumed(options, root_path, auto_resume=args.auto_resume)
+        forget_beginning_of_resumed(options, root_path, auto_resume=args.auto_resume, debug=args.debug)
     with named(f'{args.opt}: '):
         check(options, is_train=is_train)
     with named(f'--launcher {args.launcher}: '):

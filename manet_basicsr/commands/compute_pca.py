@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from manet_basicsr.commands.failures import say_failure
+from manet_basicsr.data.preparation import ExistsError
 from manet_basicsr.degradation import ALIGNMENTS
 from manet_basicsr.degradation.pca import kernel_covariance, principal_components
 from manet_basicsr.utils.console import say
@@ -32,13 +34,13 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     """
     options = _parser(prog).parse_args(arguments)
     if options.output.suffix != '.npy':
-        return _fail(f'the output must be a .npy file, found {options.output}')
+        return say_failure(ValueError(f'the output must be a .npy file, found {options.output}'))
     try:
         if options.output.exists() and not options.force:
-            return _fail(f'{options.output} exists already; --force replaces it')
+            raise ExistsError(f'{options.output} exists already')
         if not 1 <= options.code_length <= options.kernel_size**2:
             expected = f'1 to {options.kernel_size**2}, the taps of a kernel'
-            return _fail(f'--code-length: found {options.code_length}, expected {expected}')
+            raise ValueError(f'--code-length: found {options.code_length}, expected {expected}')
         options.output.parent.mkdir(parents=True, exist_ok=True)
         check_writable(options.output)  # before the work
         with progress_bar(options.num_kernels, unit='kernel', scaled=True) as step:
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         with atomic_path(options.output) as partial:
             np.save(partial, basis.numpy())
     except (OSError, ValueError) as error:
-        return _fail(str(error))
+        return say_failure(error)
     share = explained.sum().item()
     say(f'{options.output}: {basis.shape[0]} x {basis.shape[1]}, explains {share:.4%} of the variance')
     return 0
@@ -81,8 +83,3 @@ def _parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('--seed', type=int, default=0, help='seed of the draws (default: 0)')
     parser.add_argument('--force', action='store_true', help='replace the output file')
     return parser
-
-
-def _fail(message: str) -> int:
-    say(f'compute_pca: {message}', error=True)
-    return 2

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from manet_basicsr.commands.failures import say_failure
+from manet_basicsr.data.preparation import ExistsError
 from manet_basicsr.utils.console import say
 from manet_basicsr.weights import convert_file
 
@@ -29,11 +31,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     try:
         stage = convert_file(options.source, options.target, options.to, options.param_key, options.force)
     except FileExistsError:
-        say(f'convert_weights: {options.target} already exists; --force replaces it', error=True)
-        return 2
+        return say_failure(ExistsError(f'{options.target} already exists'))
     except (OSError, ValueError) as error:
-        say(f'convert_weights: {error}', error=True)
-        return 2
+        return say_failure(error)
     say(f'{options.source}: stage {stage}, {STAGES[stage]}')
     say(f'{options.target}: written in the {options.to} form')
     return 0

@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             progress=with_progress,
         )
     except (BadSampleError, ValueError, OSError) as error:
-        return say_failure(error, {'sets': '--sets'})
+        return say_failure(error, {'sets': '--sets', 'name of a set': '--field'})
     except KeyboardInterrupt:
         say(f'interrupted; {options.output} was not changed', error=True)
         return 130

@@ -120,8 +120,8 @@ class Bicubic(Method):
 class OptionFile:
     """A BasicSR option file with weights, of training or of testing.
 
-    A file of training stands for what it trains: where ``path.pretrain_network_g`` is not given, the weights are those
-    of its experiment, ``experiments/NAME/models/net_g_latest.pth`` or where ``path.experiments_root`` says.
+    A file of training stands for what it trains and not for what it begins with: the weights are those of its
+    experiment, ``experiments/NAME/models/net_g_latest.pth`` or where ``path.experiments_root`` says.
 
     Args:
         path: The file, or the name of one that ships.

@@ -68,14 +68,15 @@ def resolve(
     return options
 
 
-def run_folder(options: Mapping[str, Any], root_path: str, *, is_train: bool) -> str:
-    """Return the folder of a run, ``ROOT/NAME``, for options that are resolved or not.
+def run_folder(options: Mapping[str, Any], root_path: str, *, is_train: bool, debug: bool = False) -> str:
+    """Return the folder of a run, ``ROOT/NAME``, for options that are resolved or not; of a short run if ``debug``.
 
     BasicSR joins ``path.experiments_root`` with the name, too: the root is where several runs lie side by side.
     """
     kind = 'experiments' if is_train else 'results'
     root = (options.get('path') or {}).get(f'{kind}_root') or os.path.join(root_path, kind)
-    return os.path.join(os.path.expanduser(root), str(options.get('name')))
+    name = str(options.get('name'))
+    return os.path.join(os.path.expanduser(root), _debug_name(name) if debug else name)
 
 
 def forget_pretrained(network: Mapping[str, Any]) -> Options:
@@ -117,10 +118,13 @@ def _without_derived(options: Options) -> Options:
     return {**{key: value for key, value in options.items() if key not in _DERIVED}, 'path': paths}
 
 
+def _debug_name(name: str) -> str:
+    return name if name.startswith('debug') else f'debug_{name}'
+
+
 def _shorten(options: Options) -> None:
     """Make a short run of its own name, which writes, validates and saves soon."""
-    if not options['name'].startswith('debug'):
-        options['name'] = f'debug_{options["name"]}'
+    options['name'] = _debug_name(options['name'])
     if not options['is_train']:
         return
     options['train']['total_iter'] = min(options['train']['total_iter'], DEBUG_ITERATIONS)

@@ -85,12 +85,11 @@ def restore(
         precision: ``float32``, ``bf16`` or ``float16``, or ``auto``: the half precision that the device is fast in, if
             the numbers of these weights fit into it, else float32. With the weights that ship, half precision changes
             a level of 8 bit by less than a half on average.
-        alpha: ``resample`` alpha (cubic interpolation) or ``restore`` it as a grey image of its own, which sharpens
-            soft edges and takes as long as the image.
+        alpha: ``resample`` it (cubic interpolation) or ``restore`` it as a grey image, which takes as long again.
         tile: Largest side of a tile in LR pixels.
         max_memory: Bytes that the process (on CUDA: the GPU) should stay below, by smaller tiles, and on Linux by an
             allocator that returns freed memory at once.
-        field_dtype: Type of the field that is returned; None returns none, which saves 441 numbers a pixel.
+        field_dtype: Type of the field that is returned; None for none, which saves 441 numbers a pixel.
         progress: Label of a progress bar on standard error; None for no bar.
 
     Raises:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +14,7 @@ from basicsr.utils.dist_util import master_only
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.reading import Options
 from manet_basicsr.options.resolving import write_resolved
+from manet_basicsr.training.checkpoints import saved_iterations
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.files import atomic_path, remove_leftovers, write_lines
 from manet_basicsr.utils.locks import LockedError, exclusive_lock
@@ -69,11 +67,23 @@ def prepare_run_folder(opt: Options, option_file: str, *, in_place: bool) -> Non
         make_folders(opt)
         if opt['logger'].get('use_tb_logger'):
             move_aside(tensorboard_folder(opt), _MARKS['tensorboard'])
+    else:
+        _set_later_states_aside(Path(opt['path']['resume_state']))
     root = _root(opt)
-    header = f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {shlex.join(sys.argv)}\n\n'
     with atomic_path(os.path.join(root, os.path.basename(option_file))) as temporary:
-        write_lines(temporary, header + options_text.removeprefix(header))
+        write_lines(temporary, options_text)
     write_resolved(opt, os.path.join(root, 'resolved.yml'))
+
+
+def _set_later_states_aside(state: Path) -> None:
+    """Rename the states behind that from which a run goes on: the next resume would take them for its newest."""
+    if not state.stem.isdigit():  # renamed by somebody
+        return
+    for iteration in saved_iterations(state.parent):
+        if iteration > int(state.stem):
+            later = state.with_name(f'{iteration}.state')
+            later.rename(later.with_name(f'{later.name}_set_aside_{get_time_str()}'))
+            say(f'{later} is set aside: the run goes on from {state.name}')
 
 
 def make_folders(opt: Options) -> None:

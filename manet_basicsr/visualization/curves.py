@@ -76,7 +76,7 @@ def read_results(path: Path) -> list[dict[str, str]]:
     Raises:
         ValueError: It is none.
     """
-    expected = 'expected the results.csv that scripts/evaluate.py writes'
+    expected = 'expected the results.csv that an evaluation writes'
     try:
         with path.open(newline='', encoding='utf-8-sig') as file:
             rows = list(csv.DictReader(file))

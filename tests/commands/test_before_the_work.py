@@ -63,7 +63,7 @@ def test_too_long_a_code_is_refused_before_kernels_are_drawn(
 ) -> None:
     monkeypatch.setattr(compute_pca, 'kernel_covariance', never)
     assert compute_pca.main(['a.npy', '--scale', '4', '--kernel-size', '9', '--code-length', '82']) == 2
-    assert capsys.readouterr().err == ('compute_pca: --code-length: found 82, expected 1 to 81, the taps of a kernel\n')
+    assert capsys.readouterr().err == ('error: --code-length: found 82, expected 1 to 81, the taps of a kernel\n')
 
 
 @pytest.mark.parametrize('tool', ['extract_subimages', 'make_testset'])

@@ -49,7 +49,7 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(
     tmp_path: Path, main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(tmp_path / 'absent.pth'), str(tmp_path / 'target.pth'), '--to', 'released']) == 2
-    assert capsys.readouterr().err == f'convert_weights: {tmp_path}/absent.pth: no such file of weights\n'
+    assert capsys.readouterr().err == f'error: {tmp_path}/absent.pth: no such file of weights\n'
 
 
 def test_an_existing_target_is_replaced_by_force_only(

@@ -280,7 +280,7 @@ def test_a_damaged_image_is_named_and_no_set_is_left(
         (['--corruption', 'jpeg101'], 'degradation.jpeg: found [101, 101]'),
         (['--kernel-size', 20], 'degradation.kernel_size: found 20, expected an odd number'),
         (['--sets'], '--sets: found none, expected some of invariant, type1'),
-        (['--field', 'a/b={type: fixed, variances: [1, 1]}'], "name of a set: found 'a/b', expected one that a"),
+        (['--field', 'a/b={type: fixed, variances: [1, 1]}'], "--field: found 'a/b', expected one that a"),
         (['--field', 'a={type: bank, folder: nowhere}'], 'degradation.field.folder: nowhere is not a folder of ker'),
     ],
 )

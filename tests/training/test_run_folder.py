@@ -16,7 +16,7 @@ from manet_basicsr.commands.basicsr import main
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.reading import load_options
 from manet_basicsr.training.checkpoints import save_atomically, saved_iterations
-from manet_basicsr.training.resuming import find_resume_state, goes_on_in_place
+from manet_basicsr.training.resuming import find_resume_state, forget_beginning_of_resumed, goes_on_in_place
 from manet_basicsr.training.run_folder import make_folders, move_aside, prepare_run_folder
 from tests import shortened
 
@@ -184,6 +184,28 @@ def test_a_run_that_begins_at_another_s_state_has_its_networks_and_a_folder_of_i
     assert all(torch.equal(value, second[key]) for key, value in first.items())
     assert len(list((here / 'experiments').glob('B_archived_*'))) == 1
     assert saved_iterations(here / states.format('A')) == [2]
+
+
+def test_a_run_that_goes_on_from_an_earlier_state_stays_with_it(photos: Path, here: Path) -> None:
+    assert train(photos, 'name=A', 'train:total_iter=4', 'logger:save_checkpoint_freq=2') == 0
+    states = here / 'experiments/A/training_states'
+    assert saved_iterations(states) == [4, 2]
+    resume = [f'path:resume_state={states}/2.state', 'train:total_iter=3', 'logger:save_checkpoint_freq=1']
+    assert train(photos, 'name=A', *resume) == 0
+    assert saved_iterations(states) == [3, 2]
+    assert len(list(states.glob('4.state_set_aside_*'))) == 1
+    copies = [path.read_text() for path in (here / 'experiments/A').glob('train_*.yml')]
+    assert copies == [next((shortened.ROOT / 'options/train').glob('train_MANet_stage1_x4.yml')).read_text()]
+
+
+def test_a_short_run_begins_with_the_weights_it_is_given_whatever_the_long_one_has(here: Path) -> None:
+    states = here / 'experiments/run/training_states'
+    states.mkdir(parents=True)
+    (states / '5.state').touch()
+    for debug, kept in ((True, True), (False, False)):
+        options: dict[str, Any] = {'name': 'run', 'path': {'pretrain_network_g': 'mine.pth'}, 'network_g': {}}
+        forget_beginning_of_resumed(options, str(here), auto_resume=True, debug=debug)
+        assert ('pretrain_network_g' in options['path']) == kept
 
 
 def test_a_resume_needs_the_run_s_folder_only(photos: Path, here: Path) -> None:
