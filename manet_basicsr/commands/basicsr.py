@@ -41,7 +41,7 @@ TOOLS = {
     'compute-pca': 'compute the PCA basis of kernels of other sizes',
     'convert-weights': "convert weights from and to the authors' form",
     'describe-weights': 'write the entry of a file of weights for OpenModelDB',
-    'export-onnx': 'export an estimator or a blind network to ONNX',
+    'export-onnx': 'export an estimator, a generator or a blind network to ONNX',
     'plot-curves': 'draw training curves and results',
 }
 
@@ -52,7 +52,12 @@ def _parser() -> argparse.ArgumentParser:
 
     style = argparse.RawDescriptionHelpFormatter
     every = epilog(*(examples for _, examples in _COMMANDS.values()))
-    parser = argparse.ArgumentParser(prog='basicsr', epilog=every, formatter_class=style, description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog='basicsr',
+        epilog=every,
+        formatter_class=style,
+        description='Train and test with BasicSR option files, and the tools around that.',
+    )
     commands = parser.add_subparsers(dest='command', required=True)
     for name, (words, examples) in _COMMANDS.items():
         add_arguments(

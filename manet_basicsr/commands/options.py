@@ -20,7 +20,7 @@ from manet_basicsr.options.schema import option_schema
 from manet_basicsr.options.shipped import option_files
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.files import atomic_path
-from manet_basicsr.utils.messages import unknown_name
+from manet_basicsr.utils.messages import nearest
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -79,7 +79,9 @@ def copy_option_files(names: Sequence[str], folder: Path, *, overwrite: bool = F
     stems = [name.removesuffix('.yml') for name in names]
     for stem in stems:
         if stem not in files:
-            raise ValueError(unknown_name('option file', stem, files))
+            raise ValueError(
+                f'option file {stem!r} is not one of those that are listed by options{nearest(stem, files)}'
+            )
     targets = [folder / files[stem].name for stem in stems]
     for target in targets:
         if target.exists() and not overwrite:

@@ -286,6 +286,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError('-: found twice among the inputs, expected the standard input once')
     if STREAM in options.inputs and (sys.stdin is None or sys.stdin.isatty()):
         raise ValueError('-: found no image on the standard input; lead one into it: manet-restore - < photo.jpg')
+    if options.output.suffix.lower() in IMAGE_SUFFIXES and not options.output.is_dir():
+        raise ValueError(f'-o {options.output}: found the name of an image, expected a folder (or - for one image)')
     if options.is_stream:
         _check_stream(options)
     elif options.output.exists() and not options.output.is_dir():

@@ -223,6 +223,12 @@ def _start_problems(network: nn.Module, where: str, options: Options) -> Iterato
     if file is not None and paths.get(f'strict_load_{label}', True) is True:
         param_key = paths.get(f'param_key_{label}', 'params')
         yield from _weight_problems(network, file, param_key, f'path.pretrain_network_{label}')
+    from manet_basicsr.weights.files import shipped_scale
+
+    shipped = shipped_scale(file) if isinstance(file, str) else None
+    if shipped is not None and 'train' not in options and options.get('scale') not in (None, shipped):
+        # Estimators of all scales have the same shapes: nothing else would tell. Training may well begin with another.
+        yield f'path.pretrain_network_{label}: {file} is for x{shipped}, found scale: {options["scale"]}'
 
 
 def _weight_problems(network: nn.Module, file: object, param_key: object, where: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -164,10 +164,28 @@ def load_pretrained(network: nn.Module, path: str | os.PathLike[str], param_key:
     try:
         network.load_state_dict(state_dict)
     except RuntimeError as error:
-        # torch lists every key on lines of their own; the first ones tell what is wrong.
-        found = textwrap.shorten(str(error).partition('\n')[2], 500, placeholder=' ...')
+        found = _misfit(state_dict, network.state_dict()) or textwrap.shorten(str(error), 500, placeholder=' ...')
         message = f'{path} (param_key {param_key!r}) does not fit the network {type(network).__name__}: {found}'
         raise ValueError(message) from error
+
+
+def _misfit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """Say in which sizes and keys weights differ from a network: the first of each, and how many more."""
+    sizes = [key for key in expected if key in found and found[key].shape != expected[key].shape]
+    problems = []
+    if sizes:
+        there, here = ('x'.join(map(str, weights[sizes[0]].shape)) for weights in (found, expected))
+        words = f'{sizes[0]} is {there} in the file and {here} in the network'
+        problems.append(words + _and_more(sizes) + ' (give the sizes that the file was trained with)')
+    if missing := [key for key in expected if key not in found]:
+        problems.append(f'the file lacks {missing[0]}{_and_more(missing)}')
+    if unknown := [key for key in found if key not in expected]:
+        problems.append(f'the network has no {unknown[0]}{_and_more(unknown)}')
+    return '; '.join(problems)
+
+
+def _and_more(keys: list[str]) -> str:
+    return f' and {len(keys) - 1} more' if len(keys) > 1 else ''
 
 
 def _without_common_prefix(state_dict: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:

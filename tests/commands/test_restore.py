@@ -447,6 +447,14 @@ def test_paths_that_begin_with_a_tilde_are_files(
     assert 'no such file' in capsys.readouterr().err
 
 
+def test_an_output_named_like_an_image_is_refused(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(images / 'a.jpg'), '-o', 'out.PNG', '--weights', network]) == 2
+    assert '-o out.PNG: found the name of an image, expected a folder' in capsys.readouterr().err
+    assert not Path('out.PNG').exists()
+
+
 def test_a_folder_that_cannot_be_read_costs_itself(
     images: Path, network: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

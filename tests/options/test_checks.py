@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import numpy as np
 import pytest
 import torch
@@ -25,7 +26,8 @@ FILES = sorted(file for file in (ROOT / 'options').rglob('*.yml') if file.parent
 
 
 def valid(folder: Path) -> Options:
-    """Options of a training without a mistake, on an existing folder."""
+    """Options of a training without a mistake, on an existing folder, which gets an image."""
+    (folder / 'image.png').touch()
     degradation = {'kernel_size': 21, 'alignment': 'centered', 'field': {'type': 'invariant', 'variance': [0.7, 10]}}
     images = {'type': 'SVDegradationDataset', 'dataroot_gt': str(folder), 'degradation': degradation}
     loading = {'gt_size': 48, 'batch_size_per_gpu': 4, 'num_worker_per_gpu': 0}
@@ -49,6 +51,14 @@ def valid(folder: Path) -> Options:
             'logger': {'print_freq': 10, 'save_checkpoint_freq': 100, 'use_tb_logger': True, 'wandb': {}},
         }
     )
+
+
+def of_images(folder: Path) -> Options:
+    """The same for a network that gives images."""
+    options = changed(valid(folder), 'model_type', 'RestorationModel')
+    options['train']['pixel_opt'] = {'type': 'L1Loss'}
+    del options['train']['kernel_opt']
+    return options
 
 
 def changed(options: Options, key: str, value: object) -> Options:
@@ -368,9 +378,34 @@ def test_shipped_file_passes_where_its_files_exist(file: Path, tmp_path: Path, m
             save_weights(network[key.split('.')[1]], path)
         elif key == 'path.pretrain_network_g':
             save_weights(network, path)
+        elif key.rpartition('.')[2].startswith('dataroot'):
+            path.mkdir(exist_ok=True)
+            (path / 'meta_info.txt').write_text('image.png (1,1,3) 1\n')
+            lmdb.open(str(path), map_size=2**20).close()
+            (path / 'image.png').touch()
         else:
             path.touch()
     assert find_problems(options, is_train=is_train) == []
+
+
+@pytest.mark.parametrize(
+    ('files', 'problem'),
+    [
+        ([], 'holds no images'),
+        (['notes.txt'], 'holds no images'),
+        (['set.lmdb/meta_info.txt'], 'is not an LMDB: it holds no data.mdb'),
+    ],
+)
+def test_a_folder_without_images_is_named_before_anything_starts(
+    tmp_path: Path, files: list[str], problem: str
+) -> None:
+    root = tmp_path / ('set.lmdb' if files and '/' in files[0] else 'set')
+    root.mkdir()
+    for name in files:
+        (root / Path(name).name).touch()
+    options = changed(valid(tmp_path), 'datasets.train.dataroot_gt', str(root))
+    (found,) = find_problems(options, is_train=True)
+    assert found.startswith(f'datasets.train.dataroot_gt: {root}') and problem in found
 
 
 # ------------------------------------------------------------------------------------------- networks and their weights
@@ -382,11 +417,11 @@ STAGE_3: dict[str, Any] = {'type': 'BlindSRNet', 'estimator': {'type': 'MANet', 
 @pytest.mark.parametrize(
     ('network', 'change', 'problem'),
     [
-        (STAGE_2, {'scale': 2}, 'size mismatch for upsampler.0.weight'),
-        (STAGE_2, {'num_feat': 16}, 'size mismatch for conv_first.weight'),
-        (STAGE_2, {'num_block': 2}, 'Missing key(s) in state_dict: "RRDB_trunk.1.'),
-        (STAGE_3, {'estimator': {'type': 'MANet', 'num_feat': 24}}, 'mismatch for kernel_estimation.m_head.weight'),
-        ({'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3}, {'num_feat': 32}, 'size mismatch for conv_first.weight'),
+        (STAGE_2, {'scale': 2}, 'upsampler.0.weight is '),
+        (STAGE_2, {'num_feat': 16}, 'conv_first.weight is '),
+        (STAGE_2, {'num_block': 2}, 'the file lacks RRDB_trunk.1.'),
+        (STAGE_3, {'estimator': {'type': 'MANet', 'num_feat': 24}}, 'kernel_estimation.m_head.weight is '),
+        ({'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3}, {'num_feat': 32}, 'conv_first.weight is '),
     ],
     ids=['scale', 'width', 'depth', 'estimator', 'stock'],
 )
@@ -394,10 +429,10 @@ def test_weights_of_another_network_are_named_before_anything_loads(
     tmp_path: Path, network: Options, change: Options, problem: str
 ) -> None:
     save_weights(network, tmp_path / 'net.pth')
-    options = changed(valid(tmp_path), 'network_g', copy.deepcopy(network))
-    options.update(model_type='RestorationModel', scale={**network, **change}.get('scale', 4))
-    options['train']['pixel_opt'] = {'type': 'L1Loss'}
-    del options['train']['kernel_opt']
+    options = changed(of_images(tmp_path), 'network_g', copy.deepcopy(network))
+    options['scale'] = {**network, **change}.get('scale', 4)
+    if network is STAGE_2:
+        options['model_type'] = 'KernelConditionedSRModel'
     changed(options, 'path.pretrain_network_g', str(tmp_path / 'net.pth'))
     options['network_g'].update(copy.deepcopy(change))
     (found,) = find_problems(options, is_train=True)
@@ -410,10 +445,19 @@ def test_weights_of_another_network_are_named_before_anything_loads(
     assert find_problems(options, is_train=True) == []
 
 
+def test_shipped_weights_of_another_scale_are_refused_in_a_test(tmp_path: Path) -> None:
+    options = load_options(shortened.option_file('test', 'MANet_stage1', 4))
+    options['datasets'] = {'test': valid(tmp_path)['datasets']['val']}
+    assert find_problems(options, is_train=False) == []
+    changed(options, 'path.pretrain_network_g', 'weights://manet_x2')
+    (found,) = find_problems(options, is_train=False)
+    assert found == 'path.pretrain_network_g: weights://manet_x2 is for x2, found scale: 4'
+
+
 @pytest.mark.parametrize('part', ['estimator', 'generator'])
 def test_weights_of_a_part_that_do_not_fit_are_named_with_the_part(tmp_path: Path, part: str) -> None:
     save_weights({**STAGE_3[part], 'num_feat': 32}, tmp_path / 'part.pth')
-    options = changed(valid(tmp_path), 'network_g', copy.deepcopy(STAGE_3))
+    options = changed(of_images(tmp_path), 'network_g', copy.deepcopy(STAGE_3))
     options['network_g'][part]['pretrained'] = str(tmp_path / 'part.pth')
     (found,) = find_problems(options, is_train=True)
     assert found.startswith(f'network_g.{part}.pretrained: {tmp_path}/part.pth')
@@ -442,8 +486,8 @@ def test_network_that_cannot_be_built_or_does_not_fit_the_data_is_named(
 ) -> None:
     options = changed(valid(tmp_path), 'network_g', network)
     problems = find_problems(options, is_train=True)
-    if network.get('freeze_estimator') == 1:  # as true as true
-        assert problems == []
+    if network.get('freeze_estimator') == 1:  # as true as true; that it is of another stage is all that is said
+        assert problems == ['network_g: BlindSRNet gives images, expected kernels for model_type KernelL1Model']
     else:
         assert any(problem in line for line in problems), problems
 
