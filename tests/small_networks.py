@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,6 +11,15 @@ from manet_basicsr.archs import BlindSRNet
 
 ESTIMATOR = {'type': 'MANet', 'num_feat': 8}
 GENERATOR = {'type': 'SFTRRDBNet', 'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}
+
+#: Options of every generator ``(lq, field) -> sr``, by its name.
+FIELD_GENERATORS: dict[str, dict[str, Any]] = {
+    'SFTRRDBNet': {'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4},
+    'SRMDNet': {'num_feat': 8, 'num_conv': 3},
+    'SFTMD': {'num_feat': 8, 'num_block': 1},
+    'CFSNet': {'num_feat': 8, 'num_block': 2},
+    'CResMD': {'num_feat': 8, 'num_block': 2},
+}
 
 
 def blind_network(scale: int = 2) -> BlindSRNet:

@@ -63,6 +63,8 @@ class CFSNet(nn.Module):
         ValueError: If ``scale`` or ``num_block`` is below 1.
     """
 
+    output_layers = ('last',)
+
     def __init__(
         self,
         num_in_ch: int = 3,

@@ -51,6 +51,8 @@ class CResMD(nn.Module):
         ValueError: If ``scale`` or ``num_block`` is below 1, or the channels differ.
     """
 
+    output_layers = ('tail.2', 'weight')  # whose product is what is added to the enlarged image
+
     def __init__(
         self,
         num_in_ch: int = 3,

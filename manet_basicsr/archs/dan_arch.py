@@ -71,6 +71,8 @@ class DANRestorer(KernelCodeNet):
         pca_matrix: The basis itself, (kernel_size^2, code_length), instead of a file.
     """
 
+    output_layers = ('conv_last',)
+
     def __init__(
         self,
         num_in_ch: int,
@@ -112,6 +114,8 @@ class DANEstimator(nn.Module):
         num_block: Blocks.
         kernel_size: Side k of the kernels, in HR pixels.
     """
+
+    output_layers = ('conv_last',)
 
     def __init__(self, num_in_ch: int, scale: int, num_feat: int, num_block: int, kernel_size: int) -> None:
         super().__init__()

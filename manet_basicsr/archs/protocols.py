@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @runtime_checkable
@@ -41,6 +41,9 @@ class FieldGenerator(Protocol):
         scale: Upsampling factor.
         kernel_size: Side k of the kernels, in HR pixels.
         floats_per_pixel: Numbers that one pass holds at its peak for each LR pixel, rounded up.
+
+    One whose output is not made by the convolution that it defines last has the attribute ``output_layers``, too: see
+    :func:`output_layers`.
     """
 
     scale: int
@@ -66,6 +69,19 @@ class BlindNetwork(Protocol):
     def restore(self, lq: Tensor, field: Tensor) -> Tensor:
         """Super-resolve the image with a given field."""
         ...
+
+
+def output_layers(network: nn.Module) -> list[str]:
+    """List the layers that make the output of a network or of its parts, by their names in it.
+
+    A network names them, by its own names, in the attribute ``output_layers``. That of one which does not is known by
+    the order of definition alone, and the list is empty.
+    """
+    return [
+        f'{part}.{name}' if part else name
+        for part, module in network.named_modules()
+        for name in getattr(module, 'output_layers', ())
+    ]
 
 
 def missing_attributes(network: object, protocol: type[FieldEstimator] | type[FieldGenerator]) -> str:

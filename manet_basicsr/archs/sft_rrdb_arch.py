@@ -88,6 +88,8 @@ class SFTRRDBNet(KernelCodeNet):
         FileNotFoundError: If ``pca_path`` does not exist.
     """
 
+    output_layers = ('upsampler.0',)
+
     def __init__(
         self,
         num_in_ch: int = 3,

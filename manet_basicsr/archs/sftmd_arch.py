@@ -66,6 +66,8 @@ class SFTMD(KernelCodeNet):
         FileNotFoundError: If ``pca_path`` does not exist.
     """
 
+    output_layers = ('conv_last',)
+
     def __init__(
         self,
         num_in_ch: int = 3,

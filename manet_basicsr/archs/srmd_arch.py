@@ -57,6 +57,7 @@ class SRMDNet(KernelCodeNet):
         for width in (num_in_ch + code_length, *[num_feat] * (num_conv - 2)):
             layers += [nn.Conv2d(width, num_feat, 3, 1, 1), nn.ReLU(inplace=True)]
         self.body = nn.Sequential(*layers, nn.Conv2d(num_feat, num_out_ch * scale**2, 3, 1, 1), nn.PixelShuffle(scale))
+        self.output_layers = (f'body.{len(layers)}',)
 
     def forward(self, lq: Tensor, field: Tensor) -> Tensor:
         """Super-resolve an LR image.

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.adam import adam
+
+from manet_basicsr.archs.protocols import output_layers
 
 #: Coefficients (a, b, c) of the Newton-Schulz step ``X <- a X + (b A + c A A) X`` with ``A = X X'``. They do not
 #: converge to 1: they bring every singular value quickly to about 0.7 .. 1.2, which serves as well.
@@ -48,13 +50,17 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     return x.mT if is_tall else x
 
 
-def hidden_weights(parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Return the weights of the hidden layers: those of at least two dimensions, but the first and the last of them.
+def hidden_weights(parameters: Sequence[Tensor], output: Sequence[Tensor] = ()) -> list[Tensor]:
+    """Return the weights of the hidden layers: those of at least two dimensions, but of the first and the last layer.
 
     Args:
         parameters: Parameters in the order of their definition, as ``Module.parameters()`` has them.
+        output: Those of the layers that make the output; without any of them, the weight defined last is that.
     """
-    return [parameter for parameter in parameters if parameter.ndim >= 2][1:-1]
+    weights = [parameter for parameter in parameters if parameter.ndim >= 2]
+    outer = {id(weight) for weight in output} & {id(weight) for weight in weights}
+    outer = outer or {id(weight) for weight in weights[-1:]}
+    return [weight for weight in weights[1:] if id(weight) not in outer]
 
 
 class Muon(torch.optim.Optimizer):
@@ -72,8 +78,9 @@ class Muon(torch.optim.Optimizer):
     gradients stay the same. Weights keep their memory format.
 
     Args:
-        params: Trained parameters in the order of their definition, no groups. Which layer is first and which is last
-            follows from that order (see :func:`hidden_weights`).
+        params: A network, whose trained parameters are taken, or trained parameters in the order of their definition,
+            no groups. Which layer is first follows from that order; a network may name its last ones
+            (:func:`output_layers`), of parameters alone the last is the last layer's.
         lr: Rate of the hidden weights, at least 0. It is in units of the weights' own spectral norm, thus larger than
             Adam's.
         momentum: Of the hidden weights, from 0 to below 1; Nesterov's.
@@ -85,14 +92,14 @@ class Muon(torch.optim.Optimizer):
 
     Raises:
         ValueError: An argument is out of its range, or there are no parameters.
-        TypeError: ``params`` has something else than tensors.
+        TypeError: ``params`` is something else.
 
     Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
     """
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: nn.Module | Iterable[Tensor],
         lr: float = 0.02,
         momentum: float = 0.95,
         ns_steps: int = 5,
@@ -110,12 +117,17 @@ class Muon(torch.optim.Optimizer):
             raise ValueError(f'adam_betas: found {adam_betas!r}, expected two numbers')
         for beta in adam_betas:
             _check_range('adam_betas', beta, 1)
+        output: list[Tensor] = []
+        if isinstance(params, nn.Module):
+            for name in output_layers(params):
+                output += params.get_submodule(name).parameters()
+            params = [parameter for parameter in params.parameters() if parameter.requires_grad]
         parameters = list(params)
         if not all(isinstance(parameter, Tensor) for parameter in parameters):
-            raise TypeError('params: expected tensors in the order of their definition, without groups')
+            raise TypeError('params: expected a network, or tensors in the order of their definition, without groups')
         if not parameters:
             raise ValueError('params: found none, expected the trained parameters of a network')
-        hidden = hidden_weights(parameters)
+        hidden = hidden_weights(parameters, output)
         chosen = {id(parameter) for parameter in hidden}
         others = [parameter for parameter in parameters if id(parameter) not in chosen]
         # Both groups are there even where one is empty: a state always has the same form.

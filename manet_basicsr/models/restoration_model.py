@@ -110,8 +110,8 @@ class RestorationModel(SRModel):
 
     def get_optimizer(self, optim_type: str, params: list[Tensor], lr: float, **kwargs: Any) -> torch.optim.Optimizer:
         """Build an optimizer: BasicSR's ``Adam``, or ``Muon``."""
-        if optim_type == Muon.__name__:
-            return Muon(params, lr, **kwargs)
+        if optim_type == Muon.__name__:  # which asks the network for its last layer
+            return Muon(self.get_bare_model(self.net_g), lr, **kwargs)
         return super().get_optimizer(optim_type, params, lr, **kwargs)
 
     def _build_ema(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from manet_basicsr.archs.protocols import output_layers
 from manet_basicsr.utils.device import fast_half_precision, to_channels_last
 from manet_basicsr.utils.messages import unknown_name
 
@@ -41,9 +42,8 @@ def prepare_for_half_precision(estimator: nn.Module, generator: nn.Module) -> No
     for network in (estimator, generator):
         to_channels_last(network)  # whatever is fast in half precision wants it
     convolutions = [name for name, layer in generator.named_modules() if isinstance(layer, nn.Conv2d) and name]
-    if convolutions:
-        last = convolutions[-1]
-        generator.set_submodule(last, _InFloat32(generator.get_submodule(last)))
+    for name in output_layers(generator) or convolutions[-1:]:
+        generator.set_submodule(name, _InFloat32(generator.get_submodule(name)))
 
 
 class _InFloat32(nn.Module):

@@ -11,11 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from manet_basicsr.archs import BlindSRNet, CFSNet
+from manet_basicsr.archs.protocols import output_layers
 from manet_basicsr.models.muon import Muon, hidden_weights, orthogonalize
 from manet_basicsr.options.checks import find_problems
 from manet_basicsr.options.reading import load_options
 from manet_basicsr.train import train_pipeline
 from tests import shortened
+from tests.small_networks import FIELD_GENERATORS
 
 MUON = 'train:optim_g={type: Muon, lr: 0.02, adam_lr: 5e-4, adam_betas: [0.9, 0.99]}'
 
@@ -119,6 +122,26 @@ def test_hidden_weights_are_all_convolutions_but_the_first_and_the_last_that_are
     before = net[0].weight.clone()
     train(net, Muon(trained), 2)
     torch.testing.assert_close(net[0].weight, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('kind', FIELD_GENERATORS)
+def test_a_network_names_its_last_layer_where_it_is_not_defined_last(kind: str) -> None:
+    network = BlindSRNet({'type': 'MANet', 'num_feat': 8}, {'type': kind, **FIELD_GENERATORS[kind]})
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    hidden, others = ([names[id(weight)] for weight in group['params']] for group in Muon(network).param_groups)
+    assert not any(name.startswith('kernel_estimation.') for name in hidden + others)  # frozen
+    weights = {name.removeprefix('generator.') for name in others if network.get_parameter(name).ndim >= 2}
+    first = next(name for name, layer in network.generator.named_modules() if isinstance(layer, nn.Conv2d))
+    assert weights == {f'{name}.weight' for name in (first, *output_layers(network.generator))}
+    assert len(hidden) > 0
+
+
+def test_of_cfsnet_what_makes_the_image_is_not_hidden_and_what_controls_it_is() -> None:
+    network = CFSNet(num_feat=8, num_block=1)
+    hidden = {id(weight) for weight in Muon(network).param_groups[0]['params']}
+    assert id(network.last.weight) not in hidden
+    assert id(network.head.weight) not in hidden
+    assert {id(weight) for weight in network.coefficients.parameters()} <= hidden
 
 
 def test_a_resumed_state_goes_on_bit_for_bit_in_either_memory_format() -> None:

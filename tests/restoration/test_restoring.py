@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import manet_basicsr
 from manet_basicsr.archs import BlindSRNet, MANet
+from manet_basicsr.archs.protocols import output_layers
 from manet_basicsr.data.alpha import flatten_on_white
 from manet_basicsr.degradation import blur_downsample, build_field_sampler
 from manet_basicsr.restoration import precision, restoring
@@ -28,7 +29,7 @@ from manet_basicsr.restoration.arrays import image_to_batch
 from manet_basicsr.restoration.restoring import estimate_field, load_blind_network, memory_of_tile, restore
 from manet_basicsr.weights import files as weights
 from manet_basicsr.weights import shipped_weights
-from tests.small_networks import blind_network, blind_weights
+from tests.small_networks import FIELD_GENERATORS, blind_network, blind_weights
 
 
 @pytest.fixture(scope='module')
@@ -143,6 +144,36 @@ def test_half_precision_keeps_the_values_of_16_bits(network: BlindSRNet, precisi
     assert np.array_equal(restore(image, bright).image, exact)  # the network computes as before
     # bfloat16 has 128 steps between 0.5 and 1
     assert len(np.unique((rough * 65535).round())) > 0.5 * len(np.unique((exact * 65535).round())) > 1000
+
+
+@pytest.mark.parametrize('kind', FIELD_GENERATORS)
+def test_half_precision_ends_in_float32_with_any_generator(kind: str) -> None:
+    torch.manual_seed(0)
+    network = BlindSRNet({'type': 'MANet', 'num_feat': 8}, {'type': kind, 'scale': 2, **FIELD_GENERATORS[kind]}).eval()
+    ramp = np.linspace(0.3, 0.7, 24 * 24, dtype=np.float32).reshape(24, 24, 1).repeat(3, 2)
+    exact = restore(ramp, network, device='cpu', precision='float32').image
+    for half in ('bf16', 'float16'):
+        assert np.abs(restore(ramp, network, device='cpu', precision=half).image - exact).max() < 0.02
+    named = output_layers(network.generator)
+    precision.prepare_for_half_precision(network.kernel_estimation, network.generator)
+    ran: dict[str, torch.dtype] = {}
+    for name, layer in network.generator.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            plain = name.removesuffix('.layer')
+            layer.register_forward_hook(lambda _layer, _given, made, name=plain: ran.update({name: made.dtype}))
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        sr = network.generator(torch.rand(1, 3, 8, 8), torch.full((1, 441, 1, 1), 1 / 441))
+    assert sr.dtype == torch.float32
+    assert list(ran)[-1] in named  # what ran last
+    assert {name for name, dtype in ran.items() if dtype == torch.float32} == set(named)
+
+
+def test_a_generator_that_names_no_output_layer_ends_in_the_convolution_defined_last() -> None:
+    generator = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 12, 1), nn.PixelShuffle(2))
+    precision.prepare_for_half_precision(MANet(num_feat=8), generator)
+    assert isinstance(generator[0], nn.Conv2d)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert generator(torch.rand(1, 3, 4, 4)).dtype == torch.float32
 
 
 def test_the_precision_follows_the_device_where_it_may(
