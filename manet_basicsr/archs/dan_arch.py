@@ -179,12 +179,13 @@ class DANNet(SingleKernelNet):
         self.restorer = DANRestorer(
             num_in_ch, num_out_ch, scale, num_feat, num_group, num_block, kernel_size, code_length, pca_path
         )
+        side = -1 if self.restorer.alignment == 'published' else 1
+        self.middle = kernel_size // 2 + side * (scale - 1) / 2  # of the sampling grid in taps, maybe between two
         self.estimator = DANEstimator(num_out_ch, scale, num_feat, num_estimator_block, kernel_size)
 
     def start(self, lq: Tensor) -> Tensor:
         """Give the kernel (B, k*k, 1, 1) that the first restoration assumes: a point, as if there were no blur."""
-        middle = self.kernel_size // 2 + (self.scale - 1) / 2  # of the sampling grid, maybe between taps
-        line = (1 - (torch.arange(self.kernel_size, device=lq.device) - middle).abs()).clamp(min=0)
+        line = (1 - (torch.arange(self.kernel_size, device=lq.device) - self.middle).abs()).clamp(min=0)
         return torch.outer(line, line).view(1, -1, 1, 1).expand(len(lq), -1, -1, -1)
 
     def estimate(self, lq: Tensor) -> Tensor:

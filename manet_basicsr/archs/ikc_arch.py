@@ -95,7 +95,7 @@ class IKCNet(SingleKernelNet):
         self.generator = build_generator(generator).requires_grad_(False).eval()
         self.scale, self.kernel_size = self.generator.scale, self.generator.kernel_size
         code_length = self.generator.pca_matrix.shape[2]
-        self.kernel_of_code = KernelOfCode(self.scale, self.kernel_size)
+        self.kernel_of_code = KernelOfCode(self.generator)
         self.predictor = Predictor(num_in_ch, num_feat, code_length)
         self.corrector = Corrector(num_in_ch, num_feat, code_length)
 

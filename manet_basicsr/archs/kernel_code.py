@@ -44,6 +44,24 @@ class KernelCodeNet(nn.Module):
             basis = _checked_matrix(pca_matrix, kernel_size, code_length, pca_path)
         self.register_buffer('pca_matrix', basis.clone().view(1, kernel_size**2, code_length, 1, 1))
 
+    @property
+    def alignment(self) -> str:
+        """The grid on which the kernels lie whose basis this is: ``centered``, ``published``, or ``unknown``.
+
+        Kernels of scale s are 0 in the first s - 1 rows and columns where they are ``centered``, in the last ones where
+        they are ``published``, and so is their basis. At scale 1 both are the same: ``centered``.
+        """
+        if self.pca_matrix.is_meta:  # built without memory
+            return 'unknown'
+        side, margin = self.kernel_size, self.scale - 1
+        weight = self.pca_matrix.detach().abs().sum((0, 2)).view(side, side)
+        limit = 1e-6 * weight.sum().item()
+        first = weight[:margin].sum() + weight[:, :margin].sum()
+        last = weight[side - margin :].sum() + weight[:, side - margin :].sum()
+        if first.item() <= limit:
+            return 'centered'
+        return 'published' if last.item() <= limit else 'unknown'
+
     def kernel_code(self, field: Tensor) -> Tensor:
         """Project a kernel field on the PCA basis, ``code = basis^T field``, without subtracting the mean kernel.
 

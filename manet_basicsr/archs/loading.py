@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from manet_basicsr.archs import BlindSRNet, MANet, SFTRRDBNet
+from manet_basicsr.archs.kernel_code import KernelCodeNet
 from manet_basicsr.weights import ESTIMATOR_PREFIX, convert_state_dict, detect_stage, load_any_state_dict, shipped_scale
 
 StateDict = dict[str, Tensor]
@@ -91,22 +92,9 @@ def generator_options(state_dict: StateDict) -> dict[str, Any]:
 
 
 def alignment_of(network: nn.Module) -> str:
-    """Tell the alignment of a network's kernels by its PCA basis, ``unknown`` for a network without one.
-
-    Kernels of scale s are 0 in the first s - 1 rows and columns where they are ``centered``, in the last ones where
-    they are ``published``, and so is their basis. At scale 1 both are the same: ``centered``.
-    """
+    """Tell the alignment of a network's kernels by its PCA basis, ``unknown`` for a network without one."""
     generator = network.generator if isinstance(network, BlindSRNet) else network
-    if not isinstance(generator, SFTRRDBNet):
-        return 'unknown'
-    side, margin = generator.kernel_size, generator.scale - 1
-    weight = generator.pca_matrix.detach().abs().sum((0, 2)).view(side, side)
-    limit = 1e-6 * weight.sum().item()
-    first = weight[:margin].sum() + weight[:, :margin].sum()
-    last = weight[side - margin :].sum() + weight[:, side - margin :].sum()
-    if first.item() <= limit:
-        return 'centered'
-    return 'published' if last.item() <= limit else 'unknown'
+    return generator.alignment if isinstance(generator, KernelCodeNet) else 'unknown'
 
 
 def network_of(state_dict: StateDict) -> nn.Module:

@@ -53,15 +53,16 @@ class KernelOfCode(nn.Module):
     """Kernels as codes on a PCA basis, and back.
 
     Args:
-        scale: Downsampling factor, of whose training kernels the mean is taken.
-        kernel_size: Side k of the kernels.
+        generator: The network whose basis it is. The mean is that of the training kernels of its scale, on the grid of
+            its basis.
     """
 
     mean: Tensor
 
-    def __init__(self, scale: int, kernel_size: int) -> None:
+    def __init__(self, generator: KernelCodeNet) -> None:
         super().__init__()
-        self.register_buffer('mean', mean_kernel(scale, kernel_size).clone())
+        alignment = 'published' if generator.alignment == 'published' else 'centered'
+        self.register_buffer('mean', mean_kernel(generator.scale, generator.kernel_size, alignment).clone())
 
     def forward(self, code: Tensor, basis: Tensor) -> Tensor:
         """Give the field (B, k*k, 1, 1) of codes (B, L); ``basis`` is the generator's ``pca_matrix``."""

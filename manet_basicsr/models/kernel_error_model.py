@@ -51,6 +51,7 @@ class KernelErrorModel(RestorationModel):
     def evaluate(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Restore a batch with a fixed kernel, and take the predicted error off."""
         network: Any = net
-        field = fixed_field(network.scale, network.kernel_size).to(batch['lq'].device)
+        alignment = 'published' if network.generator.alignment == 'published' else 'centered'
+        field = fixed_field(network.scale, network.kernel_size, alignment).to(batch['lq'].device)
         sr, error = network(batch['lq'], field.expand(len(batch['lq']), -1, -1, -1))
         return {'sr': sr - error}

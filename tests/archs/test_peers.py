@@ -15,6 +15,7 @@ from manet_basicsr.archs.blur_width import blur_widths
 from manet_basicsr.archs.han_arch import ChannelSpatialAttention, LayerAttention
 from manet_basicsr.archs.protocols import BlindNetwork, FieldGenerator
 from manet_basicsr.degradation import anisotropic_gaussian_kernels
+from manet_basicsr.degradation.pca import kernel_pca_basis
 from tests.small_networks import GENERATOR
 
 GENERATORS: dict[str, dict[str, Any]] = {
@@ -182,6 +183,31 @@ def test_the_code_of_a_kernel_gives_that_kernel_back() -> None:
     kernels = kernels_of(2, 5)
     remade = network.field_of(network.generator.kernel_code(kernels).flatten(1))
     assert (remade - kernels).norm(dim=1).max() < 0.01
+
+
+@pytest.fixture(scope='module')
+def published_basis(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PCA basis of kernels of x4 on the published grid."""
+    path = tmp_path_factory.mktemp('basis') / 'published.pth'
+    torch.save(kernel_pca_basis(4, alignment='published', num_kernels=2000), path)
+    return path
+
+
+def test_kernels_of_a_published_basis_lie_on_its_grid(published_basis: Path) -> None:
+    network = IKCNet({**GENERATOR, 'pca_path': str(published_basis)}, num_feat=8)
+    assert network.generator.alignment == 'published'
+    pairs = torch.tensor([[2.0, 2.0], [5.0, 3.0]])
+    kernels = anisotropic_gaussian_kernels(pairs, torch.zeros(2), alignment='published')[..., None, None]
+    remade = network.field_of(network.generator.kernel_code(kernels).flatten(1))
+    assert (remade - kernels).norm(dim=1).max() < 0.01
+
+
+def test_dan_starts_on_the_grid_of_its_basis(published_basis: Path) -> None:
+    taps = torch.arange(21.0)
+    for path, centre in ((None, 11.5), (str(published_basis), 8.5)):
+        network = DANNet(num_feat=8, num_group=1, num_block=1, pca_path=path)
+        point = network.start(torch.rand(1, 3, 4, 4)).view(21, 21)
+        assert ((point.sum(0) * taps).sum().item(), (point.sum(1) * taps).sum().item()) == (centre, centre)
 
 
 def test_srsvd_restores_as_its_generator_and_predicts_an_error_that_alone_is_trained() -> None:
