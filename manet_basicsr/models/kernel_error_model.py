@@ -21,7 +21,8 @@ _WRONG, _TRUE = 0.9, 0.1
 class KernelErrorModel(RestorationModel):
     """Train a ``SRSVDNet``: the error that it predicts for a wrong kernel, and none for the true one.
 
-    The wrong kernel of an image is the true one of another in the batch. ``train.pixel_opt`` compares errors.
+    The wrong kernel of an image is the true one of another in the batch, or in its part where ``train.accumulate`` cuts
+    it: each has at least two. ``train.pixel_opt`` compares errors.
 
     It is tested as what it can do alone: the image is restored with the kernel in the middle of the training range, and
     the predicted error is taken off.
@@ -30,10 +31,18 @@ class KernelErrorModel(RestorationModel):
     TRAIN_KEYS = RestorationModel.TRAIN_KEYS - {'perceptual_opt'}
     LOSS_KEYS = ('pixel_opt',)
     NETWORK_INPUTS = ('lq', 'kernel')
+    LEAST_IMAGES = 2
 
     def predict(self, net: nn.Module, batch: Batch) -> Any:
-        """Restore a batch with true and wrong kernels, and predict the errors of both."""
+        """Restore a batch with true and wrong kernels, and predict the errors of both.
+
+        Raises:
+            BadSampleError: The batch has no kernels, or several an image.
+            ValueError: It is of a single image.
+        """
         kernel = true_kernel(batch, 'a network of kernel errors')
+        if len(kernel) < self.LEAST_IMAGES:
+            raise ValueError('found one image in a batch, or part of it, expected 2: a wrong kernel is that of another')
         lq, wrong = batch['lq'], kernel.roll(1, 0)
         # Both in one pass: processes exchange gradients after a pass.
         sr, error = net(torch.cat((lq, lq)), torch.cat((kernel, wrong)))
@@ -50,8 +59,12 @@ class KernelErrorModel(RestorationModel):
 
     def evaluate(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Restore a batch with a fixed kernel, and take the predicted error off."""
+
+        def restore(lq: Tensor, field: Tensor) -> Tensor:
+            sr, error = net(lq, field.expand(len(lq), -1, -1, -1))
+            return sr - error
+
         network: Any = net
         alignment = 'published' if network.generator.alignment == 'published' else 'centered'
         field = fixed_field(network.scale, network.kernel_size, alignment).to(batch['lq'].device)
-        sr, error = network(batch['lq'], field.expand(len(batch['lq']), -1, -1, -1))
-        return {'sr': sr - error}
+        return {'sr': self._restore(restore, batch['lq'], field)}

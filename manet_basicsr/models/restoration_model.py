@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from manet_basicsr.archs.protocols import BlindNetwork
 from manet_basicsr.degradation.pipeline import Degradation
-from manet_basicsr.models.batches import Batch, need
+from manet_basicsr.models.batches import Batch, image_name, need
 from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.models.muon import Muon
 from manet_basicsr.models.scoring import RandomStateKept, check_finite, mean_scores, score_image
@@ -57,6 +57,8 @@ class RestorationModel(SRModel):
     NETWORK_INPUTS: tuple[str, ...] = ('lq',)
     #: Keys of ``train`` of which at least one must be given.
     LOSS_KEYS: tuple[str, ...] = ('pixel_opt', 'perceptual_opt')
+    #: Images that a batch, or each part that ``train.accumulate`` cuts it into, has at least.
+    LEAST_IMAGES = 1
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self._compiled = False
@@ -318,9 +320,7 @@ class RestorationModel(SRModel):
             imwrite(tensor2img(self.result['sr']), f'{stem}.png')
 
     def _visual_stem(self, data: Batch, dataset_name: str, current_iter: int | str) -> str:
-        path = data['lq_path'][0]  # or a key of an LMDB, whose subfolders may hold images of one name
-        path = os.path.basename(path) if os.path.isfile(data.get('gt_path', [path])[0]) else path.replace('/', '_')
-        name = os.path.splitext(path)[0]
+        name = image_name(data, self.dataset_opt)
         folder = self.opt['path']['visualization']
         if self.opt['is_train']:
             return os.path.join(folder, dataset_name, name, f'{name}_{current_iter}')

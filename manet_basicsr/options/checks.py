@@ -114,7 +114,7 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
             losses = {key: loss for key, loss in train.items() if key.endswith('_opt') and isinstance(loss, dict)}
             for key, loss in losses.items():
                 yield from value_problems(loss, f'train.{key}')
-        yield from count_problems(options)
+        yield from count_problems(options, getattr(model, 'LEAST_IMAGES', 1))
 
 
 def _name_problems(name: object) -> Iterator[str]:

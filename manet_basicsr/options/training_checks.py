@@ -126,8 +126,13 @@ def _reduction_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
             )
 
 
-def count_problems(options: Options) -> Iterator[str]:
-    """Check the numbers that the training loop itself, and every model, counts with."""
+def count_problems(options: Options, least_images: int = 1) -> Iterator[str]:
+    """Check the numbers that the training loop itself, and every model, counts with.
+
+    Args:
+        options: The options as read.
+        least_images: How many images the model needs in each part of a batch.
+    """
     train, logger, val = (options.get(section) or {} for section in ('train', 'logger', 'val'))
     decay = train.get('ema_decay', 0)
     if not is_number(decay) or not 0 <= decay < 1:
@@ -153,8 +158,20 @@ def count_problems(options: Options) -> Iterator[str]:
         yield 'logger.wandb.project: needs use_tb_logger: true'
     elif (logger.get('wandb') or {}).get('project') is not None and importlib.util.find_spec('wandb') is None:
         yield 'logger.wandb.project: the package wandb is not installed; pip install wandb, or project: ~'
-    accumulate = train.get('accumulate', 1)
+    yield from _batch_problems(options, least_images)
+
+
+def _batch_problems(options: Options, least_images: int) -> Iterator[str]:
+    """Check that a batch can be cut into parts of equal size, each of enough images."""
+    accumulate = (options.get('train') or {}).get('accumulate', 1)
     for section, dataset in (options.get('datasets') or {}).items():
         batch = (dataset or {}).get('batch_size_per_gpu')
-        if section.split('_')[0] == 'train' and is_count(batch, 1) and is_count(accumulate, 1) and batch % accumulate:
+        if section.split('_')[0] != 'train' or not is_count(batch, 1) or not is_count(accumulate, 1):
+            continue
+        if batch % accumulate:
             yield f'train.accumulate: found {accumulate}, expected a divisor of batch_size_per_gpu {batch}'
+        elif batch // accumulate < least_images:
+            yield (
+                f'datasets.{section}.batch_size_per_gpu: found {batch}, expected at least {least_images * accumulate}: '
+                f'the model compares {least_images} images, in each part that train.accumulate {accumulate} makes'
+            )

@@ -201,6 +201,25 @@ def validate(model: Any, dataset_opt: dict[str, Any], save_img: bool = False) ->
     model.validation(build_dataloader(build_dataset(full), full), 7, None, save_img)
 
 
+def test_results_of_one_name_in_two_subfolders_are_two_files(photos: Path, tmp_path: Path) -> None:
+    for folder in ('a', 'b'):
+        (tmp_path / 'set' / folder).mkdir(parents=True)
+        image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / 'set' / folder / '1.png'), image)
+    (tmp_path / 'names.txt').write_text('a/1.png\nb/1.png\n')
+    model = nearest_model(tmp_path, photos)
+    images = {'meta_info_file': str(tmp_path / 'names.txt')}
+    degradation = {'field': {'type': 'protocol', 'kind': 1}}
+    for given in (
+        {'dataroot_lq': str(tmp_path / 'set')},
+        {'dataroot_gt': f'{tmp_path}/set/', 'degradation': degradation},
+    ):
+        visual = tmp_path / next(iter(given))
+        model.opt['path']['visualization'] = str(visual)
+        validate(model, {**given, **images}, save_img=True)
+        assert sorted(file.name for file in visual.rglob('*.png')) == ['a_1_7.png', 'b_1_7.png']
+
+
 def test_metrics_without_their_ground_truth_are_skipped_saying_so(
     photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
