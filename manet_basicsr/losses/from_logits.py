@@ -44,6 +44,7 @@ def loss_of_logits(tap_loss: TapLoss, logits: Tensor, target: Tensor, factor: fl
 class _LossOfLogits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tap_loss: TapLoss, logits: Tensor, target: Tensor, factor: float) -> Tensor:
+        target = target[(None,) * (3 - target.dim())]  # as broadcasting does
         target = target.expand(len(logits), *target.shape[-3:])
         wide, taps, gradient = logits, 1, torch.empty_like(logits)
         parts = gradient

@@ -39,6 +39,19 @@ def test_equals_the_plain_path(loss: nn.Module, shape: tuple[int, ...], memory_f
     assert fused[1].is_contiguous(memory_format=memory_format)
 
 
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('shape', [(), (4,), (6, 4), (6, 1)])
+def test_a_target_of_few_dimensions_is_broadcast_as_on_the_plain_path(
+    shape: tuple[int, ...], memory_format: torch.memory_format
+) -> None:
+    logits = logits_and_target((1, 25, 1, 1))[0].detach().contiguous(memory_format=memory_format).requires_grad_()
+    target = torch.rand(shape) / 25
+    plain = value_and_gradient(KernelL1Loss()(logits.softmax(1), target), logits)
+    fused = value_and_gradient(KernelL1Loss().from_logits(logits, target), logits)
+    torch.testing.assert_close(fused[0], plain[0], rtol=1e-6, atol=0)
+    torch.testing.assert_close(fused[1], plain[1], rtol=1e-4, atol=1e-6 * plain[1].abs().max().item())
+
+
 @pytest.mark.parametrize('loss', LOSSES, ids=['l1-mean', 'l1-sum', 'kl'])
 def test_gradient_is_that_of_finite_differences(loss: nn.Module) -> None:
     logits, target = logits_and_target((3, 25, 6, 4), torch.float64)
