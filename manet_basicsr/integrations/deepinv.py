@@ -78,10 +78,12 @@ class _Adjoint(torch.autograd.Function):
     def forward(ctx: FunctionCtx, y: Tensor, field: Tensor, scale: int, size: tuple[int, int]) -> Tensor:
         ctx.save_for_backward(field)
         ctx.scale = scale  # type: ignore[attr-defined]
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            # What was made in inference mode is not kept for a backward pass; a copy made here is.
+            kept = field.clone() if field.is_inference() else field.detach()
             x = y.new_zeros(*y.shape[:2], *size, requires_grad=True)
-            blurred = blur_downsample(x, field.detach(), scale)
-        return torch.autograd.grad(blurred, x, y.to(blurred.dtype))[0]
+            blurred = blur_downsample(x, kept, scale)
+            return torch.autograd.grad(blurred, x, y.to(blurred.dtype))[0]
 
     @staticmethod
     @once_differentiable

@@ -41,6 +41,15 @@ def test_the_adjoint_is_that_of_the_blur(module: Any, size: tuple[int, int], sca
     assert physics.adjointness_test(x[:1]).abs() < 1e-9 * x.numel()  # deepinv's own
 
 
+def test_the_adjoint_is_the_same_in_inference_mode(module: Any) -> None:
+    field, y = field_of(24, 28, 4), torch.rand(1, 3, 6, 7, dtype=torch.float64)
+    expected = module.SpatiallyVariantBlur(field, 4).A_adjoint(y)
+    physics = module.SpatiallyVariantBlur(field, 4)
+    with torch.inference_mode():
+        assert torch.equal(physics.A_adjoint(y), expected)
+        assert torch.equal(module.SpatiallyVariantBlur(field.clone(), 4).A_adjoint(y.clone()), expected)
+
+
 def test_a_single_kernel_and_a_field_for_each_image_serve_too(module: Any) -> None:
     for shape in ((1, 441, 1, 1), (2, 441, 6, 7)):
         physics = module.SpatiallyVariantBlur(torch.rand(shape, dtype=torch.float64).softmax(1), 4)
