@@ -8,6 +8,7 @@ pixels, such as how they lie, is not left to them.
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -18,11 +19,13 @@ import numpy as np
 from manet_basicsr.data import png_files, tiff_files, webp_files
 from manet_basicsr.data.exif import PREFIX
 from manet_basicsr.data.image_headers import check_declared_size
-from manet_basicsr.data.photograph import NO_IMAGE, Photograph, check_kind, decode_with_opencv, upright
+from manet_basicsr.data.photograph import NO_IMAGE, Photograph, check_kind, decode_with_opencv, full_range, upright
 from manet_basicsr.utils.errors import BadSampleError
 
 _JPEG = b'\xff\xd8'
 _PNM = tuple(b'P%d' % kind for kind in range(1, 7))
+# Width, height and the largest value, with comments between.
+_PNM_MAXIMUM = re.compile(rb'P[2356](?:(?:\s|#[^\n]*\n)+(\d{1,5})(?=[\s#])){3}')
 _ICC = b'ICC_PROFILE\0'
 # Lengths of the headers of BMP files that say something about colours, and what they say.
 _BMP_V4, _BMP_V5 = 108, 124
@@ -75,8 +78,19 @@ def _decode(content: bytes | memoryview) -> Photograph:
         pixels, pictures = _decode_with_pillow(content)
         return Photograph(pixels, pictures=pictures)
     if begin.startswith(_PNM):
-        return Photograph(decode_with_opencv(content, _WITHOUT_ALPHA))
+        return Photograph(_decode_pnm(content))
     raise BadSampleError(f'{NO_IMAGE} ({len(content)} bytes)')
+
+
+def _decode_pnm(content: bytes | memoryview) -> np.ndarray:
+    """Decode PBM, PGM and PPM, whose header says what the largest value is."""
+    pixels = decode_with_opencv(content, _WITHOUT_ALPHA)
+    header = _PNM_MAXIMUM.match(bytes(content[:4096]))
+    if header is None:  # of bits
+        return pixels
+    largest = int(header[1])
+    # OpenCV spreads small numbers that are written as text, and no others.
+    return pixels if header[0][1:2] in b'23' and largest < 255 else full_range(pixels, largest)
 
 
 def _decode_jpeg(content: bytes | memoryview) -> Photograph:

@@ -88,6 +88,15 @@ def check_kind(pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
+def full_range(samples: np.ndarray, largest: int) -> np.ndarray:
+    """Spread samples of which the largest may be any number over 8 bit or, if it is above 255, 16 bit."""
+    if largest in (255, 65535):
+        return samples
+    target = np.uint8 if largest < 255 else np.uint16
+    spread = samples.astype(np.float32) * (np.iinfo(target).max / largest)
+    return np.rint(spread).clip(0, np.iinfo(target).max).astype(target)
+
+
 def decode_with_opencv(content: bytes | memoryview, flags: int) -> np.ndarray:
     """Decode an image as it is stored, in RGB order.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from manet_basicsr.data.exif import TELLING_TAGS, exif_of_tiff
 from manet_basicsr.data.image_headers import MAX_PIXELS
-from manet_basicsr.data.photograph import Photograph, check_kind, turned
+from manet_basicsr.data.photograph import Photograph, check_kind, full_range, turned
 from manet_basicsr.utils.errors import BadSampleError
 
 SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
@@ -151,19 +151,11 @@ def _decode(page: Any) -> tuple[np.ndarray, list[str]]:
     if kind == _PALETTE:
         colours = _of_palette(colours[..., 0], page.colormap)
     else:
-        colours, others = _full_range(colours, bits), _full_range(others, bits)
+        colours, others = (full_range(each, 2**bits - 1) for each in (colours, others))
         if kind == _WHITE_IS_ZERO:
             colours = np.iinfo(colours.dtype).max - colours
     colours, remarks = _with_alpha(colours, others, page.extrasamples)
     return check_kind(colours), remarks
-
-
-def _full_range(samples: np.ndarray, bits: int) -> np.ndarray:
-    """Spread samples of any number of bits over 8 or 16 of them."""
-    if bits in (8, 16):
-        return samples
-    target, largest = (np.uint8, 255) if bits < 8 else (np.uint16, 65535)
-    return np.rint(samples.astype(np.float32) * (largest / (2**bits - 1))).astype(target)
 
 
 def _of_palette(indices: np.ndarray, colours: np.ndarray) -> np.ndarray:

@@ -59,6 +59,27 @@ def check(content: bytes, expected: np.ndarray) -> Photograph:
     return found
 
 
+# ----------------------------------------------------------------------------------------------------------------- PNM
+
+
+@pytest.mark.parametrize('is_text', [False, True])
+@pytest.mark.parametrize('largest', [1, 15, 100, 254, 255, 256, 1023, 4095, 65534, 65535])
+def test_the_largest_value_of_pnm_is_white(largest: int, is_text: bool) -> None:
+    values = np.array([[0, largest // 3, largest], [largest, 1, largest // 2]])
+    dtype, full = (np.uint8, 255) if largest <= 255 else (np.uint16, 65535)
+    exact = values * (full / largest)
+    for colours in (1, 3):
+        magic = {(1, False): 'P5', (3, False): 'P6', (1, True): 'P2', (3, True): 'P3'}[colours, is_text]
+        samples = np.repeat(values[..., None], colours, axis=2)
+        text = ' '.join(map(str, samples.flatten())).encode() + b'\n'
+        body = text if is_text else samples.astype('u1' if largest <= 255 else '>u2').tobytes()
+        content = f'{magic}\n# 7 7 7\n3 2 # width and height\n{largest}\n'.encode() + body
+        pixels = decode_image_file(content, 'image').pixels
+        assert pixels.dtype == dtype
+        assert np.abs(pixels - (exact if colours == 1 else exact[..., None])).max() < 1  # OpenCV cuts decimals of text
+        assert pixels.max() == full
+
+
 # ---------------------------------------------------------------------------------------------------------------- TIFF
 
 
