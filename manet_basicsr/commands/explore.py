@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +33,8 @@ _EXAMPLES = """examples:
   manet-explore lr.png --weights blind_x4.pth --true true.npz       # beside the true kernels
   manet-explore sharp.png --degrade 4 --weights weights://blind_x4  # blurs the photograph itself, so the truth is known
 
-The file needs no server and no network: open it in a browser, copy it, mail it. Exit codes: 0 done; 1 the image or the
-field is damaged; 2 nothing was done, the message says why; 130 interrupted."""
+The file needs no server and no network: open it in a browser, copy it, mail it. Exit codes: 0 done; 1 the image or a
+field is damaged or does not fit the rest; 2 nothing was done, the message says why; 130 interrupted."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -91,7 +92,7 @@ def _load_estimator(options: argparse.Namespace) -> BlindSRNet | MANet | None:
 
 
 def _degraded(
-    pixels: np.ndarray, options: argparse.Namespace, scale: int, network: BlindSRNet | MANet | None
+    pixels: np.ndarray, options: argparse.Namespace, scale: int, alignment: str, kernel_size: int
 ) -> _Contents:
     """Blur a sharp photograph, so that its true kernels are known."""
     hr = image_to_batch(flatten_on_white(pixels))[0]
@@ -99,14 +100,12 @@ def _degraded(
     if min(height, width) == 0:
         raise ValueError(f'{options.image}: smaller than the scale {scale}')
     hr = hr[..., :height, :width]
-    estimator = network.kernel_estimation if isinstance(network, BlindSRNet) else network
-    alignment = 'published' if network is not None and alignment_of(network) == 'published' else 'centered'
     true = protocol_field(
         options.degrade,
         height,
         width,
         scale,
-        kernel_size=21 if estimator is None else estimator.kernel_size,
+        kernel_size=kernel_size,
         alignment=alignment,
         generator=torch.Generator().manual_seed(0),
     )
@@ -118,20 +117,42 @@ def _pixels(image: Tensor) -> np.ndarray:
     return np.asarray((image[0].permute(1, 2, 0) * 255).round().to(torch.uint8).contiguous().numpy())
 
 
+def _agreed(what: str, found: dict[str, Any]) -> Any:
+    """Give the one value that is known of all places, by what they are called, or None.
+
+    Raises:
+        ValueError: There are two.
+    """
+    known = {place: value for place, value in found.items() if value not in (None, 'unknown')}
+    if len(set(known.values())) > 1:
+        words = ', '.join(f'{value} of {place}' for place, value in known.items())
+        raise ValueError(f'{what}: found {words}, expected the same')
+    return next(iter(known.values()), None)
+
+
 def _collect(options: argparse.Namespace, network: BlindSRNet | MANet | None) -> _Contents:
     """Read, blur, estimate and restore what the options ask for."""
     pixels = read_photograph(options.image).pixels
-    scale = (None if network is None else network.scale) or options.scale or 4
+    given = {'--field': options.field, '--true': options.true}
+    saved = {f'{flag} {path}': load_field(path) for flag, path in given.items() if path is not None}
+    scales: dict[str, Any] = {place: field.scale for place, field in saved.items()}
+    scales |= {'--scale': options.scale, 'the weights': None if network is None else network.scale}
+    scale = _agreed('scale', scales) or 4
+    alignment = 'centered'
+    if scale > 1:  # where all are the same
+        alignments = {place: field.alignment for place, field in saved.items()}
+        alignments['the weights'] = 'unknown' if network is None else alignment_of(network)
+        alignment = _agreed('alignment', alignments) or alignment
     if options.degrade is not None:
-        contents = _degraded(pixels, options, scale, network)
+        estimator: Any = network.kernel_estimation if isinstance(network, BlindSRNet) else network
+        sizes = [each.kernel_size for each in (*saved.values(), estimator) if each is not None]
+        contents = _degraded(pixels, options, scale, alignment, next(iter(sizes), 21))
     else:
         contents = _Contents(scale, [Layer('LR image', pixels)])
     if options.true is not None:
-        saved = load_field(options.true)
-        contents.fields['true'], contents.scale = saved.field, saved.scale
+        contents.fields['true'] = saved[f'--true {options.true}'].field
     if options.field is not None:
-        saved = load_field(options.field)
-        contents.fields['estimated'], contents.scale = saved.field, saved.scale
+        contents.fields['estimated'] = saved[f'--field {options.field}'].field
     elif isinstance(network, BlindSRNet):
         lr = contents.layers[0].pixels
         restored = restore(lr, network, device=options.device, progress='restoring')

@@ -103,6 +103,26 @@ def test_a_photograph_that_is_blurred_here_has_known_kernels(tmp_path: Path) -> 
         (['photo.png', '--weights', 'a.pth', '--field', 'b.npz'], 2, '--field and --weights both give'),
         (['photo.png', '--weights', 'generator.pth'], 2, 'generator.pth: a SFTRRDBNet estimates no kernels'),
         (['photo.png', '--field', 'absent.npz'], 1, 'absent.npz: no such field file'),
+        (
+            ['photo.png', '--field', 'other.npz', '--true', 'x4.npz'],
+            1,
+            'scale: found 2 of --field other.npz, 4 of --true x4.npz, expected the same',
+        ),
+        (
+            ['photo.png', '--field', 'other.npz', '--scale', '4'],
+            1,
+            'scale: found 2 of --field other.npz, 4 of --scale,',
+        ),
+        (
+            ['photo.png', '--field', 'x4.npz', '--true', 'published.npz'],
+            1,
+            'alignment: found centered of --field x4.npz, published of --true published.npz, expected the same',
+        ),
+        (
+            ['photo.png', '--weights', 'blind_x2.pth', '--true', 'x4.npz'],
+            1,
+            'scale: found 4 of --true x4.npz, 2 of the weights, expected the same',
+        ),
         (['photo.png', '--field', 'other.npz'], 1, 'the estimated field is for an image of 10x20 px'),
         (['bad.png', '--degrade', '1'], 1, 'bad.png: damaged'),
         (['photo.png', '--degrade', '1', '-o', 'mine.html'], 2, 'mine.html is there already; --overwrite replaces it'),
@@ -113,6 +133,9 @@ def test_what_cannot_be_done_is_one_line(
 ) -> None:
     torch.save(blind_network().generator.state_dict(), 'generator.pth')
     save_field('other.npz', torch.full((9, 20, 10), 1 / 9), scale=2, alignment='centered')
+    for name, alignment in (('x4', 'centered'), ('published', 'published')):
+        save_field(f'{name}.npz', torch.full((9, 40, 48), 1 / 9), scale=4, alignment=alignment)
+    blind_weights(Path(), 2)
     Path('bad.png').write_bytes(b'no image')
     Path('mine.html').write_text('mine')
     monkeypatch.setattr(weights.resources, 'files', lambda name: Path('/nowhere'))
@@ -120,6 +143,15 @@ def test_what_cannot_be_done_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith('manet-explore: error: ') and words in line
     assert Path('mine.html').read_text() == 'mine' and not Path('photo_kernels.html').exists()
+
+
+def test_what_is_blurred_here_is_blurred_as_saved_kernels_are() -> None:
+    save_field('estimated.npz', torch.full((9, 20, 24), 1 / 9), scale=2, alignment='published')
+    assert main(['photo.png', '--field', 'estimated.npz', '--degrade', '4']) == 0
+    images, fields, data = contents()
+    assert (images, fields) == (['LR image', 'original'], ['estimated', 'true'])
+    assert (data['width'], data['scale']) == (24, 2)
+    assert [field['kernelSize'] for field in data['fields']] == [3, 3]
 
 
 def test_help_has_examples() -> None:
