@@ -15,6 +15,8 @@ from manet_basicsr.utils.errors import WriteError
 from manet_basicsr.utils.locks import try_lock
 
 Row = dict[str, Any]
+#: The columns of a row that are numbers, or None; all others but ``scale`` are words.
+METRICS = ('psnr', 'ssim', 'lr_psnr', 'lr_ssim', 'kernel_psnr', 'seconds', 'peak_mib')
 
 
 def row_key(*parts: object) -> str:
@@ -72,7 +74,7 @@ class RecordFile:
                 break
             try:
                 row = json.loads(line)
-                self.rows[row['key']] = {name: _from_json(value) for name, value in row.items()}
+                self.rows[row['key']] = {name: _from_json(name, value) for name, value in row.items()}
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f'{self.path}, line {number}: is no row of an evaluation; remove it') from error
             whole += len(line)
@@ -99,5 +101,6 @@ def _to_json(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _from_json(value: Any) -> Any:
-    return float(value) if value in ('inf', '-inf', 'nan') else value
+def _from_json(name: str, value: Any) -> Any:
+    """Read what is no number in JSON where a number stands; an image may be called ``inf``."""
+    return float(value) if name in METRICS and value in ('inf', '-inf', 'nan') else value

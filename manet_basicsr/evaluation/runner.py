@@ -19,13 +19,12 @@ from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
 from manet_basicsr.degradation.kernel_files import kernel_files, paths_of
 from manet_basicsr.evaluation.conditions import Condition
 from manet_basicsr.evaluation.methods import Method, Prediction
-from manet_basicsr.evaluation.records import RecordFile, Row, row_key
+from manet_basicsr.evaluation.records import METRICS, RecordFile, Row, row_key
 from manet_basicsr.metrics import calculate_kernel_psnr, calculate_lr_psnr, calculate_lr_ssim
 from manet_basicsr.options.errors import OptionError
 
 #: Changed whenever the same configuration would be scored differently.
 SCORING_VERSION = 1
-METRICS = ('psnr', 'ssim', 'lr_psnr', 'lr_ssim', 'kernel_psnr', 'seconds', 'peak_mib')
 Progress = Callable[[Iterator[Any], int], Iterator[Any]]
 
 

@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from manet_basicsr.evaluation.records import Row
-from manet_basicsr.evaluation.runner import METRICS, Evaluation, machine
+from manet_basicsr.evaluation.records import METRICS, Row
+from manet_basicsr.evaluation.runner import Evaluation, machine
 from manet_basicsr.models.scoring import EXACT_MATCH_DB
 from manet_basicsr.utils.files import atomic_path, write_lines
 

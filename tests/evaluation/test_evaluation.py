@@ -406,6 +406,14 @@ def test_a_second_run_into_the_same_record_is_refused(images: Path, tmp_path: Pa
         scored(images, tmp_path / 'records.jsonl', Counted())
 
 
+def test_names_that_read_as_numbers_are_names(tmp_path: Path) -> None:
+    row = {'key': 'a', 'images': 'nan', 'sample': 'inf', 'psnr': math.inf, 'ssim': None}
+    with RecordFile(tmp_path / 'records.jsonl') as record:
+        record.append(row)
+    with RecordFile(tmp_path / 'records.jsonl') as record:
+        assert record.rows == {'a': row}
+
+
 def test_a_record_that_is_none_is_refused_and_left_alone(images: Path, tmp_path: Path) -> None:
     (tmp_path / 'records.jsonl').write_text('my thesis\n')
     with pytest.raises(ValueError, match=r'records\.jsonl, line 1: is no row'):
