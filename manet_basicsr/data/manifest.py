@@ -41,7 +41,7 @@ DRAWN_FORMAT = 'manet_basicsr kernels 2'
 
 @dataclass(frozen=True)
 class ManifestEntry:
-    """One LR image: the name of its HR image, and its kernels' parameters ``(rows, columns, 3)``."""
+    """One LR image of Gaussians: the name of its HR image, and their parameters ``(rows, columns, 3)``."""
 
     gt: str
     kernels: torch.Tensor

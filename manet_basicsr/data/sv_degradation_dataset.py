@@ -281,7 +281,7 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
             generator: Draws crop, kernels and noise level, the same as for :meth:`degrade_sample`.
 
         Returns:
-            ``gt_uint8`` (3, H, W), ``kernel_parameters`` (rows, cols, 3), ``noise_sigma`` and ``noise_seed``, a text:
+            ``gt_uint8`` (3, H, W), ``kernel_parameters`` (rows, cols, P), ``noise_sigma`` and ``noise_seed``, a text:
             collation and prefetching leave it on the host, where it is needed.
 
         Raises:

@@ -116,7 +116,8 @@ class Degradation:
 
         Args:
             hr: ``(B, 3, H, W)`` in [0, 1], H and W multiples of ``scale``.
-            parameters: ``(B, rows, cols, 3)``, what :meth:`draw_parameters` drew for each image.
+            parameters: ``(B, rows, cols, P)``, what :meth:`draw_parameters` drew for each image; P is 3 for
+                Gaussians.
             sigma: ``(B,)``, what :meth:`draw_noise_level` drew for each image.
             scale: Downsampling factor.
             generator: Draws the noise, on the device of the images.
