@@ -13,6 +13,7 @@ import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
+from manet_basicsr.degradation.kernels import check_kernel_grid, published_of_centered
 from manet_basicsr.utils.messages import unknown_name
 
 #: Called after each step with the number of steps done and that of all.
@@ -135,7 +136,7 @@ def solve(
     """Solve one image, on whichever grid it was sampled.
 
     Every solver takes the ``centered`` grid for granted. A ``published`` image lies s - 1 HR px further to the upper
-    left: it is padded, its result is cut, and kernels are flipped.
+    left: it is padded, its result is cut, and kernels are moved.
 
     Args:
         solver: The solver.
@@ -149,8 +150,9 @@ def solve(
         The solution, on the image's device. The same image gives the same one, in whatever order images come.
 
     Raises:
-        ValueError: The image has another shape or is too small, or the scale cannot be solved.
+        ValueError: The image has another shape or is too small, the scale cannot be solved, or there is no such grid.
     """
+    check_kernel_grid(kernel_size, scale, alignment)
     solver.check(scale)
     if lq.ndim != 4 or lq.shape[:2] != (1, 3):
         raise ValueError(f'lq has shape {tuple(lq.shape)}, expected (1, 3, h, w)')
@@ -169,7 +171,7 @@ def solve(
         if sr is not None:
             sr = sr[..., scale - 1 : scale - 1 + height, scale - 1 : scale - 1 + width]
         if field is not None:
-            field = field.flip(1)[..., : lq.shape[-2], : lq.shape[-1]]
+            field = published_of_centered(field, scale)[..., : lq.shape[-2], : lq.shape[-1]]
     return Solution(None if sr is None else sr.clamp(0, 1), field)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cv2
@@ -12,7 +12,7 @@ import torch
 
 from manet_basicsr.degradation import anisotropic_gaussian_kernels, blur_downsample
 from manet_basicsr.evaluation.methods import bicubic_upsample
-from manet_basicsr.zero_shot import SOLVERS, Solver, build_solver, solve
+from manet_basicsr.zero_shot import SOLVERS, Problem, Solution, Solver, build_solver, solve
 from tests.degradation.drawing import centre_of_mass
 
 #: Each solver as a quick one.
@@ -129,3 +129,34 @@ def test_a_published_image_is_restored_in_its_place(photos: Path) -> None:
         here = (sr[inner] - bicubic[inner]).square().mean()
         there = (sr.roll((3, 3), (1, 2))[inner] - bicubic[inner]).square().mean()
         assert here < there
+
+
+def test_on_the_published_grid_the_lr_image_comes_back_of_a_lopsided_kernel(generator: torch.Generator) -> None:
+    gt = torch.rand(1, 3, 64, 48, generator=generator)
+    centered, published = torch.zeros(2, 21, 21)
+    published[3:10, 4:18] = torch.rand(7, 14, generator=generator)
+    published /= published.sum()
+    centered[3:, 3:] = published[:18, :18]
+    lq = blur_downsample(gt, published.view(1, -1, 1, 1), 4)
+
+    @dataclass(frozen=True)
+    class Oracle(Solver):
+        word = 'oracle'
+        per_pixel: bool = False
+
+        def solve(self, problem: Problem) -> Solution:
+            sr = torch.zeros(1, 3, *problem.size)
+            sr[..., 3:67, 3:51] = gt
+            shape = problem.lq.shape[-2:] if self.per_pixel else (1, 1)
+            return Solution(sr, centered.view(1, -1, 1, 1).expand(-1, -1, *shape))
+
+    for oracle in (Oracle(), Oracle(per_pixel=True)):
+        solution = solve(oracle, lq, 4, alignment='published')
+        assert solution.sr is not None and solution.field is not None
+        assert torch.equal(solution.sr, gt)
+        torch.testing.assert_close(blur_downsample(solution.sr, solution.field, 4), lq)
+
+
+def test_an_unknown_alignment_is_refused(photos: Path) -> None:
+    with pytest.raises(ValueError, match="alignment 'publisched' is not one of .*did you mean 'published'"):
+        solve(build_solver('zssr[max_steps=1]'), lr_image(photos, 2), 2, alignment='publisched')
