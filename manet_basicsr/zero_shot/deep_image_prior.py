@@ -35,6 +35,8 @@ class DeepImagePrior(Solver):
 
     word: ClassVar[str] = 'dip'
     SHORT: ClassVar[Mapping[str, Any]] = {'width': 64, 'steps': 1000}
+    LEAST: ClassVar[Mapping[str, int]] = {'steps': 1, 'width': 1}
+    CHOICES: ClassVar[Mapping[str, tuple[Any, ...]]] = {'kernel': ('lanczos', 'bicubic')}
 
     steps: int = 2000
     width: int = 128

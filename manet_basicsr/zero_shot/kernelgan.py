@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -204,6 +205,7 @@ class KernelGAN(Solver):
     """
 
     word: ClassVar[str] = 'kernelgan'
+    LEAST: ClassVar[Mapping[str, int]] = {'iterations': 1}
     SCALES: ClassVar[tuple[int, ...] | None] = (2, 4)
     RESTORES: ClassVar[bool] = False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import cv2
@@ -93,14 +93,62 @@ def test_names_tell_every_setting_that_is_not_the_papers() -> None:
     assert build_solver('dip[steps=7]', 'short').name == 'dip[steps=7,width=64]'
 
 
+def test_a_name_is_read_back_whatever_its_settings_are() -> None:
+    assert build_solver('dip[rate=5e-5]').name == 'dip[rate=5e-05]'
+    assert build_solver('dip[rate=1e-3]') == replace(build_solver('dip'), rate=0.001)
+    assert build_solver('dip[rate=1]').name == 'dip[rate=1.0]'
+    assert build_solver('srsvd[weights=123]').name == 'srsvd[weights=123]'
+    assert build_solver("srsvd[weights='a,b=1.pth', patch = 8]").name == 'srsvd[weights="a,b=1.pth",patch=8]'
+    for file in (
+        'a/net_x{scale}.pth',
+        '{scale}.pth',
+        'a, b.pth',
+        ' a ',
+        '',
+        '~',
+        '12',
+        "it's",
+        '"',
+        'C:\\w.pth',
+        'a#b #c',
+        'ä]',
+    ):
+        solver = replace(build_solver('srsvd'), weights=file, patch=7)
+        assert build_solver(solver.name) == solver, solver.name
+    for rate in (5e-324, 1.7e308, 1e16, 0.1 + 0.2, 123456789.0):
+        solver = replace(build_solver('dip'), rate=rate)
+        assert build_solver(solver.name) == solver, solver.name
+
+
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
         ('dop', "unknown method 'dop'|method.*dop"),
         ('dip[step=3]', 'step'),
         ('dip[steps=x]', "setting steps: found 'x', expected a value like 2000"),
-        ('dip[steps=-1]', 'expected no negative number'),
+        ('dip[steps=-1]', 'dip: setting steps: found -1, expected a finite number of at least 1'),
         ('dip[steps=1', 'expected a ] at the end'),
+        ('dip[', 'expected a ] at the end'),
+        ('dip[steps=1,steps=2]', 'setting steps: found twice'),
+        ('dip[steps=]', "setting steps: found '', expected a value like 2000"),
+        ('dip[seed=true]', "setting seed: found 'true', expected a value like 0"),
+        ('dip[rate=.nan]', 'setting rate: found nan, expected a finite number of at least 0'),
+        ('dip[rate=1e999]', 'setting rate: found inf, expected a finite number'),
+        (f'dip[rate=1{"0" * 400}]', 'setting rate: found inf, expected a finite number'),
+        ('dip[rate=!!python/name:os.system]', 'setting rate: found .*, expected a value like 0.01'),
+        ('dip[rate=[1]]', 'setting rate: found .*, expected a value like 0.01'),
+        ('dip[kernel=box]', "setting kernel 'box' is not one of lanczos, bicubic"),
+        ('srsvd[weights=]', 'setting weights: found .*, expected a value like experiments'),
+        ('dip[steps=0]', 'dip: setting steps: found 0, expected a finite number of at least 1'),
+        ('dip[width=0]', 'dip: setting width: found 0'),
+        ('dip_fkp[steps=0]', 'dip_fkp: setting steps: found 0'),
+        ('dip_fkp[width=1]', 'dip_fkp: setting width: found 1, expected a finite number of at least 2'),
+        ('bsrdm[steps=0]', 'bsrdm: setting steps: found 0'),
+        ('kernelgan[iterations=0]', 'kernelgan: setting iterations: found 0'),
+        ('zssr[max_steps=0]', 'zssr: setting max_steps: found 0'),
+        ('zssr[stages=3]', 'zssr: setting stages 3 is not one of 1, 2'),
+        ('kernelgan+zssr[max_steps=0]', r'kernelgan\+zssr: setting max_steps: found 0'),
+        ('kernelgan+zssr[iterations=0]', r'kernelgan\+zssr: setting iterations: found 0'),
     ],
 )
 def test_what_is_no_solver_or_no_setting_is_refused(text: str, message: str) -> None:
