@@ -22,7 +22,14 @@ from manet_basicsr.zero_shot.kernelgan import (
     reduce_by,
     sharpened,
 )
-from manet_basicsr.zero_shot.patch_sampling import crop_at, crop_corners, detail_map, halved
+from manet_basicsr.zero_shot.patch_sampling import (
+    crop_at,
+    crop_corners,
+    detail_map,
+    draw_places,
+    halved,
+    quantile,
+)
 from manet_basicsr.zero_shot.zssr import RateSchedule, ZSSRNet, enlarge, loss_weight
 
 
@@ -137,6 +144,20 @@ def test_crops_are_inside_even_and_prefer_detail(generator: torch.Generator) -> 
     assert crop_corners(halved(image), 80, 5, generator, image.shape[-2:])[:, 0].tolist() == [0] * 5
     assert crop_corners(torch.zeros(1, 3, 40, 40), 26, 5, generator).shape == (5, 2)
     assert crop_at(image, corners[0], 26).shape == (1, 3, 26, 26)
+
+
+def test_quantiles_and_draws_are_torch_s_and_go_beyond_its_largest_images(generator: torch.Generator) -> None:
+    numbers = torch.rand(1, 1, 37, 41, generator=generator)
+    for share in (0.0, 0.5, 0.97, 1.0):
+        torch.testing.assert_close(quantile(numbers, share), numbers.quantile(share))
+    weights = (numbers.flatten() - 0.5).clamp(min=0)
+    first, second = (torch.Generator().manual_seed(3) for _ in range(2))
+    expected = torch.multinomial(weights.double(), 500, replacement=True, generator=first)
+    assert torch.equal(draw_places(weights, 500, second), expected)
+    large = torch.zeros(2**24 + 1)
+    large[-3:] = 1
+    assert quantile(large, 0.97) == 0
+    assert draw_places(large, 100, second).unique().tolist() == [2**24 - 2, 2**24 - 1, 2**24]
 
 
 def test_kernelgan_says_which_images_are_too_small_and_which_scales_it_has(photos: Path) -> None:
