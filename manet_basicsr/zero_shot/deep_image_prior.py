@@ -47,7 +47,6 @@ class DeepImagePrior(Solver):
     def solve(self, problem: Problem) -> Solution:
         lq, scale = problem.lq, problem.scale
         sampler = build_field_sampler({'type': self.kernel})
-        sampler.check(problem.kernel_size, scale)
         field = sampler.draw(*problem.size, scale=scale, kernel_size=problem.kernel_size).to(lq.device)
         with problem.seeded():
             network = HourglassPrior(width=self.width).to(lq.device)

@@ -163,6 +163,12 @@ def test_an_image_that_is_too_small_is_refused_with_its_size(photos: Path) -> No
         solve(build_solver(QUICK['dip']), lr_image(photos, 2)[:, :, :8], 2)
 
 
+@pytest.mark.parametrize('word', ['dip', 'zssr'])
+def test_a_reduction_that_the_taps_would_cut_is_refused(word: str, photos: Path) -> None:
+    with pytest.raises(ValueError, match='kernel_size must be at least 39 for a reduction at scale 8, found 21'):
+        solve(build_solver(QUICK[word]), lr_image(photos, 8, height=24, width=24), 8)
+
+
 def test_a_published_image_is_restored_in_its_place(photos: Path) -> None:
     """The two grids show the same scene, so a long enough fit puts it in the same place."""
     solver = build_solver('dip[steps=50,width=8]')
