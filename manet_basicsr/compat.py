@@ -188,7 +188,7 @@ def read_options_safely() -> list[Change]:
     from basicsr.utils import options as basicsr_options
 
     from manet_basicsr.commands.arguments import parse_options
-    from manet_basicsr.options.reading import OptionLoader
+    from manet_basicsr.utils.yaml_reading import OptionLoader
 
     original = look(basicsr_options, 'ordered_yaml', '')
     look(basicsr_options, 'parse_options', 'root_path is_train')

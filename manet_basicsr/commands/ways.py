@@ -12,7 +12,7 @@ import torch
 from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.archs.loading import alignment_of
 from manet_basicsr.restoration.arrays import result_size
-from manet_basicsr.restoration.restoring import Restored, network_for, restore
+from manet_basicsr.restoration.restoring import TILE, Restored, load_blind_network, network_for, restore
 from manet_basicsr.restoration.solving import restore_by_solver
 from manet_basicsr.utils.device import pick_device
 from manet_basicsr.zero_shot import Solver, build_solver
@@ -80,15 +80,30 @@ def find_way(options: argparse.Namespace) -> Way:
     if options.method is None:
         network = network_for(_file_of_weights(options.weights), options.scale)
         return Way(network.scale, options.scale or network.scale, network.to(pick_device(options.device)))
-    for flag, is_given in (('--weights', options.weights is not None), ('--alpha restore', options.alpha == 'restore')):
+    return _way_of_solver(options)
+
+
+def _way_of_solver(options: argparse.Namespace) -> Way:
+    """Make ready a solver, and refuse what it does not heed: it works in one piece, in float32."""
+    of_networks = {
+        '--weights': options.weights is not None,
+        '--alpha restore': options.alpha == 'restore',
+        '--precision': options.precision not in ('auto', 'float32'),
+        '--max-memory': options.max_memory is not None,
+        '--tile': options.tile != TILE,
+    }
+    for flag, is_given in of_networks.items():
         if is_given:
             raise ValueError(f'{flag}: found together with --method, which has no use for it; leave one out')
     solver = build_solver(options.method, options.budget)
-    scale = options.scale or 4
-    if scale != int(scale):
-        raise ValueError(f'--scale: found {scale:g}, expected a whole number with --method')
-    solver.check(int(scale))
-    return Way(int(scale), scale, None, solver)
+    given = 4.0 if options.scale is None else options.scale
+    if not (given >= 1 and given.is_integer()):
+        raise ValueError(f'--scale: found {given:g}, expected a whole number of at least 1 with --method')
+    scale = int(given)
+    solver.check(scale)
+    if not solver.RESTORES:
+        load_blind_network(None, scale)  # the generator that restores with its kernels; none may ship
+    return Way(scale, scale, None, solver)
 
 
 def _file_of_weights(given: str | None) -> str | None:

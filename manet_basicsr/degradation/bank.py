@@ -21,7 +21,7 @@ from manet_basicsr.utils.messages import unknown_name
 
 FITS = ('error', 'skip', 'crop')
 #: Share of a kernel's weight that may lie outside the taps it is cut to.
-_LARGEST_LOSS = 0.01
+LARGEST_LOSS = 0.01
 _TINY = 1e-12
 #: Steps in which a kernel is moved, and how far from the middle, in px, it is when it needs no further one.
 _ROUNDS, _STILL = 20, 1e-9
@@ -131,7 +131,7 @@ def lay_kernel(
     check_kernel_grid(kernel_size, scale, alignment)
     size = kernel_size - scale + 1
     centred = centre_kernel(_heaviest(taps, size) if crop else taps, size)
-    if not crop and centred.sum() < 1 - _LARGEST_LOSS:
+    if not crop and centred.sum() < 1 - LARGEST_LOSS:
         rows, columns = taps.shape
         raise TooLargeError(
             f'{name}: of a kernel of {rows}x{columns} taps {1 - centred.sum():.0%} would be cut off by {size}x{size} '

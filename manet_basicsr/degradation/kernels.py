@@ -175,6 +175,26 @@ def place_kernels(spread: Tensor, scale: int, alignment: str) -> Tensor:
     return F.pad(spread, (before, after, before, after)).flatten(1)
 
 
+def published_of_centered(field: Tensor, scale: int) -> Tensor:
+    """Move kernels from the ``centered`` grid to the ``published`` one, for an image that is moved with them.
+
+    The same LR image comes of the HR image cut by s - 1 px at the top and at the left, and of kernels moved by as many
+    taps to the upper left. They are not flipped: they are cross-correlated on both grids. What leaves the ``k x k``
+    taps, which no kernel made for the ``centered`` grid has, is cut off.
+
+    Args:
+        field: ``(B, k*k, h, w)`` kernels on the ``centered`` grid.
+        scale: Downsampling factor s.
+
+    Returns:
+        Of the same shape, each kernel summing to 1.
+    """
+    side = math.isqrt(field.shape[1])
+    kept = field.unflatten(1, (side, side))[:, scale - 1 :, scale - 1 :]
+    moved = F.pad(kept, (0, 0, 0, 0, 0, scale - 1, 0, scale - 1)).flatten(1, 2)
+    return moved / moved.sum(1, keepdim=True)
+
+
 def kernel_covariances(kernels: Tensor) -> Tensor:
     """Compute the covariance matrices that kernels really have, ``C = sum k v v' - m m'`` with ``v = (x, y)``.
 

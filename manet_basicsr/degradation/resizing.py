@@ -40,8 +40,9 @@ def reduction_kernel(profile: Callable[[Tensor], Tensor], kernel_size: int, scal
 class ReductionSampler(FieldSampler):
     """The kernel of an antialiased reduction, the same for every image.
 
-    With it :func:`blur_downsample` gives what resizing gives. A blur of its own it has none, and no parameters: the one
-    number that stands for it is of no account.
+    With it :func:`blur_downsample` gives what resizing gives, but for the border, which it repeats and which MATLAB's
+    and BasicSR's ``imresize`` mirror: on the photographs of the tests the outermost LR pixels differ by up to 5 levels
+    of 8 bit. A blur of its own it has none, and no parameters: the one number that stands for it is of no account.
     """
 
     @staticmethod

@@ -210,8 +210,9 @@ class FieldSampler:
             the whole image; float32.
 
         Raises:
-            ValueError: If the image has no LR pixel, or as :func:`anisotropic_gaussian_kernels` does.
+            ValueError: If the image has no LR pixel, or as :meth:`check` and :func:`anisotropic_gaussian_kernels` do.
         """
+        self.check(kernel_size, scale)
         parameters = self.parameters(height, width, scale=scale, generator=generator)
         return self.make(parameters, height, width, scale=scale, kernel_size=kernel_size, alignment=alignment)
 

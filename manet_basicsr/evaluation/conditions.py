@@ -12,7 +12,7 @@ from typing import Any
 
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
 from manet_basicsr.degradation.sets import PAPER_SETS, SETS, fields_of, parse_corruption
-from manet_basicsr.options.reading import read_yaml
+from manet_basicsr.utils.yaml_reading import read_yaml
 
 
 @dataclass(frozen=True)

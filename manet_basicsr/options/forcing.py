@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from manet_basicsr.options.errors import OptionError, problems_of
-from manet_basicsr.options.reading import Options, read_yaml
+from manet_basicsr.options.reading import Options
 from manet_basicsr.utils.messages import nearest
+from manet_basicsr.utils.yaml_reading import read_yaml
 
 
 def force(options: Options, entries: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -49,6 +50,7 @@ class BSRDM(Solver):
     """
 
     word: ClassVar[str] = 'bsrdm'
+    LEAST: ClassVar[Mapping[str, int]] = {'rounds': 1, 'steps': 1, 'width': 2}
 
     rounds: int = 8
     steps: int = 50

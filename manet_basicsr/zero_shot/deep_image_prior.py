@@ -35,6 +35,8 @@ class DeepImagePrior(Solver):
 
     word: ClassVar[str] = 'dip'
     SHORT: ClassVar[Mapping[str, Any]] = {'width': 64, 'steps': 1000}
+    LEAST: ClassVar[Mapping[str, int]] = {'steps': 1, 'width': 1}
+    CHOICES: ClassVar[Mapping[str, tuple[Any, ...]]] = {'kernel': ('lanczos', 'bicubic')}
 
     steps: int = 2000
     width: int = 128
@@ -45,7 +47,6 @@ class DeepImagePrior(Solver):
     def solve(self, problem: Problem) -> Solution:
         lq, scale = problem.lq, problem.scale
         sampler = build_field_sampler({'type': self.kernel})
-        sampler.check(problem.kernel_size, scale)
         field = sampler.draw(*problem.size, scale=scale, kernel_size=problem.kernel_size).to(lq.device)
         with problem.seeded():
             network = HourglassPrior(width=self.width).to(lq.device)

@@ -40,6 +40,7 @@ class DIPFKP(Solver):
 
     word: ClassVar[str] = 'dip_fkp'
     SHORT: ClassVar[Mapping[str, Any]] = {'width': 64}
+    LEAST: ClassVar[Mapping[str, int]] = {'steps': 1, 'width': 2, 'flow_steps': 1}
 
     steps: int = 1000
     width: int = 128

@@ -58,6 +58,6 @@ def sparse_gradients(image: Tensor, exponent: float) -> Tensor:
 
 
 def local_mean(image: Tensor, window: int) -> Tensor:
-    """Average over a window about each pixel, repeating the border; an odd window, no larger than the image."""
+    """Average over a window about each pixel, mirrored at the border; an odd window, no larger than the image."""
     half = min(window // 2, (min(image.shape[-2:]) - 1) // 2)
     return F.avg_pool2d(F.pad(image, [half] * 4, mode='reflect'), 2 * half + 1, 1)

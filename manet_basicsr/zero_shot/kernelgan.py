@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,7 +20,8 @@ _LAYERS = (7, 5, 3, 1, 1, 1)
 _SIDE = sum(_LAYERS) - len(_LAYERS) + 1
 _CENTRE = _SIDE // 2 + 0.5
 _LARGEST_CROP = 64
-_LEAST_SIDE = 2 * _SIDE
+#: A half of it is reduced to 8 px, that is, more than one patch, which batch normalisation needs.
+_LEAST_SIDE = 2 * _SIDE + 2
 
 
 class LinearGenerator(nn.Module):
@@ -177,9 +179,12 @@ def doubled(kernel: Tensor) -> Tensor:
 
 
 def kernel_field(kernel: Tensor, scale: int, kernel_size: int) -> Tensor:
-    """Lay the kernel of a reduction by 2 on the field (1, k*k, 1, 1) of a scale of 2 or 4."""
+    """Lay the kernel of a reduction by 2 on the field (1, k*k, 1, 1) of a scale of 2 or 4.
+
+    A doubled kernel has 37x37 taps; where the field's cut more than 1 % off it, a warning tells.
+    """
     whole = kernel if scale == 2 else doubled(kernel)
-    return field_of_kernel(whole, scale, kernel_size)[0].to(kernel.device)
+    return field_of_kernel(whole, scale, kernel_size).to(kernel.device)
 
 
 @register_solver
@@ -200,6 +205,7 @@ class KernelGAN(Solver):
     """
 
     word: ClassVar[str] = 'kernelgan'
+    LEAST: ClassVar[Mapping[str, int]] = {'iterations': 1}
     SCALES: ClassVar[tuple[int, ...] | None] = (2, 4)
     RESTORES: ClassVar[bool] = False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -30,12 +32,32 @@ def gradients(plane: Tensor) -> tuple[Tensor, Tensor]:
     return down, across
 
 
+def quantile(numbers: Tensor, share: float) -> Tensor:
+    """Give what ``torch.quantile`` gives, which takes 2^24 numbers and no more."""
+    rank = share * (numbers.numel() - 1)
+    low, high = (numbers.flatten().kthvalue(place + 1).values for place in (math.floor(rank), math.ceil(rank)))
+    return low.lerp(high, rank % 1)
+
+
+def draw_places(weights: Tensor, number: int, generator: torch.Generator) -> Tensor:
+    """Draw places (number,) with replacement by weights (n,), as ``torch.multinomial``, which takes 2^24 of them.
+
+    Args:
+        weights: On the CPU, none negative, of a sum above 0.
+        number: Of draws.
+        generator: Source of randomness on the CPU.
+    """
+    below = weights.double().cumsum(0)
+    below /= below[-1].clone()
+    return torch.searchsorted(below, torch.rand(number, dtype=torch.float64, generator=generator), right=True)
+
+
 def _peaks(plane: Tensor) -> Tensor:
     """Give an almost binary map of the largest three hundredths of a plane, without its border, that sums to 1."""
     inner = torch.zeros_like(plane)
     middle = (..., slice(_BORDER, -_BORDER), slice(_BORDER, -_BORDER))
     inner[middle] = plane[middle]
-    threshold = inner.quantile(_SHARE)
+    threshold = quantile(inner, _SHARE)
     larger = inner[inner > threshold]
     if larger.numel() == 0:
         return torch.zeros_like(inner)
@@ -76,7 +98,7 @@ def crop_corners(
     density = (density * inside).cpu()
     if not density.sum() > 0:
         density = torch.ones(height, width)
-    centres = torch.multinomial(density.flatten().double(), number, replacement=True, generator=generator)
+    centres = draw_places(density.flatten(), number, generator)
     rows = (centres // width - half).clamp(0, height - side)
     columns = (centres % width - half).clamp(0, width - side)
     return torch.stack([rows, columns], 1) // 2 * 2

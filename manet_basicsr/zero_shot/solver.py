@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,14 +12,18 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
-import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
+from manet_basicsr.degradation.kernels import check_kernel_grid, published_of_centered
 from manet_basicsr.utils.messages import unknown_name
+from manet_basicsr.utils.yaml_reading import read_yaml
 
 #: Called after each step with the number of steps done and that of all.
 Tick = Callable[[int, int], object]
+#: A setting of a name, up to a comma that is not in quotes; and a value that is in quotes.
+_SETTING = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^,])+""")
+_QUOTED = re.compile(r"""(["']).*\1""", re.DOTALL)
 #: How much work is done: what the papers do, or less; what less costs is not measured.
 BUDGETS = ('short', 'full')
 
@@ -80,11 +87,18 @@ class Solver:
 
     Args:
         seed: Another seed gives another result, by which the spread of a method is measured.
+
+    Raises:
+        ValueError: A setting is below its least value, not finite, or none of its choices.
     """
 
     word: ClassVar[str]
     #: Settings that ``short`` changes, to end sooner.
     SHORT: ClassVar[Mapping[str, Any]] = {}
+    #: Least values of settings; of other numbers it is 0.
+    LEAST: ClassVar[Mapping[str, int]] = {}
+    #: All values of settings that have few.
+    CHOICES: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     #: Scales that it can solve; None for any.
     SCALES: ClassVar[tuple[int, ...] | None] = None
     #: Whether it makes an image, and not kernels alone.
@@ -92,10 +106,23 @@ class Solver:
 
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for key, value in ((item.name, getattr(self, item.name)) for item in fields(self)):
+            where = f'{self.word}: setting {key}'
+            if key in self.CHOICES and value not in self.CHOICES[key]:
+                raise ValueError(unknown_name(where, value, map(str, self.CHOICES[key])))
+            least = self.LEAST.get(key, 0)
+            if isinstance(value, int | float) and not (math.isfinite(value) and value >= least):
+                raise ValueError(f'{where}: found {value}, expected a finite number of at least {least}')
+
     @property
     def name(self) -> str:
-        """The word, and in brackets every setting that is not its paper's: ``dip[width=64,steps=1000]``."""
-        changed = [f'{item.name}={getattr(self, item.name)}' for item in fields(self) if self._is_changed(item.name)]
+        """The word, and in brackets every setting that is not its paper's: ``dip[width=64,steps=1000]``.
+
+        :func:`build_solver` makes the same solver of it.
+        """
+        items = [item.name for item in fields(self) if self._is_changed(item.name)]
+        changed = [f'{key}={_written(getattr(self, key))}' for key in items]
         return f'{self.word}[{",".join(changed)}]' if changed else self.word
 
     def _is_changed(self, name: str) -> bool:
@@ -135,7 +162,7 @@ def solve(
     """Solve one image, on whichever grid it was sampled.
 
     Every solver takes the ``centered`` grid for granted. A ``published`` image lies s - 1 HR px further to the upper
-    left: it is padded, its result is cut, and kernels are flipped.
+    left: it is padded, its result is cut, and kernels are moved.
 
     Args:
         solver: The solver.
@@ -149,8 +176,9 @@ def solve(
         The solution, on the image's device. The same image gives the same one, in whatever order images come.
 
     Raises:
-        ValueError: The image has another shape or is too small, or the scale cannot be solved.
+        ValueError: The image has another shape or is too small, the scale cannot be solved, or there is no such grid.
     """
+    check_kernel_grid(kernel_size, scale, alignment)
     solver.check(scale)
     if lq.ndim != 4 or lq.shape[:2] != (1, 3):
         raise ValueError(f'lq has shape {tuple(lq.shape)}, expected (1, 3, h, w)')
@@ -169,7 +197,7 @@ def solve(
         if sr is not None:
             sr = sr[..., scale - 1 : scale - 1 + height, scale - 1 : scale - 1 + width]
         if field is not None:
-            field = field.flip(1)[..., : lq.shape[-2], : lq.shape[-1]]
+            field = published_of_centered(field, scale)[..., : lq.shape[-2], : lq.shape[-1]]
     return Solution(None if sr is None else sr.clamp(0, 1), field)
 
 
@@ -214,24 +242,34 @@ def build_solver(text: str, budget: str = 'full') -> Solver:
         solver = replace(solver, **solver.SHORT)
     known = {item.name: getattr(solver, item.name) for item in fields(solver)}
     settings: dict[str, Any] = {}
-    if inside and not inside.endswith(']'):
+    if '[' in text and not inside.endswith(']'):
         raise ValueError(f"method: found '{text}', expected a ] at the end")
-    for entry in filter(None, inside.removesuffix(']').split(',')):
+    for entry in _SETTING.findall(inside.removesuffix(']')):
         key, _, value = (part.strip() for part in entry.partition('='))
         if key not in known:
             raise ValueError(unknown_name(f'{word}: setting', key, list(known)))
-        settings[key] = _read(word, key, value, known[key])
+        if key in settings:
+            raise ValueError(f'{word}: setting {key}: found twice, expected once')
+        settings[key] = _read(f'{word}: setting {key}', value, known[key])
     return replace(solver, **settings)
 
 
-def _read(word: str, key: str, text: str, default: Any) -> Any:
-    """Read a value of the type that a setting has."""
-    value = yaml.safe_load(text)
+def _read(where: str, text: str, default: Any) -> Any:
+    """Read a value of the type that a setting has: as option files have it, but that text needs no quotes."""
     kind = type(default)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    try:
+        value = text if kind is str and text and not _QUOTED.fullmatch(text) else read_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"{where}: found '{text}', expected a value like {default} ({error})") from error
+    if kind is float and type(value) is int:
+        value = float(str(value))  # of digits without end it is infinite, and not an error
     if type(value) is not kind:
-        raise ValueError(f"{word}: setting {key}: found '{text}', expected a value like {default}")
-    if kind in (int, float) and value < 0:
-        raise ValueError(f"{word}: setting {key}: found '{text}', expected no negative number")
+        raise ValueError(f"{where}: found '{text}', expected a value like {default}")
     return value
+
+
+def _written(value: Any) -> str:
+    """Write a value so that it is read as the same; text in quotes only where it has to be."""
+    if not isinstance(value, str) or re.fullmatch(r"""[^\s,"']([^,"'\n]*[^\s,"'])?""", value):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -114,6 +114,8 @@ class ZSSR(Solver):
 
     word: ClassVar[str] = 'zssr'
     SHORT: ClassVar[Mapping[str, Any]] = {'max_steps': 1000, 'stages': 1}
+    LEAST: ClassVar[Mapping[str, int]] = {'max_steps': 1}
+    CHOICES: ClassVar[Mapping[str, tuple[Any, ...]]] = {'stages': (1, 2)}
 
     max_steps: int = 3000
     stages: int = 2
@@ -189,6 +191,7 @@ class KernelGANThenZSSR(ZSSR):
     """
 
     word: ClassVar[str] = 'kernelgan+zssr'
+    LEAST: ClassVar[Mapping[str, int]] = {**ZSSR.LEAST, 'iterations': 1}
     SCALES: ClassVar[tuple[int, ...] | None] = (2, 4)
 
     iterations: int = 3000

@@ -22,6 +22,7 @@ from manet_basicsr.commands import ways
 from manet_basicsr.commands.inputs import list_inputs
 from manet_basicsr.commands.restore import build_parser, main
 from manet_basicsr.data.alpha import enlarge_alpha
+from manet_basicsr.restoration import restoring
 from manet_basicsr.weights import files as weights
 from tests.small_networks import blind_network, blind_weights
 
@@ -503,17 +504,33 @@ def test_a_solver_restores_without_weights(images: Path, here: Path, capsys: pyt
 
 
 def test_a_solver_that_is_none_or_comes_with_weights_is_refused(
-    images: Path, here: Path, network: str, capsys: pytest.CaptureFixture[str]
+    images: Path, here: Path, network: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(restoring, 'shipped_weights', lambda: ['blind_x4'])
     for more, words in (
         (['--method', 'dop'], 'dop'),
         (['--method', 'dip', '--weights', network], '--weights: found together with --method'),
         (['--method', 'dip', '--alpha', 'restore'], '--alpha restore: found together with --method'),
+        (['--method', 'dip', '--max-memory', '1G'], '--max-memory: found together with --method'),
+        (['--method', 'dip', '--tile', '32'], '--tile: found together with --method'),
+        (['--method', 'dip', '--precision', 'bf16'], '--precision: found together with --method'),
+        (['--method', 'dip', '--half'], '--precision: found together with --method'),
+        (['--method', 'dip', '--scale', '0'], '--scale: found 0, expected a whole number of at least 1'),
+        (['--method', 'dip', '--scale', '-2'], '--scale: found -2, expected a whole number of at least 1'),
+        (['--method', 'dip', '--scale', '2.5'], '--scale: found 2.5, expected a whole number of at least 1'),
+        (['--method', 'dip', '--scale', 'nan'], '--scale: found nan, expected a whole number'),
+        (['--method', 'dip', '--scale', 'inf'], '--scale: found inf, expected a whole number'),
+        (['--method', 'dip[steps=0]'], 'dip: setting steps: found 0'),
         (['--method', 'kernelgan', '--scale', '3'], 'kernelgan: found scale 3, expected one of 2, 4'),
+        (['--method', 'kernelgan', '--scale', '2'], 'for x2, train a blind network'),
     ):
         assert main([str(images), '-o', str(here / 'out'), *more]) == 2
-        assert words in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert words in said and said.count('\n') == 1
     assert not (here / 'out').exists()
+    for scale in ('0', '-2', 'nan', 'inf'):
+        assert main([str(images), '-o', str(here / 'out'), '--weights', network, '--scale', scale]) == 2
+        assert 'expected 1 to 2, the scale of the weights' in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------------- standard streams

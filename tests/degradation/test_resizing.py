@@ -33,7 +33,7 @@ def test_bicubic_is_basicsr_s_imresize(scale: int, photos: Path) -> None:
         # imresize gives uint8 for nothing but uint8, and mirrors at the border where blur_downsample repeats.
         difference = (reduced(image, 'bicubic', scale) - imresize(image, 1 / scale)).abs()
         assert difference[:, 3:-3, 3:-3].max() < 2e-6  # float32, sums of up to 256 products
-        assert difference.max() < 0.05
+        assert difference.max() < 5 / 255
 
 
 def test_bicubic_up_of_bicubic_down_has_the_known_psnr(shared: Path) -> None:

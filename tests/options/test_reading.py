@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manet_basicsr.options.errors import OptionError
-from manet_basicsr.options.reading import load_options, read_yaml
+from manet_basicsr.options.reading import load_options
+from manet_basicsr.utils.yaml_reading import read_yaml
 
 # ------------------------------------------------------------------------------------------------------------ YAML
 

@@ -19,6 +19,7 @@ from manet_basicsr.zero_shot.bsrdm import BSRDM, _Fit
 from manet_basicsr.zero_shot.gaussian_model import GaussianKernel
 from manet_basicsr.zero_shot.image_prior import HourglassPrior, NonLocalBlock
 from manet_basicsr.zero_shot.image_terms import local_mean, sparse_gradients, ssim
+from tests.degradation.drawing import centre_of_mass
 
 
 def size_of(network: torch.nn.Module) -> int:
@@ -85,6 +86,14 @@ def test_the_gaussian_starts_wide_on_the_centered_grid_and_can_be_any(scale: int
         # P = M'M with a lower triangle: Cholesky's factor of the reversed matrix, reversed.
         model.factor.copy_(torch.linalg.cholesky(precision.flip(0, 1)).flip(0, 1).T)
     assert (model().view(1, -1) - kernel).abs().max() < 2e-3
+
+
+@pytest.mark.parametrize('scale', [2, 3, 4])
+def test_a_gaussian_that_is_cut_stays_in_its_place_and_is_the_package_s(scale: int) -> None:
+    field = GaussianKernel(scale, 21)()
+    assert (centre_of_mass(field) - (scale - 1) / 2).abs().max() < 1e-5
+    kernel = anisotropic_gaussian_kernels(torch.full((1, 2), float(scale**2)), torch.zeros(1), 21, scale)
+    torch.testing.assert_close(field.view(1, -1), kernel)
 
 
 def crop(photos: Path, side: int) -> torch.Tensor:

@@ -22,7 +22,14 @@ from manet_basicsr.zero_shot.kernelgan import (
     reduce_by,
     sharpened,
 )
-from manet_basicsr.zero_shot.patch_sampling import crop_at, crop_corners, detail_map, halved
+from manet_basicsr.zero_shot.patch_sampling import (
+    crop_at,
+    crop_corners,
+    detail_map,
+    draw_places,
+    halved,
+    quantile,
+)
 from manet_basicsr.zero_shot.zssr import RateSchedule, ZSSRNet, enlarge, loss_weight
 
 
@@ -87,6 +94,16 @@ def test_at_x4_the_variance_is_five_times_as_large_and_the_grid_is_centered() ->
     torch.testing.assert_close(kernel_covariances(quarter.view(1, -1)), expected, atol=0.15, rtol=0)
 
 
+def test_a_doubled_kernel_that_the_taps_cut_is_told_of_and_one_that_fits_is_not(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    wide, narrow = anisotropic_gaussian_kernels(torch.tensor([[6.0, 6], [0.8, 0.5]]), torch.zeros(2), 13, 2)
+    kernel_field(narrow.view(13, 13), 4, 21)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r'kernel of 37x37 taps .* 1[0-9]% is cut off by 18x18 taps'):
+        kernel_field(wide.view(13, 13), 4, 21)
+
+
 def test_sharpening_leaves_the_forty_largest_taps_above_a_quarter_of_the_next() -> None:
     kernel = torch.arange(169.0).view(13, 13) / 169
     taps = sharpened(kernel)
@@ -129,10 +146,26 @@ def test_crops_are_inside_even_and_prefer_detail(generator: torch.Generator) -> 
     assert crop_at(image, corners[0], 26).shape == (1, 3, 26, 26)
 
 
+def test_quantiles_and_draws_are_torch_s_and_go_beyond_its_largest_images(generator: torch.Generator) -> None:
+    numbers = torch.rand(1, 1, 37, 41, generator=generator)
+    for share in (0.0, 0.5, 0.97, 1.0):
+        torch.testing.assert_close(quantile(numbers, share), numbers.quantile(share))
+    weights = (numbers.flatten() - 0.5).clamp(min=0)
+    first, second = (torch.Generator().manual_seed(3) for _ in range(2))
+    expected = torch.multinomial(weights.double(), 500, replacement=True, generator=first)
+    assert torch.equal(draw_places(weights, 500, second), expected)
+    large = torch.zeros(2**24 + 1)
+    large[-3:] = 1
+    assert quantile(large, 0.97) == 0
+    assert draw_places(large, 100, second).unique().tolist() == [2**24 - 2, 2**24 - 1, 2**24]
+
+
 def test_kernelgan_says_which_images_are_too_small_and_which_scales_it_has(photos: Path) -> None:
     solver = build_solver('kernelgan[iterations=1]')
-    with pytest.raises(ValueError, match='an image of 20 x 40 px is too small, expected at least 26 a side'):
-        solve(solver, photo(photos, 20, 40), 2)
+    with pytest.raises(ValueError, match='an image of 27 x 40 px is too small, expected at least 28 a side'):
+        solve(solver, photo(photos, 27, 40), 2)
+    field = solve(solver, photo(photos, 28, 29), 2).field
+    assert field is not None and field.isfinite().all()
     with pytest.raises(ValueError, match='kernelgan: found scale 3, expected one of 2, 4'):
         solve(solver, photo(photos, 40, 40), 3)
 
