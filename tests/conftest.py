@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,16 @@ from manet_basicsr.data.lmdb_writer import write_lmdb
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape names that are no UTF-8 in what a test has logged: xdist cannot send them."""
+    report = yield
+    report.sections = [
+        (title, text.encode('utf-8', 'backslashreplace').decode('utf-8')) for title, text in report.sections
+    ]
+    return report
 
 
 @pytest.fixture(scope='session')
@@ -35,6 +47,15 @@ def without_bf16_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU whose choices of precision and layout are the same on every machine; tests of those say otherwise."""
     for name in ('_is_amx_tile_supported', '_is_avx512_bf16_supported'):
         monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """A command that ends for a signal ignores further ones, and so would all processes that later tests start."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -560,6 +560,7 @@ def run_with(clone: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 def test_repairs_ask_for_no_version(clone: Path) -> None:
     script = (
         'import manet_basicsr, basicsr\n'

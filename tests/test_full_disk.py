@@ -72,6 +72,7 @@ def assert_stopped_by_the_disk(code: int, error: str) -> None:
     assert 'Traceback' not in error
 
 
+@pytest.mark.slow
 def test_full_disk_keeps_the_previous_checkpoint_says_so_and_stops(photos_lmdb: Path, small_disk: Path) -> None:
     entries = shortened.train_entries('MANet_stage1', photos_lmdb, total_iter=100, every=1)
     words = [sys.executable, '-m', 'manet_basicsr', 'train', '-opt', str(FILE), '--force_yml', *entries, 'val=~']

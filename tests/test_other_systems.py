@@ -83,6 +83,7 @@ print('imported', manet_basicsr.__name__)
     assert run_without_unix(script) == 'imported manet_basicsr\n'
 
 
+@pytest.mark.slow
 def test_images_are_restored_and_explored(tmp_path: Path) -> None:
     weights = blind_weights(tmp_path, 2)
     cv2.imwrite(str(tmp_path / 'photo.png'), np.random.default_rng(0).integers(0, 256, (24, 30, 3), np.uint8))

@@ -242,9 +242,10 @@ def test_a_set_with_fewer_images_than_processes_is_validated(photos: Path, tmp_p
     assert '# kernel_psnr' in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'optimizer',
-    [[], pytest.param(['train:optim_g={type: Muon, lr: 0.02}'], marks=pytest.mark.slow)],
+    [[], ['train:optim_g={type: Muon, lr: 0.02}']],
     ids=['Adam', 'Muon'],
 )
 def test_two_processes_train_as_one_does_on_the_whole_batch(

@@ -186,6 +186,7 @@ def test_is_built_by_basicsr_and_survives_copy_and_pickle() -> None:
         torch.testing.assert_close(twin(lq), network(lq), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_exports_with_dynamic_sizes() -> None:
     network = small().eval()
     sizes = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}

@@ -323,8 +323,8 @@ def test_hidden_colours_make_no_rim(here: Path, network: str, hidden: str) -> No
     seen = []
     for image in ('disk.png', 'white.png'):
         Image.fromarray(np.dstack([np.full((48, 48, 3), 255, np.uint8), disk(hidden)[..., 3]])).save('white.png')
-        assert main([image, '-o', f'of_{image}', '--weights', network]) == 0
-        seen.append(np.asarray(Image.open(f'of_{image}/{Path(image).stem}_x2.png')))
+        assert main([image, '-o', f'of_{Path(image).stem}', '--weights', network]) == 0
+        seen.append(np.asarray(Image.open(f'of_{Path(image).stem}/{Path(image).stem}_x2.png')))
     # What is under alpha 0 decides nothing: as if white were everywhere.
     assert np.array_equal(seen[0], seen[1])
 

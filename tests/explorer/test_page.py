@@ -26,6 +26,7 @@ def photo(photos: Path) -> np.ndarray:
     return np.ascontiguousarray(cv2.imread(str(photos / 'coffee.png'))[:60, :80, ::-1])
 
 
+@pytest.mark.slow
 def test_a_page_of_480_by_320_with_two_fields_and_a_restored_image_is_below_5_mb(
     photos: Path, generator: torch.Generator
 ) -> None:

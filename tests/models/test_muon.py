@@ -221,7 +221,10 @@ def test_parameters_must_be_tensors_and_some() -> None:
         Muon([{'params': [torch.zeros(2)]}])  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize('job', shortened.JOBS)
+@pytest.mark.parametrize(
+    'job',
+    ['MANet_stage1', *(pytest.param(job, marks=pytest.mark.slow) for job in shortened.JOBS if job != 'MANet_stage1')],
+)
 def test_an_option_file_trains_with_it_and_resumes_exactly(job: str, photos_lmdb: Path, tmp_path: Path) -> None:
     file = shortened.option_file('train', job, 4)
 

@@ -170,7 +170,7 @@ def test_a_damaged_picture_costs_the_file_and_is_named(tmp_path: Path, kind: str
 
 @pytest.mark.parametrize('suffix', ['png', 'webp', 'tif'])
 def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path, suffix: str) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 4), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 4), np.uint8)
 
     def many(count: int) -> Iterator[Picture]:
         for number in range(count):

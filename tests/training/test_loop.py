@@ -199,6 +199,7 @@ def test_a_state_is_saved_with_the_records_of_the_validation_of_its_iteration(
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_workers_that_cannot_all_start_end_the_run_soon(photos: Path, tmp_path: Path) -> None:
     words = [sys.executable, '-m', 'manet_basicsr', *command(photos, workers=8)]
     environment = {**os.environ, 'PYTHONPATH': str(shortened.ROOT), 'OMP_NUM_THREADS': '1'}

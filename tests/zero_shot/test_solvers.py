@@ -45,7 +45,7 @@ def test_every_solver_is_in_the_table() -> None:
     assert set(QUICK) == set(SOLVERS)
 
 
-@pytest.mark.parametrize('alignment', ['centered', 'published'])
+@pytest.mark.parametrize('alignment', ['centered', pytest.param('published', marks=pytest.mark.slow)])
 def test_image_and_kernels_have_their_sizes_and_repeat_with_the_seed(
     solver: Solver, alignment: str, photos: Path
 ) -> None:
