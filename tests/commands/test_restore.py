@@ -409,8 +409,8 @@ def test_lines_that_cannot_be_printed_are_no_failed_images(
 @pytest.mark.parametrize(
     ('encoding', 'leaves'),
     [
-        ('ascii', False),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in (('ascii', True), ('utf-8:strict', False))),
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in (('ascii', False), ('ascii', True), ('utf-8:strict', False))
     ],
 )
 def test_names_that_cannot_be_printed_and_a_reader_that_leaves_are_no_failures(
@@ -613,6 +613,7 @@ def test_a_bad_image_on_the_standard_input_leaves_the_standard_output_empty(
         assert out == b'' and words in err
 
 
+@pytest.mark.slow
 def test_a_program_that_stops_reading_is_one_line(images: Path, network: str) -> None:
     command = [sys.executable, '-m', 'manet_basicsr.commands.restore', str(images / 'a.jpg'), '-o', '-']
     with subprocess.Popen(

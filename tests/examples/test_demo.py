@@ -13,6 +13,7 @@ from manet_basicsr.restoration.photographs import read_photograph
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_demo_restores_a_photograph_and_shows_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     main = runpy.run_path(str(ROOT / 'examples/demo.py'))['main']
     assert main(['--folder', str(tmp_path)]) == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.shortened import ROOT
 
 
+@pytest.mark.slow
 def test_nothing_waits_for_the_device_or_is_left_behind(tmp_path: Path) -> None:
     file = Path(__file__).with_name('on_device.py')
     command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:xdist', '-p', 'no:cacheprovider', str(file)]

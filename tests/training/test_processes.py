@@ -93,6 +93,7 @@ def test_a_signal_ends_all_processes_together_and_one_that_dies_ends_the_others(
     assert len(logs) in (1, 2)  # one a start, or one for both within a second: rank 0 alone writes them
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_whole_process_group_does_not_cost_the_workers(photos_lmdb: Path, tmp_path: Path) -> None:
     """As Ctrl-C on a terminal, and Slurm, send it: to the loader's workers too, and more than once."""
     entries = [*shortened.train_entries('MANet_stage1', photos_lmdb, total_iter=100_000, every=5, workers=2), 'val=~']

@@ -109,6 +109,7 @@ def test_dip_restores_what_its_own_kernel_reduced(photos: Path) -> None:
     assert scores[1] > 18
 
 
+@pytest.mark.slow
 def test_bsrdm_moves_its_kernel_towards_the_true_one(photos: Path) -> None:
     gt = crop(photos, 96)
     true = anisotropic_gaussian_kernels(torch.tensor([[5.0, 1]]), torch.tensor([0.0])).view(1, -1, 1, 1)

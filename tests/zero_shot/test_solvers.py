@@ -73,6 +73,7 @@ def test_image_and_kernels_have_their_sizes_and_repeat_with_the_seed(
     assert (centre_of_mass(first.field) - sign * (scale - 1) / 2).abs().max() < 0.1
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_result_and_another_name(solver: Solver, photos: Path) -> None:
     lq = lr_image(photos, 2)
     other = build_solver(f'{solver.name[:-1]},seed=1]')
