@@ -78,6 +78,8 @@ def find_way(options: argparse.Namespace) -> Way:
         ValueError: The options contradict each other, or the file.
     """
     if options.method is None:
+        if options.budget != 'full':
+            raise ValueError(f'--budget {options.budget}: found without --method, to which it belongs')
         network = network_for(_file_of_weights(options.weights), options.scale)
         return Way(network.scale, options.scale or network.scale, network.to(pick_device(options.device)))
     return _way_of_solver(options)

@@ -13,7 +13,7 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils.data import Dataset
 
 from manet_basicsr.data.image_cache import CachedImages
-from manet_basicsr.data.images import BadSampleError, image_to_tensor, open_images
+from manet_basicsr.data.images import BadSampleError, ImageFolder, ImageLmdb, image_to_tensor, open_images
 from manet_basicsr.data.manifest import read_manifest
 from manet_basicsr.data.sampling import SampleIndex, sample_generator
 from manet_basicsr.degradation import FixedSampler, invariant_protocol_parameters
@@ -99,20 +99,28 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
         self.scale: int = opt['scale']
         self.is_train = opt['phase'] == 'train'
         self.degrades_on_device = opt.get('degrade_on') == 'device'
-        backend = opt.get('io_backend') or {}
-        as_lmdb = {'lmdb': backend.get('type') == 'lmdb', 'readahead': backend.get('readahead', False)}
-        gt_root, lq_root = opt.get('dataroot_gt'), opt.get('dataroot_lq')
-        #: The images that are counted: LR images, or HR images to degrade.
-        images = open_images(lq_root or opt['dataroot_gt'], opt.get('meta_info_file'), **as_lmdb)
+        images, self.gt_images = self.open_sets(opt)
         self.images = CachedImages(images, memory_size(opt['cache'])) if opt.get('cache') else images
-        #: The HR images of LR images, where they are known.
-        self.gt_images = open_images(gt_root, **as_lmdb) if lq_root and gt_root else None
         self.manifest = read_manifest(opt['kernels']) if opt.get('kernels') else None
-        self.degradations = [] if lq_root else _build_degradations(opt['degradation'], self.scale)
+        self.degradations = [] if opt.get('dataroot_lq') else _build_degradations(opt['degradation'], self.scale)
         self._check_pairs()
         self.skips_bad_samples = opt.get('on_bad_sample') == 'skip'
         # A mark for each sample, in memory that a loader's workers share: marking twice does no harm.
         self._bad = torch.zeros(len(self) if self.skips_bad_samples else 0, dtype=torch.bool).share_memory_()
+
+    @staticmethod
+    def open_sets(opt: Mapping[str, Any]) -> tuple[ImageFolder | ImageLmdb, ImageFolder | ImageLmdb | None]:
+        """Open the images that are counted (LR images, or HR images to degrade), and the HR images of known LR images.
+
+        Raises:
+            ValueError: There are none.
+            FileNotFoundError: A folder, database or list of images does not exist.
+        """
+        backend = opt.get('io_backend') or {}
+        as_lmdb = {'lmdb': backend.get('type') == 'lmdb', 'readahead': backend.get('readahead', False)}
+        gt_root, lq_root = opt.get('dataroot_gt'), opt.get('dataroot_lq')
+        images = open_images(lq_root or opt['dataroot_gt'], opt.get('meta_info_file'), **as_lmdb)
+        return images, open_images(gt_root, **as_lmdb) if lq_root and gt_root else None
 
     @classmethod
     def check(cls, opt: Mapping[str, Any]) -> None:

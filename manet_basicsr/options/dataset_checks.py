@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manet_basicsr.data.images import open_images
 from manet_basicsr.options.keys import LOADER
 from manet_basicsr.options.reading import Options
 from manet_basicsr.options.sections import (
@@ -61,21 +60,12 @@ def dataset_problems(options: Options, is_train: bool) -> Iterator[str]:
             resolved = {**dataset, 'phase': phase, 'scale': options.get('scale')}
             found = list(SVDegradationDataset.problems(resolved))
             yield from (f'{where}.{problem}' for problem in found)
-            if not found:
-                yield from _image_problems(dataset, where)
-
-
-def _image_problems(dataset: Mapping[str, Any], where: str) -> Iterator[str]:
-    """Check that what exists of a set's images is a folder or an LMDB with images; none is read."""
-    lmdb = (dataset.get('io_backend') or {}).get('type') == 'lmdb'
-    for key in ('dataroot_gt', 'dataroot_lq'):
-        root = dataset.get(key)
-        if root is None or not os.path.exists(root):
-            continue  # said already
-        try:
-            open_images(root, lmdb=lmdb)
-        except (OSError, ValueError) as error:
-            yield f'{where}.{key}: {error}'
+            files = [dataset.get(key) for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file')]
+            if not found and all(os.path.exists(file) for file in files if file is not None):
+                try:
+                    SVDegradationDataset.open_sets(dataset)
+                except (OSError, ValueError) as error:
+                    yield f'{where}: {error}'
 
 
 def device_problems(datasets: Mapping[str, Any], model_type: object) -> Iterator[str]:

@@ -20,6 +20,8 @@ from torch.overrides import TorchFunctionMode
 from manet_basicsr.archs.protocols import FieldEstimator
 from manet_basicsr.options.dataset_checks import MODELS_WITH_KERNELS
 from manet_basicsr.options.reading import Options
+from manet_basicsr.weights import load_pretrained, resolve_weights
+from manet_basicsr.weights.files import shipped_scale
 
 _PLAIN = frozenset('RRDBNet EDSR MSRResNet RCAN SRVGGNetCompact RIDNet'.split())
 # No network has more of anything; building one that long would take for ever.
@@ -223,8 +225,6 @@ def _start_problems(network: nn.Module, where: str, options: Options) -> Iterato
     if file is not None and paths.get(f'strict_load_{label}', True) is True:
         param_key = paths.get(f'param_key_{label}', 'params')
         yield from _weight_problems(network, file, param_key, f'path.pretrain_network_{label}')
-    from manet_basicsr.weights.files import shipped_scale
-
     shipped = shipped_scale(file) if isinstance(file, str) else None
     if shipped is not None and 'train' not in options and options.get('scale') not in (None, shipped):
         # Estimators of all scales have the same shapes: nothing else would tell. Training may well begin with another.
@@ -232,8 +232,6 @@ def _start_problems(network: nn.Module, where: str, options: Options) -> Iterato
 
 
 def _weight_problems(network: nn.Module, file: object, param_key: object, where: str) -> Iterator[str]:
-    from manet_basicsr.weights import load_pretrained, resolve_weights
-
     if not isinstance(file, str):
         return  # said already
     try:

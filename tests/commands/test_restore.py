@@ -448,6 +448,11 @@ def test_paths_that_begin_with_a_tilde_are_files(
     assert 'no such file' in capsys.readouterr().err
 
 
+def test_a_budget_without_a_method_is_refused(images: Path, network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(images / 'a.jpg'), '-o', 'out', '--weights', network, '--budget', 'short']) == 2
+    assert '--budget short: found without --method' in capsys.readouterr().err
+
+
 def test_an_output_named_like_an_image_is_refused(
     images: Path, network: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -405,7 +405,25 @@ def test_a_folder_without_images_is_named_before_anything_starts(
         (root / Path(name).name).touch()
     options = changed(valid(tmp_path), 'datasets.train.dataroot_gt', str(root))
     (found,) = find_problems(options, is_train=True)
-    assert found.startswith(f'datasets.train.dataroot_gt: {root}') and problem in found
+    assert found.startswith(f'datasets.train: {root}') and problem in found
+
+
+def test_images_that_a_list_names_may_lie_in_subfolders_and_in_a_database_without_its_own(tmp_path: Path) -> None:
+    (tmp_path / 'hr/deep').mkdir(parents=True)
+    (tmp_path / 'hr/deep/image.png').touch()
+    lmdb.open(str(tmp_path / 'hr.lmdb'), map_size=2**20).close()  # without a meta_info.txt
+    with lmdb.open(str(tmp_path / 'hr.lmdb'), map_size=2**20) as environment, environment.begin(write=True) as writing:
+        writing.put(b'image', b'')
+    options = valid(tmp_path)
+    for root, name in (('hr', 'deep/image.png'), ('hr.lmdb', 'image.png')):
+        (tmp_path / 'list.txt').write_text(f'{name} (1,1,3) 1\n')
+        options['datasets']['train'] |= {
+            'dataroot_gt': str(tmp_path / root),
+            'meta_info_file': str(tmp_path / 'list.txt'),
+        }
+        if root == 'hr.lmdb':
+            options['datasets']['train']['io_backend'] = {'type': 'lmdb'}
+        assert find_problems(options, is_train=True) == []
 
 
 # ------------------------------------------------------------------------------------------- networks and their weights
