@@ -179,7 +179,7 @@ class DANNet(SingleKernelNet):
         self.restorer = DANRestorer(
             num_in_ch, num_out_ch, scale, num_feat, num_group, num_block, kernel_size, code_length, pca_path
         )
-        side = -1 if self.restorer.alignment == 'published' else 1
+        side = -1 if self.restorer.grid == 'published' else 1
         self.middle = kernel_size // 2 + side * (scale - 1) / 2  # of the sampling grid in taps, maybe between two
         self.estimator = DANEstimator(num_out_ch, scale, num_feat, num_estimator_block, kernel_size)
 

@@ -62,6 +62,11 @@ class KernelCodeNet(nn.Module):
             return 'centered'
         return 'published' if last.item() <= limit else 'unknown'
 
+    @property
+    def grid(self) -> str:
+        """The grid to make kernels on for this network: its :attr:`alignment`, ``centered`` where that is unknown."""
+        return 'centered' if self.alignment == 'unknown' else self.alignment
+
     def kernel_code(self, field: Tensor) -> Tensor:
         """Project a kernel field on the PCA basis, ``code = basis^T field``, without subtracting the mean kernel.
 

@@ -61,8 +61,7 @@ class KernelOfCode(nn.Module):
 
     def __init__(self, generator: KernelCodeNet) -> None:
         super().__init__()
-        alignment = 'published' if generator.alignment == 'published' else 'centered'
-        self.register_buffer('mean', mean_kernel(generator.scale, generator.kernel_size, alignment).clone())
+        self.register_buffer('mean', mean_kernel(generator.scale, generator.kernel_size, generator.grid).clone())
 
     def forward(self, code: Tensor, basis: Tensor) -> Tensor:
         """Give the field (B, k*k, 1, 1) of codes (B, L); ``basis`` is the generator's ``pca_matrix``."""

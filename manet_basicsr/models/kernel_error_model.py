@@ -65,6 +65,5 @@ class KernelErrorModel(RestorationModel):
             return sr - error
 
         network: Any = net
-        alignment = 'published' if network.generator.alignment == 'published' else 'centered'
-        field = fixed_field(network.scale, network.kernel_size, alignment).to(batch['lq'].device)
+        field = fixed_field(network.scale, network.kernel_size, network.generator.grid).to(batch['lq'].device)
         return {'sr': self._restore(restore, batch['lq'], field)}

@@ -107,14 +107,12 @@ class RestorationModel(SRModel):
         frozen = sum(parameter.numel() for parameter in self.net_g.parameters() if not parameter.requires_grad)
         if frozen:
             get_root_logger().info(f'{frozen:,d} frozen parameters will not be optimized.')
-        self.optimizer_g = self.get_optimizer(options.pop('type'), trained, **options)
+        kind = options.pop('type')
+        if kind == Muon.__name__:  # which asks the network for its last layer, and leaves out what is frozen
+            self.optimizer_g = Muon(self.get_bare_model(self.net_g), **options)
+        else:
+            self.optimizer_g = self.get_optimizer(kind, trained, **options)
         self.optimizers.append(self.optimizer_g)
-
-    def get_optimizer(self, optim_type: str, params: list[Tensor], lr: float, **kwargs: Any) -> torch.optim.Optimizer:
-        """Build an optimizer: BasicSR's ``Adam``, or ``Muon``."""
-        if optim_type == Muon.__name__:  # which asks the network for its last layer
-            return Muon(self.get_bare_model(self.net_g), lr, **kwargs)
-        return super().get_optimizer(optim_type, params, lr, **kwargs)
 
     def _build_ema(self) -> None:
         self.net_g_ema = build_network(self.opt['network_g']).to(self.device)
