@@ -17,7 +17,7 @@ from pathlib import Path
 
 from manet_basicsr.options.plugins import import_plugins
 from manet_basicsr.options.schema import option_schema
-from manet_basicsr.options.shipped import option_files
+from manet_basicsr.options.shipped import option_files, summary_of
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.utils.messages import nearest
@@ -55,8 +55,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         say(f'error: {error}', error=True)
         return 2
     for name, file in files.items():
-        first = file.read_text(encoding='utf-8').partition('\n')[0]
-        say(f'{name:<36} {first.removeprefix("# ")}')
+        say(f'{name:<36} {summary_of(file)}')
     return 0
 
 

@@ -6,9 +6,11 @@ import os
 from importlib import resources
 from pathlib import Path
 
+_FOLDERS = ('train', 'test', 'mixing', 'ablation', 'peers')  # in the order in which they are listed
+
 
 def option_files() -> dict[str, Path]:
-    """List the option files that come with the package, by their names without suffix, in the order of their folders.
+    """List the option files that come with the package, by their names without suffix: those of the paper first.
 
     An installed package has them in ``option_files``; beside the package of a checkout lies ``options``, which is what
     a build copies there.
@@ -16,7 +18,18 @@ def option_files() -> dict[str, Path]:
     package = Path(str(resources.files('manet_basicsr')))
     installed = package / 'option_files'
     folder = installed if installed.is_dir() else package.parent / 'options'
-    return {file.stem: file for file in sorted(folder.glob('*/*.yml'))}
+    return {file.stem: file for name in _FOLDERS for file in sorted(folder.glob(f'{name}/*.yml'))}
+
+
+def summary_of(file: Path) -> str:
+    """Return the first sentence of an option file, which says what it is for."""
+    comments = (line.removeprefix('# ') for line in file.read_text(encoding='utf-8').splitlines())
+    words: list[str] = []
+    for line in comments:
+        words.append(line)
+        if line.endswith('.'):
+            break
+    return ' '.join(words)
 
 
 def find_option_file(path: str | os.PathLike[str]) -> str:

@@ -28,6 +28,7 @@ def test_every_option_file_is_listed_with_what_it_is_for(capsys: pytest.CaptureF
         assert main(words) == 0
         lines = capsys.readouterr().out.splitlines()
         assert sorted(line.split()[0] for line in lines) == sorted(file.stem for file in files)
+        assert lines[0].startswith('train_') and all(line.endswith('.') and len(line) < 300 for line in lines)
         assert f'{NAME:<36} Stage 1 of 3, x4: the kernel estimator' in next(one for one in lines if f'{NAME} ' in one)
 
 
