@@ -1,6 +1,6 @@
 """Write the entry of a file of weights for OpenModelDB, the catalogue of super-resolution networks.
 
-    basicsr describe-weights blind_x4.pth entries --name 'MANet Photo' --author jane-doe --license CC0-1.0 \\
+    basicsr describe-weights blind_x4.pth entries --name 'MANet Photo' --author your-name --license CC0-1.0 \\
         --url https://example.org/blind_x4.pth --tag photo --tag restoration --description 'For blurred photographs.'
 
 writes entries/4x-MANet-Photo.json. Scale, channels, sizes, bytes and checksum are read off the file. Exit codes:

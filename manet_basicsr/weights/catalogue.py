@@ -39,7 +39,7 @@ def catalogue_entry(
     Args:
         weights: A ``.pth`` file of a blind network (stage 3).
         name: What people call it.
-        authors: Names of users there, such as ``jane-doe``; ``data/users.json`` of the catalogue has them.
+        authors: Names of users there, such as ``your-name``; ``data/users.json`` of the catalogue has them.
         licence: Of the weights, by its SPDX identifier, such as ``CC0-1.0``; several are joined by ``OR``.
         urls: Where the file can be fetched, the same everywhere.
         tags: Words of the catalogue's ``data/tags.json``, such as ``photo``; at least one.

@@ -54,7 +54,7 @@ SCHEMA = {'type': 'object', 'properties': PROPERTIES, 'required': sorted(PROPERT
 IDENTIFIER = re.compile(r'\d+x-[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*')
 REQUIRED = {
     '--name': 'MANet Photo',
-    '--author': 'jane-doe',
+    '--author': 'your-name',
     '--license': 'CC0-1.0',
     '--url': 'https://example.org/blind.pth',
     '--tag': 'photo',
@@ -89,7 +89,7 @@ def test_several_authors_and_licences_and_today(tmp_path: Path) -> None:
     assert main([*said, '--author', 'second', '--url', 'https://example.org/mirror.pth']) == 0
     entry = json.loads((tmp_path / '2x-MANet-Photo.json').read_text())
     jsonschema.validate(entry, SCHEMA)
-    assert entry['author'] == ['jane-doe', 'second'] and len(entry['resources'][0]['urls']) == 2
+    assert entry['author'] == ['your-name', 'second'] and len(entry['resources'][0]['urls']) == 2
     assert datetime.date.fromisoformat(entry['date']) <= datetime.date.today()
 
 
@@ -105,7 +105,7 @@ def test_the_scale_stands_once_in_the_name_of_the_file(tmp_path: Path, name: str
 @pytest.mark.parametrize(
     ('changed', 'words'),
     [
-        ({'author': 'Jane Doe'}, "--author: found 'Jane Doe', expected small letters and digits"),
+        ({'author': 'Your Name'}, "--author: found 'Your Name', expected small letters and digits"),
         ({'license': 'my own'}, "--license: found 'my own', expected an identifier of SPDX"),
         ({'url': 'blind.pth'}, '--url: found blind.pth, expected where the file is, beginning with https://'),
         ({'tag': 'Photo!'}, "--tag: found 'Photo!', expected small letters"),
