@@ -16,6 +16,7 @@ from manet_basicsr.options.reading import Options
 from manet_basicsr.options.resolving import write_resolved
 from manet_basicsr.training.checkpoints import saved_iterations
 from manet_basicsr.utils.console import say
+from manet_basicsr.utils.errors import WriteError
 from manet_basicsr.utils.files import atomic_path, remove_leftovers, write_lines
 from manet_basicsr.utils.locks import LockedError, exclusive_lock
 
@@ -33,20 +34,32 @@ def locked_run(opt: Options) -> Iterator[None]:
 
     Raises:
         OptionError: Another run of this name lives.
+        WriteError: Nothing can be written where its folder is to be.
     """
     root = Path(_root(opt))
     if opt['rank'] != 0:
         yield
         return
-    # Beside the folder and not in it: the next run moves the folder aside.
-    root.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
-            stack.enter_context(exclusive_lock(root.with_name(f'.{root.name}.lock')))
+            with _told_where_to_change_it(opt):
+                # Beside the folder and not in it: the next run moves the folder aside.
+                root.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(exclusive_lock(root.with_name(f'.{root.name}.lock')))
         except LockedError as error:
             busy = f'name: {root} is in use by another run ({error}); wait for it, or give another name'
             raise OptionError([busy]) from error
         yield
+
+
+@contextmanager
+def _told_where_to_change_it(opt: Options) -> Iterator[None]:
+    """Say of a run's folder that cannot be written which key leads elsewhere."""
+    try:
+        yield
+    except OSError as error:
+        elsewhere = f'path.{_root_key(opt)} leads to another folder'
+        raise WriteError(_root(opt), f'{error.strerror or error}; {elsewhere}') from error
 
 
 @master_only
@@ -91,11 +104,13 @@ def make_folders(opt: Options) -> None:
 
     Raises:
         OptionError: A folder of this name is no run's.
+        WriteError: They cannot be made.
     """
-    move_aside(Path(_root(opt)), _MARKS[_root_key(opt)])
-    for key in ('models', 'training_states', 'log', 'visualization'):
-        if opt['path'].get(key):
-            os.makedirs(opt['path'][key], exist_ok=True)
+    with _told_where_to_change_it(opt):
+        move_aside(Path(_root(opt)), _MARKS[_root_key(opt)])
+        for key in ('models', 'training_states', 'log', 'visualization'):
+            if opt['path'].get(key):
+                os.makedirs(opt['path'][key], exist_ok=True)
 
 
 def move_aside(folder: Path, marks: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -65,6 +66,27 @@ def test_a_folder_that_holds_no_run_is_refused_and_left_alone(here: Path, is_tra
     with pytest.raises(OptionError, match='holds other files than those of a run'):
         make_folders(opt)
     assert [path.name for path in here.rglob('*')] == ['pics', 'holiday.png']
+
+
+@pytest.mark.parametrize('refused', ['results', 'run'])
+def test_a_test_whose_folder_cannot_be_made_is_one_line_with_the_key_that_leads_elsewhere(
+    photos: Path, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    from basicsr.archs import build_network
+
+    save_atomically({'params': build_network({'type': 'MANet', 'num_feat': 16}).state_dict()}, here / 'w.pth')
+    mkdir = os.mkdir
+
+    def refuse(path: str | Path, *given: Any, **settings: Any) -> None:  # permissions do not stop every user
+        if Path(path).name == refused:
+            raise PermissionError(13, 'Permission denied', str(path))
+        mkdir(path, *given, **settings)
+
+    monkeypatch.setattr(os, 'mkdir', refuse)
+    entries = [*shortened.test_entries('MANet_stage1', photos, here / 'w.pth'), 'name=run']
+    assert main(['test', '-opt', str(TESTING), '--force_yml', *entries]) == 1
+    error = f'cannot write {here}/results/run: Permission denied; path.results_root leads to another folder'
+    assert capsys.readouterr().err == f'basicsr: error: {error}\n'
 
 
 def test_runs_that_begin_in_one_second_are_all_kept(here: Path) -> None:
