@@ -26,6 +26,7 @@ from manet_basicsr.restoration.restoring import estimate_field, load_blind_netwo
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.files import atomic_path, check_writable, write_lines
+from manet_basicsr.weights import find_address
 
 _EXAMPLES = """examples:
   manet-explore photo.jpg                                           # estimates, restores, makes photo_kernels.html
@@ -83,7 +84,10 @@ def _load_estimator(options: argparse.Namespace) -> BlindSRNet | MANet | None:
         return None
     if options.weights is None and (options.true is not None or options.degrade is not None):
         return None
-    network = load_network(options.weights) if options.weights else load_blind_network(None, options.scale or 4)
+    if options.weights:
+        network = load_network(find_address(options.weights))
+    else:
+        network = load_blind_network(None, options.scale or 4)
     if not isinstance(network, (BlindSRNet, MANet)):
         raise ValueError(f'{options.weights}: a {type(network).__name__} estimates no kernels; expected stage 1 or 3')
     if None not in (options.scale, network.scale) and options.scale != network.scale:

@@ -63,13 +63,16 @@ def list_inputs(inputs: Sequence[str], output: Path, suffix: str) -> tuple[list[
 
 
 def _find(given: str) -> list[Path]:
-    """List the image files of a folder or a glob; what is neither is a file, if it is there or not."""
+    """List the image files of a folder or a glob; of a file that is neither, an OSError says why it is not there."""
     if given == STREAM:
         return [Path(STREAM)]
     path = Path(os.path.expanduser(given))  # Path.expanduser raises RuntimeError for ~name.png
     if path.is_dir():
         return sorted(file for file in path.iterdir() if _is_image(file))
-    if path.exists() or not glob.has_magic(given):
+    if not glob.has_magic(given):
+        path.stat()
+        return [path]
+    if path.exists():
         return [path]
     return sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if _is_image(file))
 

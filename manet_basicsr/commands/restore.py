@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from manet_basicsr.commands.inputs import STREAM, list_inputs, read_input, stem_of
+from manet_basicsr.commands.restore_arguments import FORMATS, build_parser
 from manet_basicsr.commands.ways import Way, find_way
 from manet_basicsr.data.alpha import fill_hidden_colours
 from manet_basicsr.data.field_files import save_field
@@ -25,101 +26,14 @@ from manet_basicsr.data.images import IMAGE_SUFFIXES
 from manet_basicsr.data.pictures import Picture, Pictures
 from manet_basicsr.restoration.photographs import check_size, write_photograph
 from manet_basicsr.restoration.pictures import ANIMATED, PAGED, write_pictures
-from manet_basicsr.restoration.precision import PRECISIONS
-from manet_basicsr.restoration.restoring import ALPHA, SMALLEST_TILE, TILE
+from manet_basicsr.restoration.restoring import SMALLEST_TILE
 from manet_basicsr.utils.console import give_up, is_open, printable, say
 from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.files import remove_leftovers
-from manet_basicsr.utils.memory import memory_size
 from manet_basicsr.visualization.figures import FIGURE_SUFFIXES, write_comparison
-from manet_basicsr.zero_shot import BUDGETS, SOLVERS
 
-_EXAMPLES = """examples:
-  manet-restore photo.jpg -o restored                    # with the x4 weights that ship, weights://blind_x4
-  manet-restore holiday/ 'scans/**/*.tif' -o restored --weights blind_x2.pth --max-memory 4G --kernels
-  manet-restore - -o - --format jpg < photo.jpg > restored.jpg
-
-photo.jpg becomes restored/photo_x4.png; --kernels adds photo_x4_kernels.npz (manet_basicsr.load_field reads it),
---figure photo_x4_figure.png and .pdf. Images that are there already are left alone, so an interrupted run can be
-started again. Exit codes: 0 done; 1 some images failed or were not found, listed at the end; 2 wrong options, nothing
-was done; 130 interrupted."""
-_FORMATS = ('png', 'tif', 'jpg', 'webp')
-
-
-def _memory_size(text: str) -> int:
-    try:
-        return memory_size(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog='manet-restore',
-        description='Estimate the blur kernel behind each pixel of photographs, and restore them with it.',
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        'inputs',
-        nargs='+',
-        metavar='INPUT',
-        help=f'files, folders (without those in them) or globs; {", ".join(IMAGE_SUFFIXES)}; - is the standard input',
-    )
-    parser.add_argument(
-        '-o', '--output', required=True, type=Path, metavar='FOLDER', help='made if it is not there; - is the standard '
-        'output, for one image',
-    )  # fmt: skip
-    parser.add_argument(
-        '--weights', metavar='FILE',
-        help='of a blind network (stage 3), .pth or .safetensors, or weights://NAME; default: what ships',
-    )  # fmt: skip
-    parser.add_argument(
-        '--scale', type=float, metavar='S', help='times as large as the input, 1 (sharpen alone) to the scale of the '
-        'weights, which is the default (4 of those that ship)',
-    )  # fmt: skip
-    parser.add_argument(
-        '--method', metavar='NAME',
-        help=f'learn from the photograph alone, without weights: {", ".join(sorted(SOLVERS))}; minutes for a small one',
-    )  # fmt: skip
-    parser.add_argument('--budget', choices=BUDGETS, default='full', help='of --method; short: less work; default full')
-    parser.add_argument('--kernels', action='store_true', help='also save the kernel behind each pixel')
-    parser.add_argument('--figure', action='store_true', help='also draw image, restoration and kernels, PNG and PDF')
-    parser.add_argument('--format', choices=_FORMATS, default='png', help='of the restored images, default png')
-    parser.add_argument(
-        '--frames', choices=('first', 'all'), default='first', help='of animations and pages: first, the default, or '
-        'all, into an animation (png, webp; GIF, too) or pages (tif)',
-    )  # fmt: skip
-    parser.add_argument('--quality', type=int, default=95, metavar='1-100', help='of jpg and webp, default 95')
-    parser.add_argument(
-        '--alpha', choices=ALPHA, default='resample', help='of images that have it: resampled, the default, or restored'
-    )
-    parser.add_argument(
-        '--suffix', metavar='TEXT', help='that the names of results get, default _x4 (or the scale that it is)'
-    )
-    parser.add_argument('--overwrite', action='store_true', help='replace files that are there already')
-    _add_computing(parser)
-    return parser
-
-
-def _add_computing(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where and how to compute."""
-    parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ...; default: cuda where there is one')
-    parser.add_argument(
-        '--precision', choices=PRECISIONS, default='auto', help='to compute in; auto, the default: a half precision '
-        'where the device is fast in it (GPU: float16; CPU with AMX or AVX-512 BF16: bf16), else float32',
-    )  # fmt: skip
-    parser.add_argument(
-        '--half', dest='precision', action='store_const', const='half', help='the older word for half precision'
-    )
-    parser.add_argument(
-        '--max-memory', type=_memory_size, metavar='SIZE', help='stay below, say, 4G by smaller tiles (GPU: its memory)'
-    )
-    parser.add_argument(
-        '--tile', type=int, default=TILE, metavar='PX', help=f'largest side of a tile, default {TILE} px of the input'
-    )
+#: What several pictures are put into, by the format.
+_MANY = {'png': 'animated PNG', 'webp': 'animated WebP', 'tif': 'TIFF'}
 
 
 @dataclass(frozen=True)
@@ -161,8 +75,8 @@ def _restore_file(
         remarks = _restore_pictures(Pictures(content, str(file), photograph), outputs.image, way, options, label)
         for remark in remarks:
             say(f'note: {file}: {remark}')
-        made = _describe(file, outputs, options, f'{photograph.pictures} pictures of {width}x{height}', begun)
-        return made, []
+        what = f'{_MANY[options.format]}, {photograph.pictures} pictures of {width}x{height}'
+        return _describe(file, outputs, options, what, begun), []
     pixels = fill_hidden_colours(photograph.pixels)
     wants_field = options.kernels or options.figure
     restored = way.restore(pixels, options, torch.float16 if wants_field else None, _bar(label))
@@ -203,7 +117,7 @@ def _restore_pictures(pictures: Pictures, output: Path, way: Way, options: argpa
     """Restore all pictures of a file, one after the other, and return remarks."""
     kinds, what = (PAGED, 'pages') if pictures.are_pages else (ANIMATED, 'frames')
     if output.suffix not in kinds:
-        expected = ' or '.join(sorted({kind[1:4] for kind in kinds} & set(_FORMATS)))
+        expected = ' or '.join(sorted({kind[1:4] for kind in kinds} & set(FORMATS)))
         raise ValueError(f'has {pictures.first.pictures} {what}: found --format {options.format}, expected {expected}')
     remarks: dict[str, None] = dict.fromkeys(pictures.first.remarks)
 
@@ -263,7 +177,7 @@ def _restore_all(files: list[Path], left_out: list[Path], way: Way, options: arg
             made_of[outputs.image] = file
         if line:
             say(line)
-        for problem in problems:
+        for problem in problems if number < len(files) else []:  # after the last file the list of all follows at once
             say(f'failed: {problem}', error=True)
         failures += problems
     return failures

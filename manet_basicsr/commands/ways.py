@@ -15,6 +15,7 @@ from manet_basicsr.restoration.arrays import result_size
 from manet_basicsr.restoration.restoring import TILE, Restored, load_blind_network, network_for, restore
 from manet_basicsr.restoration.solving import restore_by_solver
 from manet_basicsr.utils.device import pick_device
+from manet_basicsr.weights import find_address
 from manet_basicsr.zero_shot import Solver, build_solver
 
 
@@ -109,8 +110,8 @@ def _way_of_solver(options: argparse.Namespace) -> Way:
 
 
 def _file_of_weights(given: str | None) -> str | None:
-    """Return the file of weights, so that a name such as ``~w.pth`` is not taken for a user's."""
+    """Return the file or address of weights, so that a name such as ``~w.pth`` is not taken for a user's."""
     if given is None or not given.startswith('~'):
-        return given
+        return given and find_address(given)
     expanded = os.path.expanduser(given)
     return os.path.abspath(expanded) if expanded.startswith('~') else expanded

@@ -20,8 +20,7 @@ from torch.overrides import TorchFunctionMode
 from manet_basicsr.archs.protocols import FieldEstimator
 from manet_basicsr.options.dataset_checks import MODELS_WITH_KERNELS
 from manet_basicsr.options.reading import Options
-from manet_basicsr.weights import load_pretrained, resolve_weights
-from manet_basicsr.weights.files import shipped_scale
+from manet_basicsr.weights import load_pretrained, resolve_weights, shipped_scale
 
 _PLAIN = frozenset('RRDBNet EDSR MSRResNet RCAN SRVGGNetCompact RIDNet'.split())
 # No network has more of anything; building one that long would take for ever.

@@ -29,7 +29,7 @@ from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.memory import resident_memory, return_freed_memory
 from manet_basicsr.utils.messages import unknown_name
 from manet_basicsr.utils.progress import progress_bar
-from manet_basicsr.weights import SHIPPED, shipped_weights
+from manet_basicsr.weights import SHIPPED, choose_weights, shipped_scale, shipped_weights
 
 TILE = 256
 """Side of the tiles in LR pixels, where memory allows it."""
@@ -172,8 +172,8 @@ def network_for(weights: str | os.PathLike[str] | nn.Module | None, scale: float
         network = load_blind_network(weights)
     else:
         wanted = 4 if scale is None else scale
-        scales = [int(name.removeprefix('blind_x')) for name in shipped_weights() if name.startswith('blind_x')]
-        network = load_blind_network(None, min((there for there in scales if there >= wanted), default=wanted))
+        name = choose_weights(wanted, shipped_weights())
+        network = load_blind_network(None, wanted) if name is None else load_blind_network(f'{SHIPPED}{name}')
     if scale is not None and not 1 <= scale <= network.scale:
         raise ValueError(f'found scale {scale:g}, expected 1 to {network.scale}, the scale of the weights')
     return network
@@ -249,8 +249,9 @@ def load_blind_network(weights: str | os.PathLike[str] | None = None, scale: flo
         ValueError: The file is damaged or of another network.
     """
     if weights is None:
-        weights = f'{SHIPPED}blind_x{scale:g}'
-        if f'blind_x{scale:g}' not in (names := shipped_weights()):
+        name = choose_weights(scale, names := shipped_weights())
+        weights = f'{SHIPPED}{name}'
+        if name is None or shipped_scale(weights) != scale:
             there = f'this version ships only {", ".join(names)}' if names else 'no weights ship with this version yet'
             raise FileNotFoundError(
                 f'{there}; for x{scale:g}, train a blind network (docs/train.md) or get a released one, and '

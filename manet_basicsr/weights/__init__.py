@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from manet_basicsr.weights.files import (
     ESTIMATOR_PREFIX,
-    SHIPPED,
     convert_file,
     convert_state_dict,
     detect_stage,
@@ -12,6 +11,13 @@ from manet_basicsr.weights.files import (
     load_any_state_dict,
     load_pretrained,
     load_state_dict_file,
+)
+from manet_basicsr.weights.shipped import (
+    SHIPPED,
+    ShippedWeights,
+    choose_weights,
+    describe_shipped,
+    find_address,
     resolve_weights,
     shipped_scale,
     shipped_weights,
@@ -21,9 +27,13 @@ from manet_basicsr.weights.files import (
 __all__ = [
     'ESTIMATOR_PREFIX',
     'SHIPPED',
+    'ShippedWeights',
+    'choose_weights',
     'convert_file',
     'convert_state_dict',
+    'describe_shipped',
     'detect_stage',
+    'find_address',
     'is_state_dict',
     'load_any_state_dict',
     'load_pretrained',

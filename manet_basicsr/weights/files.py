@@ -12,7 +12,6 @@ import os
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,61 +20,17 @@ from torch import Tensor, nn
 
 from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.utils.tensors import not_finite
+from manet_basicsr.weights.shipped import resolve_weights
 
 Form = Literal['basicsr', 'released']
 
 ESTIMATOR_PREFIX = 'kernel_estimation.'
 """What the estimator's keys begin with in released files, and in those of blind networks."""
 
-SHIPPED = 'weights://'
-"""What the address of weights that ship with the package begins with, as in ``weights://blind_x4``."""
-
 _FORMS: dict[Form, str] = {'basicsr': 'a BasicSR file (state dicts under names)', 'released': 'a bare state dict'}
 _SAVED_BY_TORCH = (b'PK', b'\x80')  # a zip archive, or a pickle as torch saved before 1.6
 _ESTIMATOR_KEY = 'm_head.weight'
 _GENERATOR_KEY = 'conv_first.weight'
-
-
-def shipped_weights() -> list[str]:
-    """List the names of the weights that ship with the package: those of the files in its folder ``weights_data``."""
-    return sorted(file.stem for file in _shipped_folder().glob('*.pth'))
-
-
-def resolve_weights(address: str | os.PathLike[str]) -> Path:
-    """Give the file of weights behind an address.
-
-    Args:
-        address: A path (``~`` is expanded), or ``weights://NAME`` for weights that ship with the package.
-
-    Raises:
-        FileNotFoundError: There is no such file, or no weights of that name ship.
-    """
-    if not str(address).startswith(SHIPPED):
-        file = Path(os.path.expanduser(address))  # pathlib's own raises a RuntimeError for ~unknown
-        if not file.is_file():
-            raise FileNotFoundError(f'{address}: no such file of weights')
-        return file
-    name, names = str(address).removeprefix(SHIPPED), shipped_weights()
-    if name not in names:
-        ships = f'{", ".join(SHIPPED + known for known in names)} do' if names else 'this version ships no weights'
-        raise FileNotFoundError(f'{address} does not ship with the package ({ships}); give a file of weights')
-    return _shipped_folder() / f'{name}.pth'
-
-
-def weights_address(value: Any) -> Any:
-    """Give the address of weights that ship for the path of their file, anything else as it is."""
-    is_shipped = isinstance(value, str) and Path(value).parent == _shipped_folder() and value.endswith('.pth')
-    return f'{SHIPPED}{Path(value).stem}' if is_shipped else value
-
-
-def shipped_scale(address: str | os.PathLike[str]) -> int | None:
-    """Tell the scale of weights that ship by their name (``weights://manet_x2``); None for any other file."""
-    name = re.fullmatch(rf'{SHIPPED}.*_x(\d+)', weights_address(str(address)))
-    return int(name[1]) if name else None
-
-
-def _shipped_folder() -> Path:
-    return Path(str(resources.files('manet_basicsr'))) / 'weights_data'
 
 
 def load_any_state_dict(address: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -343,13 +298,25 @@ def _read(path: str | os.PathLike[str]) -> dict[Any, Any]:
     try:
         content = _load_tensors(file)
     except Exception as error:  # torch reports damage as any of ten exception types
+        if file.suffix == '.state':  # BasicSR's own have more in them than tensors
+            raise ValueError(_words_on_state(file)) from error
         # torch's advice to load the file as a program is not ours.
         refused = str(error).partition('WeightsUnpickler error: ')[2].partition('Check the documentation')[0]
         reason = textwrap.shorten(refused or str(error), 200, placeholder=' ...') or type(error).__name__
         raise ValueError(f'{path} cannot be read as weights (nothing but tensors is read): {reason}') from error
     if not isinstance(content, dict):
         raise ValueError(f'{path} holds a {type(content).__name__}, expected a dict of weights')
+    if {'optimizers', 'schedulers'} <= content.keys():
+        raise ValueError(_words_on_state(file))
     return content
+
+
+def _words_on_state(file: Path) -> str:
+    """Say what a training state is, and where the networks of its run lie."""
+    models = Path(os.path.abspath(file)).parents[1] / 'models'
+    networks = sorted(models.glob(f'*_{file.stem}.pth'))
+    there = ', '.join(map(str, networks)) or f'net_g_{file.stem}.pth in the folder models beside training_states'
+    return f'{file} is a training state, from which a run goes on: found no network in it, expected {there}'
 
 
 def _select(content: dict[Any, Any], path: str | os.PathLike[str], param_key: str | None) -> dict[str, Tensor]:

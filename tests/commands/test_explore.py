@@ -17,7 +17,7 @@ from manet_basicsr import restore
 from manet_basicsr.commands.explore import build_parser, main
 from manet_basicsr.data.field_files import save_field
 from manet_basicsr.degradation import protocol_field
-from manet_basicsr.weights import files as weights
+from manet_basicsr.weights import shipped as weights
 from tests.small_networks import blind_network, blind_weights
 
 

@@ -17,13 +17,15 @@ import torch
 from PIL import Image, ImageSequence
 
 from manet_basicsr import Restored, load_field, restore
+from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.commands import restore as command_module
 from manet_basicsr.commands import ways
 from manet_basicsr.commands.inputs import list_inputs
 from manet_basicsr.commands.restore import build_parser, main
 from manet_basicsr.data.alpha import enlarge_alpha
 from manet_basicsr.restoration import restoring
-from manet_basicsr.weights import files as weights
+from manet_basicsr.weights import describe_shipped
+from manet_basicsr.weights import shipped as weights
 from tests.small_networks import blind_network, blind_weights
 
 
@@ -152,10 +154,67 @@ def test_bad_files_are_listed_at_the_end_and_the_others_restored(
     assert names(here / 'out') == ['a_x2.png', 'b_x2.png', 'c_x2.png']
     assert capsys.readouterr().err.splitlines()[-4:] == [
         '3 failed:',
+        '  absent.png: No such file or directory',
         '  none/*.png: no images match',
         f'  {images}/aa.png: damaged, or no PNG, JPEG, WebP, TIFF or BMP image (8 bytes)',
-        '  absent.png: No such file or directory',
     ]
+
+
+@pytest.mark.parametrize('more', [[], ['photographs']], ids=['alone', 'beside others'])
+def test_a_wrong_path_is_reported_once(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    assert main(['absent.png', *more, '-o', 'out', '--weights', network]) == 1
+    said = capsys.readouterr()
+    assert said.err == '1 failed:\n  absent.png: No such file or directory\n' and 'absent' not in said.out
+
+
+def test_a_bad_image_is_reported_once_where_it_is_the_last(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / 'bad.png').write_bytes(b'no image')
+    assert main([str(images / 'bad.png'), '-o', 'out', '--weights', network]) == 1
+    assert capsys.readouterr().err.count('bad.png') == 1
+    assert main([str(images), '-o', 'out', '--weights', network]) == 1
+    err = capsys.readouterr().err  # what fails in a long run is said at once, and listed at the end
+    assert err.count('bad.png') == 2 and err.startswith(f'failed: {images}/bad.png: damaged')
+
+
+def test_help_of_weights_lists_what_ships_and_needs_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match='0'):
+        main(['--weights', 'help'])
+    said = capsys.readouterr().out
+    assert [line.split()[0] for line in said.splitlines()] == [
+        f'weights://{known.name}' for known in describe_shipped()
+    ]
+    words = (
+        'x4, restores photographs without noise; trained on Gaussian blur of variance 0.7 to 10 px², no noise, no JPEG'
+    )
+    assert f'weights://blind_x4  {words}; 7.0 MB\n' in said
+
+
+def test_weights_that_ship_are_found_by_their_bare_name_unless_a_file_has_it(
+    images: Path, network: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def spy(given: str | None, scale: float | None) -> BlindSRNet:
+        asked.append(given)
+        return blind_network(2)
+
+    monkeypatch.setattr(ways, 'network_for', spy)
+    for output in ('first', 'second'):
+        assert main([str(images / 'a.jpg'), '-o', output, '--weights', 'blind_x4']) == 0
+        Path('blind_x4').touch()
+    assert asked == ['weights://blind_x4', 'blind_x4']
+
+
+def test_a_training_state_as_weights_is_one_line(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({'epoch': 1, 'iter': 8, 'optimizers': [], 'schedulers': []}, '8.state')
+    assert main([str(images), '-o', 'out', '--weights', '8.state']) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('manet-restore: error: 8.state is a training state, from which a run goes on')
+    assert 'net_g_8.pth' in line
 
 
 def test_two_inputs_of_one_name_do_not_overwrite_each_other(
@@ -658,7 +717,8 @@ def test_all_frames_are_restored_each_as_an_image_of_its_own(
 ) -> None:
     command = ['-o', 'out', '--weights', network, '--frames', 'all', '--format', kind]
     assert main([str(animation), str(images / 'b.png'), *command]) == 0
-    assert f'moves.webp -> out/moves_x2.{kind} (3 pictures of 80x60' in capsys.readouterr().out
+    what = {'png': 'animated PNG', 'webp': 'animated WebP'}[kind]
+    assert f'moves.webp -> out/moves_x2.{kind} ({what}, 3 pictures of 80x60' in capsys.readouterr().out
     with Image.open(f'out/moves_x2.{kind}') as image:
         assert len(list(ImageSequence.Iterator(image))) == 3
         for number, duration in enumerate((40, 60, 90)):
@@ -670,6 +730,19 @@ def test_all_frames_are_restored_each_as_an_image_of_its_own(
                 expected = restore(np.asarray(source.convert('RGB')), network).image
             lost = np.abs(np.asarray(image.convert('RGB')).astype(int) - expected)
             assert lost.max() <= 1 or kind == 'webp'  # which loses something
+
+
+def test_an_animated_gif_becomes_an_animated_png_with_a_word(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [Image.open(images / 'a.jpg').convert('P').rotate(angle) for angle in (0, 90)]
+    frames[0].save('moves.gif', save_all=True, append_images=frames[1:], duration=[40, 60])
+    assert main(['moves.gif', '-o', 'out', '--weights', network, '--frames', 'all']) == 0
+    assert 'moves.gif -> out/moves_x2.png (animated PNG, 2 pictures of 80x60' in capsys.readouterr().out
+    with Image.open('out/moves_x2.png') as image:
+        assert image.format == 'PNG' and len(list(ImageSequence.Iterator(image))) == 2
+    help_text = ' '.join(build_parser().format_help().split())
+    assert 'png, which becomes an animated PNG, or webp; no GIF, also of a GIF' in help_text
 
 
 def test_all_pages_are_restored_into_pages(images: Path, network: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ from manet_basicsr.degradation import blur_downsample, build_field_sampler
 from manet_basicsr.restoration import precision, restoring
 from manet_basicsr.restoration.arrays import image_to_batch
 from manet_basicsr.restoration.restoring import estimate_field, load_blind_network, memory_of_tile, restore
-from manet_basicsr.weights import files as weights
+from manet_basicsr.weights import shipped as weights
 from manet_basicsr.weights import shipped_weights
 from tests.small_networks import FIELD_GENERATORS, blind_network, blind_weights
 
@@ -540,15 +540,15 @@ def test_a_scale_that_the_weights_cannot_give_is_refused(photo: np.ndarray, scal
 def test_of_the_weights_that_ship_the_least_that_reach_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
-    def load(weights: object, scale: float) -> BlindSRNet:
-        asked.append(scale)
+    def load(weights: object) -> BlindSRNet:
+        asked.append(weights)
         return blind_network(4)
 
     monkeypatch.setattr(restoring, 'shipped_weights', lambda: ['blind_x2', 'blind_x4', 'manet_x3'])
     monkeypatch.setattr(restoring, 'load_blind_network', load)
     for scale in (None, 1, 1.5, 2, 2.5, 4):
         restoring.network_for(None, scale)
-    assert asked == [4, 2, 2, 2, 4, 4]
+    assert asked == [f'weights://blind_x{scale}' for scale in (4, 2, 2, 2, 4, 4)]
 
 
 def test_a_scale_beyond_what_ships_is_refused() -> None:

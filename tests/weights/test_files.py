@@ -13,16 +13,18 @@ from torch import Tensor, nn
 
 from manet_basicsr.archs import MANet
 from manet_basicsr.weights import (
+    choose_weights,
     convert_file,
     convert_state_dict,
     detect_stage,
+    find_address,
     load_any_state_dict,
     load_pretrained,
     load_state_dict_file,
     resolve_weights,
     shipped_weights,
 )
-from manet_basicsr.weights import files as weights
+from manet_basicsr.weights import shipped as weights
 
 
 @pytest.fixture
@@ -282,6 +284,52 @@ def test_a_name_that_does_not_ship_is_told_with_those_that_do(shipped: Path) -> 
     shipped.unlink()
     with pytest.raises(FileNotFoundError, match=r'\(this version ships no weights\); give a file'):
         resolve_weights('weights://small_x4')
+
+
+def test_a_bare_name_is_that_of_weights_that_ship_unless_a_file_has_it(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_address('small_x4') == 'weights://small_x4'
+    for given in ('big_x4', 'small_x4.pth', 'weights://small_x4'):
+        assert find_address(given) == given
+    Path('small_x4').touch()
+    assert find_address('small_x4') == 'small_x4'
+
+
+@pytest.mark.parametrize(
+    ('scale', 'names', 'chosen'),
+    [
+        (4, ['blind_x2', 'blind_x4', 'manet_x3'], 'blind_x4'),
+        (4, ['blind_x4', 'real_x4'], 'real_x4'),
+        (1.5, ['blind_x2', 'blind_x4', 'real_x4'], 'blind_x2'),  # the least scale comes before the kind
+        (1, ['blind_x4', 'real_x1', 'real_x2'], 'real_x1'),
+        (3, ['manet_x3', 'blind_x2', 'other_x4', 'real'], None),
+        (float('nan'), ['blind_x4'], None),
+        (4, [], None),
+    ],
+)
+def test_the_weights_chosen_are_of_the_least_scale_that_reaches_and_of_the_preferred_kind(
+    scale: float, names: list[str], chosen: str | None
+) -> None:
+    assert choose_weights(scale, names) == choose_weights(scale, names[::-1]) == chosen
+
+
+@pytest.mark.parametrize('is_damaged', [False, True])
+def test_a_training_state_is_called_one_with_the_place_of_its_networks(tmp_path: Path, is_damaged: bool) -> None:
+    for folder in ('training_states', 'models'):
+        (tmp_path / folder).mkdir()
+    state = saved(
+        tmp_path / 'training_states/8000.state', {'epoch': 1, 'iter': 8000, 'optimizers': [], 'schedulers': []}
+    )
+    if is_damaged:
+        state.write_bytes(state.read_bytes()[:100])
+    words = r'8000.state is a training state, .*: found no network in it, expected '
+    with pytest.raises(ValueError, match=f'{words}net_g_8000.pth in the folder models beside training_states$'):
+        load_any_state_dict(state)
+    (tmp_path / 'models/net_g_8000.pth').touch()
+    with pytest.raises(ValueError, match=f'{words}{tmp_path}/models/net_g_8000.pth$'):
+        load_any_state_dict(state)
 
 
 def test_any_form_is_read_without_a_key(tmp_path: Path, estimator: dict[str, Tensor]) -> None:

@@ -20,7 +20,13 @@ from manet_basicsr.options.checks import find_problems
 from manet_basicsr.options.reading import load_options
 from manet_basicsr.restoration.restoring import restore
 from manet_basicsr.test import test_pipeline
-from manet_basicsr.weights import load_state_dict_file, resolve_weights, shipped_weights
+from manet_basicsr.weights import (
+    ShippedWeights,
+    describe_shipped,
+    load_state_dict_file,
+    resolve_weights,
+    shipped_weights,
+)
 from tests import shortened
 
 FOLDER = shortened.ROOT / 'manet_basicsr/weights_data'
@@ -43,6 +49,29 @@ def test_names_give_scale_and_kind() -> None:
         assert isinstance(network, BlindSRNet if kind == 'blind' else MANet)
         assert kind == 'manet' or network.generator.scale == int(scale)
         assert all(value.isfinite().all() for value in network.state_dict().values())
+
+
+@pytest.mark.parametrize(('page', 'heading'), [('docs/weights.md', 'The weights'), ('README.md', 'Weights')])
+def test_the_tables_of_the_pages_have_all_weights_and_what_is_said_of_each(page: str, heading: str) -> None:
+    assert sorted(known.name for known in describe_shipped()) == shipped_weights()
+    section = (shortened.ROOT / page).read_text(encoding='utf-8').partition(f'## {heading} that ship\n')[2]
+    rows = [line for line in section.partition('\n## ')[0].splitlines() if line.startswith('| `')]
+    columns = 3 if page == 'README.md' else 5
+    expected = [
+        [f'`weights://{known.name}`', str(known.scale), known.use, known.trained_on, f'{known.size / 1e6:.1f} MB']
+        for known in describe_shipped()
+    ]
+    assert rows == [f'| {" | ".join(cells[:columns])} |' for cells in expected]
+
+
+@pytest.mark.parametrize('known', describe_shipped(), ids=lambda known: known.name)
+def test_what_the_table_says_of_the_training_is_what_its_option_file_says(known: ShippedWeights) -> None:
+    job = {'manet': 'MANet_stage1', 'blind': 'BlindSR_stage3'}[known.name.split('_')[0]]
+    file = shortened.ROOT / f'options/train/train_{job}_x{known.scale}_cpu.yml'
+    degradation = load_options(file)['datasets']['train']['degradation']
+    low, high = degradation['field']['variance']
+    assert degradation['noise'] == [0, 0] and degradation['jpeg'] is None
+    assert known.trained_on == f'Gaussian blur of variance {low:g} to {high:g} px², no noise, no JPEG'
 
 
 def test_the_blind_network_has_the_estimator_that_ships_alone() -> None:

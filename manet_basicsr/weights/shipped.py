@@ -1,0 +1,121 @@
+"""Weights that ship with the package: their addresses, what each is for, and which is taken where none is named."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+SHIPPED = 'weights://'
+"""What the address of weights that ship with the package begins with, as in ``weights://blind_x4``."""
+
+RESTORING = ('real', 'blind')
+"""Kinds of weights that restore, by the first word of their names, the preferred one first."""
+
+
+@dataclass(frozen=True)
+class ShippedWeights:
+    """What is known of weights that ship.
+
+    Attributes:
+        name: As in their address.
+        scale: Of the restored image, or of the kernels.
+        use: What they are for.
+        trained_on: The degradations of their training.
+        size: Of their file, in bytes.
+    """
+
+    name: str
+    scale: int
+    use: str
+    trained_on: str
+    size: int
+
+
+def shipped_weights() -> list[str]:
+    """List the names of the weights that ship with the package: those of the files in its folder ``weights_data``."""
+    return sorted(file.stem for file in _shipped_folder().glob('*.pth'))
+
+
+def describe_shipped() -> list[ShippedWeights]:
+    """Describe the weights that ship, in the order of the table ``weights_data/weights.csv``, which has their words."""
+    if not (names := shipped_weights()):
+        return []
+    folder = _shipped_folder()
+    rows = csv.DictReader((folder / 'weights.csv').read_text(encoding='utf-8').splitlines())
+    return [
+        ShippedWeights(name, scale, row['use'], row['trained on'], (folder / f'{name}.pth').stat().st_size)
+        for row in rows
+        if (name := row['name']) in names and (scale := _scale_of(name)) is not None
+    ]
+
+
+def choose_weights(scale: float, names: Iterable[str]) -> str | None:
+    """Choose weights that restore: of the least scale that reaches, the first kind of :data:`RESTORING`.
+
+    Args:
+        scale: How many times as large the image is to be.
+        names: Of the weights to choose among, as :func:`shipped_weights` lists them.
+
+    Returns:
+        The name, or None where no weights reach.
+    """
+    found = []
+    for name in names:
+        kind, _, _ = name.partition('_x')
+        reached = _scale_of(name)
+        if kind in RESTORING and reached is not None and reached >= scale:
+            found.append((reached, RESTORING.index(kind), name))
+    return min(found)[2] if found else None
+
+
+def find_address(given: str) -> str:
+    """Return the address behind what somebody wrote: a bare name of weights that ship, if no such file exists."""
+    return f'{SHIPPED}{given}' if given in shipped_weights() and not os.path.exists(given) else given
+
+
+def resolve_weights(address: str | os.PathLike[str]) -> Path:
+    """Give the file of weights behind an address.
+
+    Args:
+        address: A path (``~`` is expanded), or ``weights://NAME`` for weights that ship with the package.
+
+    Raises:
+        FileNotFoundError: There is no such file, or no weights of that name ship.
+    """
+    if not str(address).startswith(SHIPPED):
+        file = Path(os.path.expanduser(address))  # pathlib's own raises a RuntimeError for ~unknown
+        if not file.is_file():
+            raise FileNotFoundError(f'{address}: no such file of weights')
+        return file
+    name, names = str(address).removeprefix(SHIPPED), shipped_weights()
+    if name not in names:
+        ships = f'{", ".join(SHIPPED + known for known in names)} do' if names else 'this version ships no weights'
+        raise FileNotFoundError(f'{address} does not ship with the package ({ships}); give a file of weights')
+    return _shipped_folder() / f'{name}.pth'
+
+
+def weights_address(value: Any) -> Any:
+    """Give the address of weights that ship for the path of their file, anything else as it is."""
+    is_shipped = isinstance(value, str) and Path(value).parent == _shipped_folder() and value.endswith('.pth')
+    return f'{SHIPPED}{Path(value).stem}' if is_shipped else value
+
+
+def shipped_scale(address: str | os.PathLike[str]) -> int | None:
+    """Tell the scale of weights that ship by their name (``weights://manet_x2``); None for any other file."""
+    name = weights_address(str(address))
+    return _scale_of(name) if name.startswith(SHIPPED) else None
+
+
+def _scale_of(name: str) -> int | None:
+    match = re.search(r'_x(\d+)$', name)
+    return int(match[1]) if match else None
+
+
+def _shipped_folder() -> Path:
+    return Path(str(resources.files('manet_basicsr'))) / 'weights_data'
