@@ -208,7 +208,7 @@ def _shortened(name: str, added: int) -> str:
 
 
 def _exchange_folder(new: Path, target: Path) -> None:
-    """Rename ``new`` to ``target`` and remove what was there."""
+    """Rename ``new`` to ``target`` and remove what was there: a folder, a file or a link."""
     if not target.exists():
         os.replace(new, target)
         return
@@ -221,7 +221,10 @@ def _exchange_folder(new: Path, target: Path) -> None:
     except BaseException:
         os.replace(old, target)
         raise
-    shutil.rmtree(old)
+    if old.is_dir() and not old.is_symlink():
+        shutil.rmtree(old)
+    else:
+        old.unlink()
 
 
 def _host() -> str:

@@ -143,6 +143,23 @@ def test_atomic_folder_replaces_only_when_asked(tmp_path: Path) -> None:
     assert [path.name for path in target.iterdir()] == ['new'] and list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.parametrize('kind', ['file', 'link'])
+def test_atomic_folder_replaces_a_file_or_a_link_of_its_name_and_nothing_behind_it(tmp_path: Path, kind: str) -> None:
+    target, other = tmp_path / 'set.lmdb', tmp_path / 'other'
+    other.mkdir()
+    (other / 'kept').touch()
+    if kind == 'file':
+        target.write_text('old')
+    else:
+        target.symlink_to(other)
+
+    with atomic_folder(target, overwrite=True) as folder:
+        (folder / 'new').touch()
+
+    assert not target.is_symlink() and [path.name for path in target.iterdir()] == ['new']
+    assert sorted(tmp_path.iterdir()) == [other, target] and (other / 'kept').exists()
+
+
 def test_atomic_folder_puts_the_old_one_back_where_the_new_cannot_take_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
