@@ -1,5 +1,8 @@
 """Put trained weights into the package, in half precision, under a name that option files address as weights://NAME.
 
+What they are for and were trained on is a row of manet_basicsr/weights_data/weights.csv, and of the tables of
+docs/weights.md and README.md, which a test compares.
+
 Example: python tools/ship_weights.py experiments/train_MANet_stage1_x4_cpu/models/net_g_latest.pth manet_x4
 """
 
@@ -57,8 +60,7 @@ def ship(source: str, name: str, folder: Path = FOLDER) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 where the file does not allow it."""
-    introduction, example = (__doc__ or '').strip().split('\n\n')
-    parser = argparse.ArgumentParser(description=introduction, epilog=example)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', help='file of weights that BasicSR saved')
     parser.add_argument('name', help='name to ship them under; weights of that name are replaced')
     options = parser.parse_args(arguments)
