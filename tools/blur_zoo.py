@@ -37,6 +37,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     'smooth': {'type': 'smooth', 'variance': [0.7, 10], 'period': 96},
     'collage': {'type': 'collage', 'variance': [0.7, 10], 'block_size': [24, 96]},
     'mixture': {'type': 'mixture', 'of': [_GAUSSIANS, {'type': 'motion', 'radius': [1.5, 6]}], 'weights': [1, 1]},
+    'generalized': {'type': 'generalized', 'variance': [0.7, 10], 'shape': [0.5, 4]},
+    'plateau': {'type': 'plateau', 'variance': [0.7, 10], 'shape': [1, 2]},
     'motion': {'type': 'motion', 'radius': [1.5, 6]},
     'motion_variant': {'type': 'motion', 'radius': [1.5, 6], 'variant': True},
     'motion_object': {'type': 'motion', 'radius': [1.5, 6], 'trajectory': 'object', 'variant': True},
