@@ -24,6 +24,7 @@ from manet_basicsr.degradation.sampler import FieldSampler
 
 # Part of the definition: another chunk size draws the same kernels but rounds their sum differently.
 _CHUNK = 10_000
+_PIXELS = 24  # side in LR px of the fields whose places are drawn, as of training crops
 
 
 def kernel_covariance(
@@ -46,7 +47,7 @@ def kernel_covariance(
         num_kernels: Number of kernels, at least 2.
         seed: Seed of the draws.
         progress: Called with the number of kernels done since the last call.
-        sampler: Draws the kernels, one a field; None for Gaussians of ``variance``.
+        sampler: Draws the kernels, each of a random place of a field; None for Gaussians of ``variance``.
 
     Returns:
         ``(k*k, k*k)`` covariance, float64; memory does not grow with the number of kernels.
@@ -55,6 +56,8 @@ def kernel_covariance(
         ValueError: If an argument is out of range.
     """
     check_kernel_grid(kernel_size, scale, alignment)
+    if sampler is not None:
+        sampler.check(kernel_size, scale)
     if num_kernels < 2:
         raise ValueError(f'num_kernels must be at least 2, found {num_kernels}')
     variance = variance or training_variance_range(scale)
@@ -68,15 +71,21 @@ def kernel_covariance(
             variances, angles = sample_kernel_parameters(num, variance, generator)
             kernels = anisotropic_gaussian_kernels(variances, angles, kernel_size, scale, alignment, torch.float64)
         else:
-            grid = {'scale': scale, 'kernel_size': kernel_size, 'alignment': alignment}
-            pixels = [sampler.draw(scale, scale, generator=generator, **grid).flatten() for _ in range(num)]
-            kernels = torch.stack(pixels).double()
+            parameters = torch.stack([_parameters_of_pixel(sampler, scale, generator) for _ in range(num)])
+            kernels = sampler.kernels(parameters, kernel_size, scale, alignment).double()
         kernel_sum += kernels.sum(0)
         product_sum += kernels.T @ kernels
         if progress is not None:
             progress(num)
     mean = kernel_sum / num_kernels
     return product_sum / num_kernels - torch.outer(mean, mean)
+
+
+def _parameters_of_pixel(sampler: FieldSampler, scale: int, generator: torch.Generator) -> Tensor:
+    """Draw the parameters (P,) of a random place of a field of its own."""
+    side = _PIXELS * scale
+    cells = sampler.parameters(side, side, scale=scale, generator=generator).flatten(0, 1)
+    return cells[int(torch.randint(len(cells), (), generator=generator))]
 
 
 @lru_cache(maxsize=8)
