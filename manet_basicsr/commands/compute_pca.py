@@ -6,7 +6,8 @@ The bases that the package ships are those of ``--scale 1``, ``2``, ``3`` and ``
 
 With --opt the kernels are those that an option file trains on:
 
-    basicsr compute-pca datasets/real_x4.npy --opt options/train/train_MANet_real_x4_cpu.yml --code-length 40
+    basicsr compute-pca datasets/real_x4.npy --opt options/train/train_MANet_real_x4_cpu.yml --code-length 40 \\
+        --num-kernels 30000
 """
 
 from __future__ import annotations
