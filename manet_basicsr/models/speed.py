@@ -99,14 +99,14 @@ def choose_compile(setting: bool | str | None, device: torch.device) -> Choice:
         device: Where the network is.
 
     Returns:
-        With ``auto`` true on accelerators and CPUs with AMX, where compiling works, which needs Triton or a C++ compiler;
-        elsewhere the convolutions are nearly all of the time, and compiled ones are no faster or, in stage 2, slower. A
-        mode as it is.
+        With ``auto`` true where compiling works, which needs a C++ compiler, or Triton on CUDA; but false on a CPU that
+        is slow in bf16, where convolutions are nearly all of the time: compiled, stage 1 was no faster there and stage
+        2 a third slower. A mode as it is.
     """
     if setting != 'auto':
         return Choice(setting or False, 'as train.compile says')
-    if device.type == 'cpu' and not has_amx():
-        return Choice(False, 'a CPU without AMX')
+    if device.type == 'cpu' and fast_half_precision(device) is None:
+        return Choice(False, 'a CPU without bf16')
     problem = why_not_compiled(device)
     if problem:
         return Choice(False, f'torch.compile does not work here: {problem}')
