@@ -246,7 +246,7 @@ def read_pca_basis(path: str | os.PathLike[str]) -> Tensor:
         reason = textwrap.shorten(str(error), 200, placeholder=' ...') or type(error).__name__
         raise ValueError(f'PCA basis {path} cannot be read: {reason}') from error
     if not isinstance(loaded, Tensor) or not loaded.is_floating_point() or loaded.ndim != 2:
-        raise ValueError(f'PCA basis {path} must hold one matrix of floating point numbers')
+        raise ValueError(f'PCA basis {path} must hold one array of floating point numbers')
     return loaded.float().contiguous()
 
 
