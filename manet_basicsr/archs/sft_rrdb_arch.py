@@ -13,7 +13,6 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from manet_basicsr.archs.kernel_code import KernelCodeNet
-from manet_basicsr.degradation.pca import read_pca_basis
 from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.weights import load_state_dict_file
 
@@ -185,7 +184,7 @@ def change_kernel_basis(state_dict: Mapping[str, Tensor], basis: Tensor) -> dict
 def change_basis(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    basis: str | os.PathLike[str],
+    basis: Tensor,
     param_key: str = 'params',
     overwrite: bool = False,
 ) -> None:
@@ -194,19 +193,18 @@ def change_basis(
     Args:
         source: A BasicSR file of an :class:`SFTRRDBNet`, or a blind network with one.
         target: The file to write: aside first, then renamed.
-        basis: A ``.npy`` file of compute-pca.
+        basis: As in :func:`change_kernel_basis`.
         param_key: Which of the state dicts of ``source`` is taken; it is ``params`` in ``target``.
         overwrite: Whether an existing ``target`` is replaced.
 
     Raises:
-        FileNotFoundError: A file is missing.
+        FileNotFoundError: ``source`` is missing.
         FileExistsError: ``target`` exists and ``overwrite`` is not given.
-        ValueError: A file cannot be read, or the two do not fit together.
+        ValueError: ``source`` cannot be read, or the two do not fit together.
     """
     target = Path(target)
     if target.exists() and not overwrite:
         raise FileExistsError(f'{target} already exists; overwrite=True replaces it')
-    state_dict = load_state_dict_file(source, param_key)
-    changed = change_kernel_basis(state_dict, read_pca_basis(basis))
+    changed = change_kernel_basis(load_state_dict_file(source, param_key), basis)
     with atomic_path(target) as partial:
         torch.save({'params': changed}, partial)

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
+from torch import Tensor
+
+from manet_basicsr.archs.loading import load_network
 from manet_basicsr.archs.sft_rrdb_arch import change_basis
 from manet_basicsr.commands.failures import say_failure
 from manet_basicsr.data.preparation import ExistsError
+from manet_basicsr.degradation.pca import load_pca_basis, read_pca_basis
 from manet_basicsr.utils.console import say
 from manet_basicsr.weights import convert_file
 
@@ -26,7 +31,10 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     change = parser.add_mutually_exclusive_group(required=True)
     change.add_argument('--to', choices=('basicsr', 'released'), help='form to write')
     change.add_argument(
-        '--basis', metavar='FILE', help='PCA basis that the generator of a BasicSR file takes kernels in from now on'
+        '--basis',
+        metavar='LENGTH|FILE',
+        help='PCA basis in which the generator of a BasicSR file takes kernels from now on: the code length of one '
+        'that ships, or a file of compute-pca',
     )
     parser.add_argument(
         '--param-key', default='params_ema', help='state dict to take from a BasicSR file (%(default)s, else params)'
@@ -35,7 +43,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     options = parser.parse_args(arguments)
     try:
         if options.basis:
-            change_basis(options.source, options.target, options.basis, options.param_key, options.force)
+            change_basis(options.source, options.target, _basis_of(options), options.param_key, options.force)
             say(f'{options.target}: written for the basis {options.basis}')
             return 0
         stage = convert_file(options.source, options.target, options.to, options.param_key, options.force)
@@ -46,3 +54,11 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     say(f'{options.source}: stage {stage}, {STAGES[stage]}')
     say(f'{options.target}: written in the {options.to} form')
     return 0
+
+
+def _basis_of(options: argparse.Namespace) -> Tensor:
+    if not options.basis.isdecimal():
+        return read_pca_basis(options.basis)
+    generator: Any = load_network(options.source)
+    generator = getattr(generator, 'generator', generator)
+    return load_pca_basis(generator.scale, generator.kernel_size, int(options.basis))

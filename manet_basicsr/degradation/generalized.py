@@ -58,7 +58,7 @@ class GeneralizedSampler(FieldSampler):
     Examples:
         >>> flat = GeneralizedSampler((4, 4), shape=(4, 4)).draw(96, 128, scale=4)
         >>> flat.shape, round((flat.max() / flat[flat > 0.01].mean()).item(), 2)
-        (torch.Size([1, 441, 1, 1]), 1.07)
+        (torch.Size([1, 441, 1, 1]), 1.21)
     """
 
     variance: tuple[float, float]

@@ -209,7 +209,7 @@ def test_a_generator_of_another_basis_does_what_it_did(basis: Path, tmp_path: Pa
     path = tmp_path / 'wider.npy'
     np.save(path, wider.astype(np.float32))
     torch.save({'params': network.state_dict()}, tmp_path / 'old.pth')
-    change_basis(tmp_path / 'old.pth', tmp_path / 'new.pth', path)
+    change_basis(tmp_path / 'old.pth', tmp_path / 'new.pth', load_pca_basis(4, 5, 5, path))
     changed = small(path, code_length=5).eval()
     load_pretrained(changed, tmp_path / 'new.pth')
     lq, field = torch.rand(2, 3, 7, 9), kernels(2, 25, 7, 9)

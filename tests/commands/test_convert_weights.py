@@ -84,3 +84,7 @@ def test_a_generator_gets_another_basis(
     assert main(command) == 2
     assert capsys.readouterr().err == f'error: {target} already exists; --force replaces it\n'
     assert main([*command, '--force']) == 0
+    assert main([str(source), str(target), '--basis', '40', '--force']) == 0  # one that ships
+    load_pretrained(SFTRRDBNet(num_feat=16, num_block=2, num_grow_ch=8, code_length=40), target)
+    assert main([str(source), str(target), '--basis', '39', '--force']) == 2
+    assert 'no PCA basis is shipped for scale 4, kernel_size 21, code_length 39' in capsys.readouterr().err
