@@ -24,7 +24,7 @@ from manet_basicsr.degradation.pipeline import Degradation
 from manet_basicsr.models.batches import Batch, image_name, need
 from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.models.muon import Muon
-from manet_basicsr.models.scoring import RandomStateKept, check_finite, mean_scores, score_image
+from manet_basicsr.models.scoring import check_finite, mean_scores, score_image
 from manet_basicsr.models.speed import prepare_for_training
 from manet_basicsr.restoration.tiling import estimate_field_tiled, restore_tiled
 from manet_basicsr.utils.console import is_open
@@ -339,7 +339,7 @@ class RestorationModel(SRModel):
         hide = rank != 0 or not is_open(sys.stderr) or pbar
         bar = tqdm(loader, desc=f'Test {dataset_name}', unit='image', disable=hide, leave=False)
         scores: list[dict[str, float]] = []
-        with RandomStateKept():
+        with torch.random.fork_rng(devices=[]):  # a run is the same however often it validates
             for score in self._score_images(bar, metrics, current_iter if save_img else None):
                 scores.append(score)
                 self.between_images()
