@@ -233,17 +233,6 @@ class RestorationModel(SRModel):
         if self.grad_scaler.is_enabled():
             self.finite.check_scale(current_iter, self.grad_scaler.get_scale())
 
-    @torch.no_grad()
-    def model_ema(self, decay: float = 0.999) -> None:
-        """Move the EMA weights towards the trained ones, all at once: one by one costs a kernel launch or two each."""
-        trained = dict(self.get_bare_model(self.net_g).named_parameters())
-        averages = dict(self.net_g_ema.named_parameters())
-        update = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
-        update(list(averages.values()), [trained[name] for name in averages], 0)
-        buffers = dict(self.get_bare_model(self.net_g).named_buffers())
-        for name, buffer in self.net_g_ema.named_buffers():  # such as running means, which are no weights
-            buffer.copy_(buffers[name])
-
     def get_current_log(self) -> dict[str, float]:
         """Give the losses of the last step as numbers, averaged over the processes; only this waits for the device."""
         return self.reduce_loss_dict(self.loss_dict)
