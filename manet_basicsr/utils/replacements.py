@@ -39,7 +39,9 @@ def finite_only(tensor2img: Callable[..., Any]) -> Callable[..., Any]:
     return converted
 
 
-def write_image(img: np.ndarray, file_path: str, params: list[int] | None = None, auto_mkdir: bool = True) -> bool:
+def write_image(
+    img: np.ndarray, file_path: str | os.PathLike[str], params: list[int] | None = None, auto_mkdir: bool = True
+) -> bool:
     """Write an image under any name, whole or not at all.
 
     Args:

@@ -6,8 +6,6 @@ Images are cross-correlated with kernels, hence a trail is the kernel turned by 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 from torch import Tensor
@@ -100,18 +98,3 @@ def kernels_beside_image(
 def _label(picture: Picture, text: str, place: tuple[int, int]) -> None:
     cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 3, cv2.LINE_AA)
     cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
-
-
-def write_image(path: str | Path, picture: Picture) -> None:
-    """Write a picture in the format of its suffix.
-
-    Raises:
-        OSError: It could not be written.
-    """
-    try:
-        written, content = cv2.imencode(Path(path).suffix, picture)
-    except cv2.error as error:
-        raise OSError(f'cannot encode an image of shape {picture.shape} for {path}: {error.err}') from error
-    if not written:
-        raise OSError(f'cannot encode an image of shape {picture.shape} for {path}')
-    Path(path).write_bytes(content.tobytes())
