@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from manet_basicsr.archs.protocols import BlindNetwork
+from manet_basicsr.data.alpha import enlarge
 from manet_basicsr.degradation.gaussian import fixed_field
 from manet_basicsr.evaluation.conditions import Condition
 from manet_basicsr.evaluation.measure import Cost, measured
@@ -81,26 +82,9 @@ class Method(ABC):
 
 
 def bicubic_upsample(lq: Tensor, scale: int, alignment: str) -> Tensor:
-    """Enlarge an image by OpenCV's bicubic interpolation, on the grid that it was sampled on.
-
-    LR pixel i lies at HR position ``s i + (s-1)/2``, which is what OpenCV takes for granted, or, in the ``published``
-    alignment, at ``s i - (s-1)/2``: then what OpenCV makes is moved by s - 1 px to the upper left.
-
-    Args:
-        lq: ``(3, h, w)`` in [0, 1].
-        scale: Upsampling factor.
-        alignment: ``centered`` or ``published``.
-
-    Returns:
-        ``(3, scale * h, scale * w)``, not clipped.
-    """
-    height, width = lq.shape[1:]
-    shift = scale - 1 if alignment == 'published' else 0
-    image = np.pad(lq.permute(1, 2, 0).cpu().numpy(), ((0, 1), (0, 1), (0, 0)), mode='edge')
-    size = (scale * (width + 1), scale * (height + 1))
-    enlarged = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC))
-    cut = enlarged[shift : shift + scale * height, shift : shift + scale * width]
-    return torch.from_numpy(np.ascontiguousarray(cut.transpose(2, 0, 1)))
+    """Enlarge an image ``(3, h, w)`` in [0, 1] as :func:`enlarge` does arrays."""
+    enlarged = enlarge(lq.permute(1, 2, 0).cpu().numpy(), scale, alignment)
+    return torch.from_numpy(np.ascontiguousarray(enlarged.transpose(2, 0, 1)))
 
 
 class Bicubic(Method):
