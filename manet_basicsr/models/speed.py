@@ -17,6 +17,7 @@ from basicsr.utils import get_root_logger
 from torch import nn
 
 from manet_basicsr.utils.device import fast_half_precision, to_channels_last
+from manet_basicsr.utils.errors import first_line
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 _KEPT_AT_MOST = 2**30  # bytes; more freed memory than this at the end of the heap goes back to the system
@@ -118,8 +119,7 @@ def why_not_compiled(device: torch.device) -> str:
     try:
         torch.compile(lambda values: values.sin() + 1)(torch.zeros(8, device=device))
     except Exception as error:  # whatever a compiler, Triton or torch does
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        return textwrap.shorten(lines[0], 200, placeholder=' ...')
+        return textwrap.shorten(first_line(error), 200, placeholder=' ...')
     return ''
 
 
