@@ -16,6 +16,7 @@ from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.keys import DIST, LOGGER, METRIC_INPUTS, PATH, TOP, VAL
 from manet_basicsr.options.network_checks import network_problems, parts_of
 from manet_basicsr.options.reading import Options
+from manet_basicsr.options.resolving import LOADING
 from manet_basicsr.options.sections import (
     SWITCH,
     choice_problems,
@@ -142,7 +143,7 @@ def _network_problems(network: Any, where: str, extra: Collection[str] = ()) -> 
 
     yield from registered_problems(network, ARCH_REGISTRY, where, extra=extra)
     for part in parts_of(network):
-        yield from _network_problems(network[part], f'{where}.{part}', ('pretrained', 'param_key'))
+        yield from _network_problems(network[part], f'{where}.{part}', LOADING)
         if isinstance(network[part], dict):
             yield from missing_file(network[part].get('pretrained'), f'{where}.{part}.pretrained')
     if isinstance(network, dict):
