@@ -10,7 +10,21 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from manet_basicsr.data.alpha import flatten_on_white
+
 Picture = np.ndarray  # (H, W, 3) uint8, BGR as OpenCV has it
+
+
+def as_shown(image: np.ndarray, longest: int) -> np.ndarray:
+    """Make an image, as :func:`flatten_on_white` takes it, what a page shows: uint8, no longer than so many px."""
+    flat = flatten_on_white(image)
+    largest = 1.0 if flat.dtype.kind == 'f' else float(np.iinfo(flat.dtype).max)
+    pixels = np.rint(flat / largest * 255).clip(0, 255).astype(np.uint8)
+    factor = longest / max(pixels.shape[:2])
+    if factor >= 1:
+        return pixels
+    size = [max(1, round(side * factor)) for side in pixels.shape[1::-1]]
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
 
 
 def kernel_tile(kernel: Tensor, size: int) -> Picture:
