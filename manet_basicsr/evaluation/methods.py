@@ -207,7 +207,36 @@ def _checksum(path: str) -> str:
         raise OptionError([f'{path}: cannot read weights ({error.strerror or error})']) from error
 
 
-class Network(Method):
+class MethodOfFile(Method):
+    """A method that runs the model of an option file, or works without one.
+
+    Args:
+        name: As tables show it.
+        file: The option file, or None.
+    """
+
+    def __init__(self, name: str, file: OptionFile | None) -> None:
+        self.name, self.file = name, file
+        self._model: Any = None
+        self._is_warm = False
+
+    def fits(self, condition: Condition) -> bool:
+        return self.file is None or self.file.fits(condition)
+
+    def load(self, condition: Condition) -> None:
+        if self._model is None and self.file is not None:
+            self._model = self.file.build(condition)
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {'method': self.name, 'generator': None if self.file is None else self.file.fingerprint()}
+
+    def _generator(self) -> Any:
+        """Return what restores, given LR image and kernels; of a blind network the part that does. None without."""
+        network = None if self._model is None else self._model.get_bare_model(self._model.net_g).eval()
+        return network.restore if isinstance(network, BlindNetwork) else network
+
+
+class Network(MethodOfFile):
     """A network of an option file, run by the model that ``basicsr test`` would build.
 
     Its first image is run twice, and the second run measured: the first one sets a device up.
@@ -217,20 +246,10 @@ class Network(Method):
         file: The option file.
     """
 
-    def __init__(self, name: str, file: OptionFile) -> None:
-        self.name = name
-        self.file = file
-        self._model: Any = None
-        self._is_warm = False
+    file: OptionFile
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {'method': 'network', **self.file.fingerprint()}
-
-    def fits(self, condition: Condition) -> bool:
-        return self.file.fits(condition)
-
-    def load(self, condition: Condition) -> None:
-        self._model = self._model or self.file.build(condition)
 
     def predict(self, sample: Mapping[str, Any], condition: Condition) -> Prediction:
         self.load(condition)
@@ -246,42 +265,22 @@ class Network(Method):
         return Prediction(result.get('sr'), result.get('field'), cost)
 
 
-class GivenKernels(Method):
+class GivenKernels(MethodOfFile):
     """A generator that is told the kernels; without a generator, only what these kernels are worth.
 
     ``oracle`` is told the true field; ``mean`` one kernel, the mean of the true field, which is what a method that
     assumes invariant blur could at best know; ``fixed`` the isotropic kernel in the middle of the training range.
 
     Args:
-        kernels: ``oracle``, ``mean`` or ``fixed``.
+        name: ``oracle``, ``mean`` or ``fixed``.
         file: Option file of a generator, or of a blind network that has one.
     """
 
-    def __init__(self, kernels: str, file: OptionFile | None) -> None:
-        self.name = kernels
-        self.kernels = kernels
-        self.file = file
-        self._model: Any = None
-        self._is_warm = False
-
-    def fingerprint(self) -> Mapping[str, Any]:
-        generator = None if self.file is None else self.file.fingerprint()
-        return {'method': self.kernels, 'generator': generator}
-
-    def fits(self, condition: Condition) -> bool:
-        return self.file is None or self.file.fits(condition)
-
-    def load(self, condition: Condition) -> None:
-        if self._model is None and self.file is not None:
-            self._model = self.file.build(condition)
-
     def predict(self, sample: Mapping[str, Any], condition: Condition) -> Prediction:
         self.load(condition)
-        network = None if self._model is None else self._model.get_bare_model(self._model.net_g).eval()
         device = torch.device('cpu') if self._model is None else self._model.device
         lq, true = sample['lq'][None].to(device), sample['kernel'][None].to(device)
-        # A blind network restores with a field that is given, too.
-        restore: Any = network.restore if isinstance(network, BlindNetwork) else network
+        restore = self._generator()
         if restore is not None and not self._is_warm:
             with torch.inference_mode():
                 restore(lq, self._field(true, condition).to(device))
@@ -292,8 +291,8 @@ class GivenKernels(Method):
         return Prediction(sr, field, cost)
 
     def _field(self, true: Tensor, condition: Condition) -> Tensor:
-        if self.kernels == 'oracle':
+        if self.name == 'oracle':
             return true
-        if self.kernels == 'mean':
+        if self.name == 'mean':
             return true.mean((2, 3), keepdim=True)
         return fixed_field(condition.scale, condition.kernel_size, condition.alignment)
