@@ -8,6 +8,7 @@ ours are checked for what BasicSR itself needs and otherwise left alone.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ from manet_basicsr.options.sections import (
 from manet_basicsr.options.training_checks import count_problems, optimizers, schedule_problems, train_problems
 from manet_basicsr.options.value_checks import value_problems
 
+_MISSPELT = re.compile(r"(?:(.*)\.)?(?:[^.]+: unknown key|(\w+) key '.*' is not one of .*); did you mean '(.*)'\?")
 _LARGEST_SEED = 2**31  # numpy takes twice as much, and each process adds its rank
 
 
@@ -39,7 +41,18 @@ def find_problems(options: Options, *, is_train: bool) -> list[str]:
         options: The options as read, not yet resolved.
         is_train: Whether they are for training.
     """
-    return list(_form_problems(options)) or list(_problems(options, is_train))
+    return _said_once(list(_form_problems(options)) or list(_problems(options, is_train)))
+
+
+def _said_once(problems: list[str]) -> list[str]:
+    """Leave out that a key is missing where another line has found it misspelt."""
+    absences = []
+    for match in filter(None, map(_MISSPELT.match, problems)):
+        *sections, meant = filter(None, match.groups())
+        where, key = (re.escape('.'.join(words)) for words in (sections, [*sections, meant]))
+        absences.append(rf'{key}(\.\w+)*: (missing|found None|expected at least one)')
+        absences.append(rf'{where}: expected at least one of .*\b{meant}\b')
+    return [problem for problem in problems if not any(re.match(absence, problem) for absence in absences)]
 
 
 def check(options: Options, *, is_train: bool) -> None:

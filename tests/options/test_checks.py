@@ -79,6 +79,42 @@ def test_options_without_a_mistake_have_no_problems(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ('key', 'written'),
+    [
+        ('logger', 'loger'),
+        ('logger.print_freq', 'print_frq'),
+        ('train', 'trian'),
+        ('train.total_iter', 'total_itr'),
+        ('train.kernel_opt', 'kernal_opt'),
+        ('train.scheduler.milestones', 'milestone'),
+        ('datasets.train.degradation', 'degredation'),
+        ('datasets.train.degradation.field', 'feild'),
+        ('datasets.train.batch_size_per_gpu', 'batch_size_per_gpus'),
+    ],
+)
+def test_a_misspelt_key_is_not_missing_too(key: str, written: str, tmp_path: Path) -> None:
+    options = valid(tmp_path)
+    place = options
+    *sections, last = key.split('.')
+    for section in sections:
+        place = place[section]
+    place[written] = place.pop(last)
+    problems = find_problems(options, is_train=True)
+    assert len(problems) == (2 if last == 'field' else 1)  # both sets have one degradation
+    assert all(written in problem and problem.endswith(f"did you mean '{last}'?") for problem in problems)
+
+
+def test_what_is_wrong_beside_a_misspelt_key_is_said(tmp_path: Path) -> None:
+    options = changed(changed(valid(tmp_path), 'logger.print_frq', 5), 'logger.print_freq', -1)
+    assert len(find_problems(options, is_train=True)) == 2
+    del changed(options, 'logger.save_checkpoint_freq', ...)['logger']['print_freq']
+    assert [problem.split(':')[0] for problem in find_problems(options, is_train=True)] == [
+        'logger.print_frq',
+        'logger.save_checkpoint_freq',
+    ]
+
+
+@pytest.mark.parametrize(
     ('key', 'value', 'problem'),
     [
         # a key that nothing reads, in each of our sections
