@@ -25,7 +25,7 @@ from manet_basicsr.options.sections import (
     missing_file,
     registered_problems,
     unknown_keys,
-    unknown_name,
+    unregistered_name,
 )
 from manet_basicsr.options.training_checks import count_problems, optimizers, schedule_problems, train_problems
 from manet_basicsr.options.value_checks import value_problems
@@ -98,7 +98,7 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
     models = dict(iter(MODEL_REGISTRY))
     model_type = options.get('model_type')
     if model_type is not None:
-        yield from unknown_name(model_type, models, 'model_type')
+        yield from unregistered_name(model_type, models, 'model_type')
     model = models.get(model_type, object) if isinstance(model_type, str) else object
     ours = inspect.isclass(model) and issubclass(model, RestorationModel)
     if ours:
