@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,11 @@ PEER_JOBS = (
     'CResMD_stage2',
 )
 ASSEMBLED_JOBS = ('BlindSR_CFSNet', 'BlindSR_CResMD')
+
+
+def script(name: str) -> Callable[[list[str]], int]:
+    """Give the main function of a script."""
+    return runpy.run_path(str(ROOT / f'scripts/{name}.py'))['main']
 
 
 def of_every_scale(cases: list[Any]) -> list[Any]:
