@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from manet_basicsr.options.checks import find_problems
 from manet_basicsr.options.reading import Options, load_options
+from manet_basicsr.options.resolving import forget_pretrained, without_weights
 from tests import shortened
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -387,15 +388,9 @@ def test_options_of_stock_basicsr_pass(tmp_path: Path) -> None:
 
 def save_weights(network: Any, path: Path) -> None:
     """Save weights that fit a section ``network_g`` or a part of one; a zero each stands for every number."""
-    if network['type'] == 'BlindSRNet':
-        network = {**network, **{part: without_weights(network[part]) for part in ('estimator', 'generator')}}
     with torch.device('meta'):
-        state_dict = build_network(without_weights(network)).state_dict()
+        state_dict = build_network(without_weights(forget_pretrained(network))).state_dict()
     torch.save({'params': {key: torch.zeros(()).expand(value.shape) for key, value in state_dict.items()}}, path)
-
-
-def without_weights(network: Options) -> Options:
-    return {key: value for key, value in network.items() if key not in ('pretrained', 'param_key')}
 
 
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
