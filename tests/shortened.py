@@ -68,6 +68,12 @@ def script(name: str) -> Callable[[list[str]], int]:
     return runpy.run_path(str(ROOT / f'scripts/{name}.py'))['main']
 
 
+def started(name: str) -> Callable[..., int]:
+    """Give the main function of a script, given its arguments one by one."""
+    main = script(name)
+    return lambda *arguments: main([str(argument) for argument in arguments])
+
+
 def of_every_scale(cases: list[Any]) -> list[Any]:
     """Mark cases ``(job, scale)`` or ``(job, file)`` of x1 to x3 as slow: their files differ from x4 in numbers."""
     marked = []
