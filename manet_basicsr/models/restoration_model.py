@@ -24,7 +24,7 @@ from manet_basicsr.degradation.pipeline import Degradation
 from manet_basicsr.models.batches import Batch, image_name, need
 from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.models.muon import Muon
-from manet_basicsr.models.scoring import RandomStateKept, check_finite, mean_scores, score_image
+from manet_basicsr.models.scoring import check_finite, mean_scores, score_image
 from manet_basicsr.models.speed import prepare_for_training
 from manet_basicsr.restoration.tiling import estimate_field_tiled, restore_tiled
 from manet_basicsr.utils.console import is_open
@@ -233,17 +233,6 @@ class RestorationModel(SRModel):
         if self.grad_scaler.is_enabled():
             self.finite.check_scale(current_iter, self.grad_scaler.get_scale())
 
-    @torch.no_grad()
-    def model_ema(self, decay: float = 0.999) -> None:
-        """Move the EMA weights towards the trained ones, all at once: one by one costs a kernel launch or two each."""
-        trained = dict(self.get_bare_model(self.net_g).named_parameters())
-        averages = dict(self.net_g_ema.named_parameters())
-        update = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
-        update(list(averages.values()), [trained[name] for name in averages], 0)
-        buffers = dict(self.get_bare_model(self.net_g).named_buffers())
-        for name, buffer in self.net_g_ema.named_buffers():  # such as running means, which are no weights
-            buffer.copy_(buffers[name])
-
     def get_current_log(self) -> dict[str, float]:
         """Give the losses of the last step as numbers, averaged over the processes; only this waits for the device."""
         return self.reduce_loss_dict(self.loss_dict)
@@ -339,7 +328,7 @@ class RestorationModel(SRModel):
         hide = rank != 0 or not is_open(sys.stderr) or pbar
         bar = tqdm(loader, desc=f'Test {dataset_name}', unit='image', disable=hide, leave=False)
         scores: list[dict[str, float]] = []
-        with RandomStateKept():
+        with torch.random.fork_rng(devices=[]):  # a run is the same however often it validates
             for score in self._score_images(bar, metrics, current_iter if save_img else None):
                 scores.append(score)
                 self.between_images()

@@ -26,12 +26,7 @@ from manet_basicsr.restoration import restoring
 from manet_basicsr.weights import files as weights
 from tests.small_networks import blind_network, blind_weights
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures('here')
 
 
 @pytest.fixture
