@@ -23,8 +23,8 @@ from manet_basicsr.degradation import (
 )
 
 TYPES = (
-    'bank, bicubic, collage, defocus, fixed, generalized, invariant, lanczos, mixture, motion, plateau, protocol, psf_grid, '
-    'smooth'
+    'bank, bicubic, collage, defocus, fixed, generalized, invariant, lanczos, mixture, motion, plateau, protocol, '
+    'psf_grid, smooth'
 )
 
 
