@@ -21,7 +21,7 @@ import numpy as np
 import skimage.data
 import torch
 from basicsr.metrics.psnr_ssim import calculate_psnr, calculate_ssim
-from basicsr.utils import tensor2img
+from basicsr.utils import imwrite, tensor2img
 from torch import Tensor
 
 from manet_basicsr.data.field_files import save_field
@@ -31,7 +31,6 @@ from manet_basicsr.metrics import calculate_kernel_psnr, calculate_lr_psnr
 from manet_basicsr.restoration.arrays import image_to_batch
 from manet_basicsr.restoration.photographs import read_photograph
 from manet_basicsr.visualization.figures import write_panels
-from manet_basicsr.visualization.pictures import write_image
 
 PHOTOGRAPHS = ('astronaut', 'chelsea', 'coffee', 'rocket')
 SCALE = 4
@@ -50,7 +49,7 @@ def degrade(folder: Path, photograph: str, kind: int) -> dict[str, Tensor]:
     hr = image_to_batch(pixels[:height, :width])[0]
     field = protocol_field(kind, height, width, SCALE, generator=torch.Generator().manual_seed(0))
     lq = quantize(blur_downsample(hr, field, SCALE))
-    write_image(folder / 'lr.png', tensor2img(lq))
+    imwrite(tensor2img(lq), folder / 'lr.png')
     save_field(folder / 'true_kernels.npz', field, scale=SCALE, alignment='centered')
     return {'gt': hr[0], 'lq': lq[0], 'kernel': field[0]}
 

@@ -22,8 +22,8 @@ import skimage.data
 from manet_basicsr import load_field
 from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
-from manet_basicsr.utils.files import atomic_path
-from manet_basicsr.visualization.pictures import kernels_beside_image, write_image
+from manet_basicsr.utils.replacements import write_image
+from manet_basicsr.visualization.pictures import kernels_beside_image
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN_FILE = ROOT / 'options/train/train_MANet_stage1_x4.yml'
@@ -102,8 +102,7 @@ def draw(folder: Path, field_file: Path, iterations: int) -> Path:
     caption = f'kernels of a small MANet after {iterations} iterations (the paper trains 300,000)'
     picture = kernels_beside_image(image.copy(), load_field(field_file).field[0], sample['kernel'], points, caption)
     target = folder / 'kernels.png'
-    with atomic_path(target) as temporary:
-        write_image(temporary, picture)
+    write_image(picture, target)
     return target
 
 

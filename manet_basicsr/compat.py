@@ -298,13 +298,13 @@ def average_and_store_whole() -> list[Change]:
 
     from manet_basicsr.utils import replacements
 
-    model_ema = look(BaseModel, 'model_ema', 'self decay', uses='named_parameters')
+    look(BaseModel, 'model_ema', 'self decay', uses='named_parameters')
     look(BaseModel, 'load_network', 'self net load_path strict param_key', uses='load')
     look(img_util, 'imwrite', 'img file_path params auto_mkdir', uses='imwrite')
     tensor2img = look(img_util, 'tensor2img', 'tensor rgb2bgr out_type min_max')
     return [
         Change(img_util, 'tensor2img', replacements.finite_only(tensor2img)),
-        Change(BaseModel, 'model_ema', replacements.with_buffers(model_ema)),
+        Change(BaseModel, 'model_ema', replacements.model_ema),
         Change(BaseModel, 'load_network', replacements.load_network),
         Change(img_util, 'imwrite', replacements.write_image),
     ]

@@ -64,6 +64,13 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope='session')
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with real photographs, those that scikit-image ships, cut to 200x200 px."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,17 @@ PEER_JOBS = (
     'CResMD_stage2',
 )
 ASSEMBLED_JOBS = ('BlindSR_CFSNet', 'BlindSR_CResMD')
+
+
+def script(name: str) -> Callable[[list[str]], int]:
+    """Give the main function of a script."""
+    return runpy.run_path(str(ROOT / f'scripts/{name}.py'))['main']
+
+
+def started(name: str) -> Callable[..., int]:
+    """Give the main function of a script, given its arguments one by one."""
+    main = script(name)
+    return lambda *arguments: main([str(argument) for argument in arguments])
 
 
 def of_every_scale(cases: list[Any]) -> list[Any]:

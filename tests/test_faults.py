@@ -20,15 +20,11 @@ from manet_basicsr.commands.basicsr import main
 from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.models.kernel_l1_model import KernelL1Model
 from manet_basicsr.options.errors import OptionError
-from manet_basicsr.train import train_pipeline
 from manet_basicsr.training.checkpoints import prune_checkpoints, saved_iterations
 from manet_basicsr.utils.errors import NonFiniteError
 from tests import shortened
 from tests.small_networks import blind_weights
-
-FILE = shortened.option_file('train', 'MANet_stage1', 4)
-RUN = Path('experiments') / FILE.stem
-ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(shortened.ROOT), 'OMP_NUM_THREADS': '1'}
+from tests.trained import ENVIRONMENT, FILE, RUN, run, states
 
 
 @LOSS_REGISTRY.register()
@@ -49,22 +45,6 @@ class L1LossThatBreaks(torch.nn.Module):
             output.register_hook(lambda gradient: gradient * self.value)
             return loss
         return loss * self.value
-
-
-def run(root: Path, images: Path, *more: str, auto_resume: bool = False, **short: Any) -> str:
-    """Train a shortened file in this process and give its log."""
-    entries = [*shortened.train_entries('MANet_stage1', images, **short), *more]
-    opt = shortened.resolved(FILE, entries, root, auto_resume=auto_resume)
-    train_pipeline(opt, str(FILE))
-    return log(root)
-
-
-def log(root: Path) -> str:
-    return ''.join(path.read_text() for path in sorted((root / RUN).glob('train_*.log')))
-
-
-def states(root: Path) -> list[int]:
-    return saved_iterations(root / RUN / 'training_states')
 
 
 # --------------------------------------------------------------------------------------------------------------- kills

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
 import resource
 import shutil
@@ -19,14 +17,11 @@ import torch
 
 from manet_basicsr.commands import explore, restore
 from manet_basicsr.commands.basicsr import main
-from manet_basicsr.train import train_pipeline
-from manet_basicsr.training.checkpoints import saved_iterations
 from tests import shortened
+from tests.shortened import script
 from tests.small_networks import blind_network, blind_weights
+from tests.trained import ENVIRONMENT, FILE, RUN, run, states
 
-FILE = shortened.option_file('train', 'MANet_stage1', 4)
-RUN = Path('experiments') / FILE.stem
-ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(shortened.ROOT), 'OMP_NUM_THREADS': '1'}
 SPACE = 5_000_000  # bytes, of the small disk
 
 
@@ -39,17 +34,6 @@ def files_of_at_most(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def train(root: Path, images: Path, *more: str, auto_resume: bool = False, **short: Any) -> str:
-    """Train a shortened file in this process and give its log."""
-    entries = [*shortened.train_entries('MANet_stage1', images, **short), *more]
-    train_pipeline(shortened.resolved(FILE, entries, root, auto_resume=auto_resume), str(FILE))
-    return ''.join(path.read_text() for path in sorted((root / RUN).glob('train_*.log')))
-
-
-def states(root: Path) -> list[int]:
-    return saved_iterations(root / RUN / 'training_states')
 
 
 @pytest.fixture
@@ -84,33 +68,24 @@ def test_full_disk_keeps_the_previous_checkpoint_says_so_and_stops(photos_lmdb: 
     # Room was made: it goes on from there.
     (small_disk / RUN / f'training_states/{whole[-1]}.state').unlink()
     (small_disk / RUN / f'models/net_g_{whole[-1]}.pth').unlink()
-    text = train(small_disk, photos_lmdb, 'val=~', total_iter=whole[0] + 1, every=1000, auto_resume=True)
+    text = run(small_disk, photos_lmdb, 'val=~', total_iter=whole[0] + 1, every=1000, auto_resume=True)
     assert f'from iter: {whole[0]}.' in text
 
 
 def test_checkpoint_that_cannot_be_written_stops_the_run_and_leaves_the_one_before(
     photos_lmdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(tmp_path, photos_lmdb)
+    run(tmp_path, photos_lmdb)
     monkeypatch.chdir(tmp_path)
     entries = [*shortened.train_entries('MANet_stage1', photos_lmdb, total_iter=6), 'val=~']
     with files_of_at_most(100_000):  # less than a checkpoint, more than a log
         code = main(['train', '-opt', str(FILE), '--auto_resume', '--force_yml', *entries])
     assert_stopped_by_the_disk(code, capsys.readouterr().err)
     assert states(tmp_path) == [2]
-    assert 'from iter: 2.' in train(tmp_path, photos_lmdb, total_iter=3, auto_resume=True)
+    assert 'from iter: 2.' in run(tmp_path, photos_lmdb, total_iter=3, auto_resume=True)
 
 
 # ------------------------------------------------------------------------------------------------------- every command
-
-
-def script(name: str) -> Callable[[list[str]], int]:
-    """The main function of a script."""
-    spec = importlib.util.spec_from_file_location(name, shortened.ROOT / f'scripts/{name}.py')
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
 
 
 @pytest.fixture

@@ -20,19 +20,12 @@ from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.reading import load_options
 from manet_basicsr.train import train_pipeline
 from tests import shortened
+from tests.trained import ENVIRONMENT, FILE, train
 
-FILE = shortened.option_file('train', 'MANet_stage1', 4)
 
-
-def run(
-    root: Path, images: Path, *more: str, job: str = 'MANet_stage1', auto_resume: bool = False, **short: Any
-) -> dict[str, Any]:
+def run(root: Path, images: Path, *more: str, **short: Any) -> dict[str, Any]:
     """Train a shortened file in this process and give the last network."""
-    file = shortened.option_file('train', job, 4)
-    entries = [*shortened.train_entries(job, images, **short), *more]
-    opt = shortened.resolved(file, entries, root, auto_resume=auto_resume)
-    train_pipeline(opt, str(file))
-    return torch.load(root / 'experiments' / opt['name'] / 'models/net_g_latest.pth', weights_only=True)
+    return torch.load(train(root, images, *more, **short) / 'models/net_g_latest.pth', weights_only=True)
 
 
 def assert_same(first: dict[str, Any], second: dict[str, Any]) -> None:
@@ -44,18 +37,16 @@ def assert_same(first: dict[str, Any], second: dict[str, Any]) -> None:
 
 def command(root: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start the command below a folder."""
-    environment = {**os.environ, 'PYTHONPATH': str(shortened.ROOT), 'OMP_NUM_THREADS': '1'}
     words = [sys.executable, '-m', 'manet_basicsr', *arguments]
     pipes: dict[str, Any] = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
-    return subprocess.Popen(words, cwd=root, env=environment, start_new_session=True, **pipes)
+    return subprocess.Popen(words, cwd=root, env=ENVIRONMENT, start_new_session=True, **pipes)
 
 
 def on_two_processes(root: Path, *entries: str) -> subprocess.CompletedProcess[str]:
     """Train the shortened stage-1 file with torchrun."""
-    environment = {**os.environ, 'PYTHONPATH': str(shortened.ROOT), 'OMP_NUM_THREADS': '1'}
     words = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=0', '--standalone']
     words += ['-m', 'manet_basicsr', 'train', '-opt', str(FILE), '--launcher', 'pytorch', '--force_yml', *entries]
-    return subprocess.run(words, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(words, cwd=root, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 90) -> None:

@@ -219,7 +219,7 @@ def step_of(model: Any, batch: int, side: int) -> Work:
     data = {
         'gt_uint8': crops(batch, side),
         'kernel_parameters': torch.cat([variances, angles[:, None]], 1).view(batch, 1, 1, 3),
-        'noise_sigma': torch.zeros(batch),
+        'noise_levels': torch.zeros(batch, 2),
         'noise_seed': ['0'] * batch,
         'gt_path': [''] * batch,
         'lq_path': [''] * batch,

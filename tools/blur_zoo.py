@@ -21,7 +21,8 @@ import torch
 
 import manet_basicsr  # noqa: F401  (mends basicsr)
 from manet_basicsr.degradation import build_field_sampler, invariant_protocol_parameters
-from manet_basicsr.visualization.pictures import Picture, kernel_tile, write_image
+from manet_basicsr.utils.replacements import write_image
+from manet_basicsr.visualization.pictures import Picture, kernel_tile
 
 TARGET = Path(__file__).resolve().parents[1] / 'docs/blur'
 SCALE, HEIGHT, WIDTH, APART = 4, 160, 240, 40
@@ -37,6 +38,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     'smooth': {'type': 'smooth', 'variance': [0.7, 10], 'period': 96},
     'collage': {'type': 'collage', 'variance': [0.7, 10], 'block_size': [24, 96]},
     'mixture': {'type': 'mixture', 'of': [_GAUSSIANS, {'type': 'motion', 'radius': [1.5, 6]}], 'weights': [1, 1]},
+    'generalized': {'type': 'generalized', 'variance': [0.7, 10], 'shape': [0.5, 4]},
+    'plateau': {'type': 'plateau', 'variance': [0.7, 10], 'shape': [1, 2]},
     'motion': {'type': 'motion', 'radius': [1.5, 6]},
     'motion_variant': {'type': 'motion', 'radius': [1.5, 6], 'variant': True},
     'motion_object': {'type': 'motion', 'radius': [1.5, 6], 'trajectory': 'object', 'variant': True},
@@ -110,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder: Path = parser.parse_args(arguments).folder
     folder.mkdir(parents=True, exist_ok=True)
     for name in FIELDS:
-        write_image(folder / f'{name}.png', draw(name))
+        write_image(draw(name), folder / f'{name}.png')
     return 0
 
 

@@ -18,14 +18,13 @@ from manet_basicsr import restore  # before basicsr, which it mends
 import numpy as np
 import skimage.data
 from basicsr.metrics.psnr_ssim import calculate_psnr
-from basicsr.utils import tensor2img
+from basicsr.utils import imwrite, tensor2img
 from torch import Tensor
 
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
 from manet_basicsr.evaluation.methods import bicubic_upsample
 from manet_basicsr.metrics import calculate_lr_psnr
 from manet_basicsr.visualization.figures import write_panels
-from manet_basicsr.visualization.pictures import write_image
 
 SCALE = 4
 VARIANT: dict[str, Any] = {'type': 'protocol', 'kind': 4}
@@ -45,7 +44,7 @@ def degraded(pixels: np.ndarray, degradation: Mapping[str, Any]) -> dict[str, Te
     """Degrade a photograph (H, W, 3) uint8 RGB as a test set does; give ``gt``, ``lq`` and ``kernel``."""
     height, width = (side // SCALE * SCALE for side in pixels.shape[:2])
     with tempfile.TemporaryDirectory() as folder:
-        write_image(Path(folder) / 'photograph.png', np.ascontiguousarray(pixels[:height, :width, ::-1]))
+        imwrite(np.ascontiguousarray(pixels[:height, :width, ::-1]), Path(folder) / 'photograph.png')
         options = {'phase': 'test', 'scale': SCALE, 'dataroot_gt': folder, 'degradation': dict(degradation)}
         return dict(SVDegradationDataset(options)[0])
 

@@ -78,7 +78,7 @@ class CFSNet(nn.Module):
         if min(scale, num_block) < 1:
             raise ValueError(f'scale is {scale}, num_block {num_block}, expected at least 1 of each')
         self.scale, self.kernel_size = scale, kernel_size
-        self.floats_per_pixel = math.ceil(9 * kernel_size**2 + 4 * num_feat * scale**2)
+        self.floats_per_pixel = 9 * kernel_size**2 + 4 * num_feat * scale**2
         self.head = nn.Conv2d(num_in_ch, num_feat, 3, 1, 1, bias=False)
         self.main = nn.ModuleList(_block(num_feat, bias=True) for _ in range(num_block))
         self.main_tail = _tail(num_feat, scale)

@@ -24,18 +24,16 @@ def evaluation_copy(network: AnyNetwork, device: torch.device) -> AnyNetwork:
         New modules with the weights of the given ones: the same memory where they are on the device already. None of
         them has gradients. Hooks are kept; a compiled form is not.
     """
-    return _copied(network, device)
-
-
-def _copied(module: AnyNetwork, device: torch.device) -> AnyNetwork:
-    twin = copy.copy(module)  # what is no module and no tensor is shared
+    twin = copy.copy(network)  # what is no module and no tensor is shared
     twin.training = False
     twin._parameters = {
         name: None if value is None else nn.Parameter(value.detach().to(device), requires_grad=False)
-        for name, value in module._parameters.items()
+        for name, value in network._parameters.items()
     }
     twin._buffers = {
-        name: None if value is None else value.detach().to(device) for name, value in module._buffers.items()
+        name: None if value is None else value.detach().to(device) for name, value in network._buffers.items()
     }
-    twin._modules = {name: None if child is None else _copied(child, device) for name, child in module._modules.items()}
+    twin._modules = {
+        name: None if child is None else evaluation_copy(child, device) for name, child in network._modules.items()
+    }
     return twin

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
@@ -69,7 +67,7 @@ class CResMD(nn.Module):
                 'least 1 of each and as many channels in as out'
             )
         self.scale, self.kernel_size = scale, kernel_size
-        self.floats_per_pixel = math.ceil(9 * kernel_size**2 + 4 * num_feat * scale**2)
+        self.floats_per_pixel = 9 * kernel_size**2 + 4 * num_feat * scale**2
         self.head = nn.Conv2d(num_in_ch, num_feat, 3, 2, 1)
         self.body = nn.ModuleList(_WeighedBlock(num_feat) for _ in range(num_block))
         self.upsample = nn.Sequential(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from basicsr.archs.rrdbnet_arch import ResidualDenseBlock
@@ -10,6 +13,8 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from manet_basicsr.archs.kernel_code import KernelCodeNet
+from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.weights import load_state_dict_file
 
 RESIDUAL_SCALE = 0.2
 SFT_WIDTH = 32
@@ -142,3 +147,64 @@ class SFTRRDBNet(KernelCodeNet):
         for block in self.RRDB_trunk:
             feature = block(feature, code)
         return first + self.trunk_conv(feature)
+
+
+def change_kernel_basis(state_dict: Mapping[str, Tensor], basis: Tensor) -> dict[str, Tensor]:
+    """Give the weights of a generator that takes the code of another PCA basis and does what it did.
+
+    Where a layer took ``B' k``, it takes ``(B' A) (A' k)``: the same for every kernel in the span of the new basis A.
+    So a generator goes on from what it has learned when it is to take other kinds of kernels.
+
+    Args:
+        state_dict: Of an :class:`SFTRRDBNet`, or a blind network with one; not changed.
+        basis: The new basis (kernel_size^2, code_length), orthonormal columns.
+
+    Returns:
+        A state dict of the same keys; ``pca_matrix`` is the new basis.
+
+    Raises:
+        ValueError: It is not the state dict of such a network, or the basis is for another kernel size.
+    """
+    old = state_dict.get('pca_matrix')
+    if old is None:
+        raise ValueError('these weights have no pca_matrix, expected those of an SFTRRDBNet')
+    if basis.shape[0] != old.shape[1]:
+        raise ValueError(f'the basis is for kernels of {basis.shape[0]} taps, the weights for {old.shape[1]}')
+    old_in_new = old.flatten(2)[0].double().T @ basis.double()
+    changed = dict(state_dict)
+    for key, weight in state_dict.items():
+        if key.endswith(('.SFT.mul_conv1.weight', '.SFT.add_conv1.weight')):
+            feature, code = weight.split((weight.shape[1] - len(old_in_new), len(old_in_new)), dim=1)
+            code = torch.einsum('oiyx,ij->ojyx', code.double(), old_in_new).to(weight.dtype)
+            changed[key] = torch.cat([feature, code], dim=1)
+    changed['pca_matrix'] = basis.to(old).view(1, *basis.shape, 1, 1)
+    return changed
+
+
+def change_basis(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    basis: Tensor,
+    param_key: str = 'params',
+    overwrite: bool = False,
+) -> None:
+    """Write a file of weights anew whose generator takes kernels in another PCA basis.
+
+    Args:
+        source: A BasicSR file of an :class:`SFTRRDBNet`, or a blind network with one.
+        target: The file to write: aside first, then renamed.
+        basis: As in :func:`change_kernel_basis`.
+        param_key: Which of the state dicts of ``source`` is taken; it is ``params`` in ``target``.
+        overwrite: Whether an existing ``target`` is replaced.
+
+    Raises:
+        FileNotFoundError: ``source`` is missing.
+        FileExistsError: ``target`` exists and ``overwrite`` is not given.
+        ValueError: ``source`` cannot be read, or the two do not fit together.
+    """
+    target = Path(target)
+    if target.exists() and not overwrite:
+        raise FileExistsError(f'{target} already exists; overwrite=True replaces it')
+    changed = change_kernel_basis(load_state_dict_file(source, param_key), basis)
+    with atomic_path(target) as partial:
+        torch.save({'params': changed}, partial)

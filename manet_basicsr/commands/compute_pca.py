@@ -3,6 +3,11 @@
 The bases that the package ships are those of ``--scale 1``, ``2``, ``3`` and ``4`` with the defaults:
 
     basicsr compute-pca manet_basicsr/degradation/pca/x4_k21_c15_centered.npy --scale 4
+
+With --opt the kernels are those that an option file trains on. So the one for photographs was made:
+
+    basicsr compute-pca manet_basicsr/degradation/pca/x4_k21_c40_centered.npy --code-length 40 --num-kernels 30000 \\
+        --opt options/train/train_MANet_stage1_x4_cpu_real.yml
 """
 
 from __future__ import annotations
@@ -17,6 +22,10 @@ from manet_basicsr.commands.failures import say_failure
 from manet_basicsr.data.preparation import ExistsError
 from manet_basicsr.degradation import ALIGNMENTS
 from manet_basicsr.degradation.pca import kernel_covariance, principal_components
+from manet_basicsr.degradation.pipeline import Degradation
+from manet_basicsr.degradation.sampler import FieldSampler
+from manet_basicsr.options.reading import load_options
+from manet_basicsr.options.shipped import find_option_file
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.files import atomic_path, check_writable
 from manet_basicsr.utils.progress import progress_bar
@@ -38,6 +47,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     try:
         if options.output.exists() and not options.force:
             raise ExistsError(f'{options.output} exists already')
+        sampler = _take_from_file(options) if options.opt else None
         if not 1 <= options.code_length <= options.kernel_size**2:
             expected = f'1 to {options.kernel_size**2}, the taps of a kernel'
             raise ValueError(f'--code-length: found {options.code_length}, expected {expected}')
@@ -52,6 +62,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
                 options.num_kernels,
                 options.seed,
                 progress=step,
+                sampler=sampler,
             )
         basis, explained = principal_components(covariance, options.code_length)
         with atomic_path(options.output) as partial:
@@ -63,12 +74,35 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     return 0
 
 
+def _take_from_file(options: argparse.Namespace) -> FieldSampler:
+    """Set scale, kernel size and alignment as an option file has them, and give the blur that it trains on.
+
+    Raises:
+        ValueError: The file has no training set that is degraded, or is wrong.
+    """
+    content = load_options(find_option_file(options.opt))
+    datasets = content.get('datasets') or {}
+    sections = [
+        dataset['degradation']
+        for name, dataset in datasets.items()
+        if name.startswith('train') and isinstance(dataset, dict) and dataset.get('degradation')
+    ]
+    if not sections:
+        raise ValueError(f'{options.opt}: found no degradation in datasets.train, whose kernels would be drawn')
+    degradation = Degradation.from_options(sections[0])
+    options.scale, options.kernel_size = content['scale'], degradation.kernel_size
+    options.alignment = degradation.alignment
+    return degradation.sampler
+
+
 def _parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('output', type=Path, help='the .npy file to write')
-    parser.add_argument('--scale', type=int, required=True, help='downsampling factor')
+    kernels = parser.add_mutually_exclusive_group(required=True)
+    kernels.add_argument('--scale', type=int, help='downsampling factor, of Gaussians')
+    kernels.add_argument('--opt', metavar='FILE', help='an option file, for all kinds of kernels that it trains on')
     parser.add_argument('--kernel-size', type=int, default=21, help='side of the kernels in taps (default: 21)')
     parser.add_argument('--code-length', type=int, default=15, help='length of the kernel code (default: 15)')
     parser.add_argument('--alignment', choices=ALIGNMENTS, default='centered', help='(default: centered)')

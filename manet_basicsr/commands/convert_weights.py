@@ -1,4 +1,4 @@
-"""Convert released MANet weights to BasicSR's form, or back.
+"""Convert released MANet weights to BasicSR's form, or back; or a generator's weights to another PCA basis.
 
 Example: basicsr convert-weights manet_stage1_x4.pth MANet_stage1_x4.pth --to basicsr
 """
@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
+from torch import Tensor
+
+from manet_basicsr.archs.loading import load_network
+from manet_basicsr.archs.sft_rrdb_arch import change_basis
 from manet_basicsr.commands.failures import say_failure
 from manet_basicsr.data.preparation import ExistsError
+from manet_basicsr.degradation.pca import load_pca_basis, read_pca_basis
 from manet_basicsr.utils.console import say
 from manet_basicsr.weights import convert_file
 
@@ -22,13 +28,24 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     parser = argparse.ArgumentParser(prog=prog, description=introduction, epilog=example)
     parser.add_argument('source', help='file to read')
     parser.add_argument('target', help='file to write')
-    parser.add_argument('--to', choices=('basicsr', 'released'), required=True, help='form to write')
+    change = parser.add_mutually_exclusive_group(required=True)
+    change.add_argument('--to', choices=('basicsr', 'released'), help='form to write')
+    change.add_argument(
+        '--basis',
+        metavar='LENGTH|FILE',
+        help='PCA basis in which the generator of a BasicSR file takes kernels from now on: the code length of one '
+        'that ships, or a file of compute-pca',
+    )
     parser.add_argument(
         '--param-key', default='params_ema', help='state dict to take from a BasicSR file (%(default)s, else params)'
     )
     parser.add_argument('--force', action='store_true', help='replace an existing target')
     options = parser.parse_args(arguments)
     try:
+        if options.basis:
+            change_basis(options.source, options.target, _basis_of(options), options.param_key, options.force)
+            say(f'{options.target}: written for the basis {options.basis}')
+            return 0
         stage = convert_file(options.source, options.target, options.to, options.param_key, options.force)
     except FileExistsError:
         return say_failure(ExistsError(f'{options.target} already exists'))
@@ -37,3 +54,11 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     say(f'{options.source}: stage {stage}, {STAGES[stage]}')
     say(f'{options.target}: written in the {options.to} form')
     return 0
+
+
+def _basis_of(options: argparse.Namespace) -> Tensor:
+    if not options.basis.isdecimal():
+        return read_pca_basis(options.basis)
+    generator: Any = load_network(options.source)
+    generator = getattr(generator, 'generator', generator)
+    return load_pca_basis(generator.scale, generator.kernel_size, int(options.basis))

@@ -52,24 +52,33 @@ def flatten_on_white(pixels: np.ndarray) -> np.ndarray:
     return (flat if pixels.dtype.kind == 'f' else np.rint(flat)).astype(pixels.dtype)
 
 
-def enlarge_alpha(alpha: np.ndarray, scale: int, shift: int = 0) -> np.ndarray:
-    """Enlarge alpha by cubic interpolation within its type's range.
+def enlarge(image: np.ndarray, scale: int, alignment: str = 'centered') -> np.ndarray:
+    """Enlarge an image by OpenCV's cubic interpolation, on the grid that it was sampled on; it is not clipped.
+
+    LR pixel i lies at HR position ``s i + (s-1)/2``, which is what OpenCV takes for granted, or, in the ``published``
+    alignment, at ``s i - (s-1)/2``: then what OpenCV makes is moved by s - 1 px to the upper left, and what moves in
+    repeats the edge.
 
     Args:
-        alpha: ``(h, w)``, unsigned integers or floating point in [0, 1].
+        image: ``(h, w)`` or ``(h, w, C)``, floating point.
         scale: Upsampling factor, at least 1.
-        shift: Pixels of the result by which it lies further up and left than on the usual sampling grid, 0 to ``scale``
-            (``scale - 1`` for networks of the ``published`` alignment); what moves in repeats the edge.
+        alignment: ``published``, or any other word for the usual grid.
 
     Returns:
-        ``(scale * h, scale * w)``, of the same type.
+        ``(scale * h, scale * w)`` or ``(scale * h, scale * w, C)``.
     """
-    height, width = (scale * side for side in alpha.shape)
+    height, width = (scale * side for side in image.shape[:2])
+    shift = scale - 1 if alignment == 'published' else 0
     # One more pixel at the bottom and the right, for what moves in.
-    dtype = np.float64 if alpha.dtype.itemsize > 2 else np.float32  # float32 has 24 bits
-    padded = np.pad(alpha.astype(dtype), ((0, 1), (0, 1)), mode='edge')
-    larger = cv2.resize(padded, (width + scale, height + scale), interpolation=cv2.INTER_CUBIC)
-    larger = larger[shift : shift + height, shift : shift + width]
+    padded = np.pad(image, [(0, 1), (0, 1), (0, 0)][: image.ndim], mode='edge')
+    larger = np.asarray(cv2.resize(padded, (width + scale, height + scale), interpolation=cv2.INTER_CUBIC))
+    return larger[shift : shift + height, shift : shift + width]
+
+
+def enlarge_alpha(alpha: np.ndarray, scale: int, alignment: str = 'centered') -> np.ndarray:
+    """Enlarge alpha ``(h, w)``, unsigned integers or floating point in [0, 1], as :func:`enlarge` does; clipped."""
+    # float32 has 24 bits
+    larger = enlarge(alpha.astype(np.float64 if alpha.dtype.itemsize > 2 else np.float32), scale, alignment)
     if alpha.dtype.kind == 'f':
         return larger.clip(0, 1).astype(alpha.dtype)
     return np.rint(larger).clip(0, np.iinfo(alpha.dtype).max).astype(alpha.dtype)

@@ -289,8 +289,8 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
             generator: Draws crop, kernels and noise level, the same as for :meth:`degrade_sample`.
 
         Returns:
-            ``gt_uint8`` (3, H, W), ``kernel_parameters`` (rows, cols, P), ``noise_sigma`` and ``noise_seed``, a text:
-            collation and prefetching leave it on the host, where it is needed.
+            ``gt_uint8`` (3, H, W), ``kernel_parameters`` (rows, cols, P), ``noise_levels`` (2,) and ``noise_seed``, a
+            text: collation and prefetching leave it on the host, where it is needed.
 
         Raises:
             BadSampleError: The image is damaged or too small, or has more than 8 bits.
@@ -305,7 +305,7 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
         return {
             'gt_uint8': torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))),
             'kernel_parameters': parameters,
-            'noise_sigma': torch.tensor(degradation.draw_noise_level(generator)),
+            'noise_levels': torch.tensor(degradation.draw_noise_levels(generator) or (0.0, 0.0)),
             'noise_seed': str(int(torch.randint(2**62, (), generator=generator))),
             'gt_path': path,
             'lq_path': path,

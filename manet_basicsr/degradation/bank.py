@@ -15,6 +15,7 @@ from torch import Tensor
 
 from manet_basicsr.degradation.kernel_files import KERNEL_SUFFIXES, kernel_files, read_kernel_file
 from manet_basicsr.degradation.kernels import check_kernel_grid, place_kernels
+from manet_basicsr.degradation.resizing import BicubicSampler
 from manet_basicsr.degradation.sampler import PROTOCOL_BLOCK, FieldSampler, lr_size, register_field
 from manet_basicsr.degradation.values import check_period
 from manet_basicsr.utils.messages import unknown_name
@@ -190,9 +191,7 @@ def _line(distances: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _cubic(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     """Keys's cubic convolution with a = -1/2, which reproduces parabolas and so adds no variance."""
-    near = (1.5 * distances - 2.5) * distances**2 + 1
-    far = ((2.5 - 0.5 * distances) * distances - 4) * distances + 2
-    return np.where(distances < 1, near, np.where(distances < 2, far, 0))
+    return BicubicSampler.profile(torch.from_numpy(distances)).numpy()
 
 
 def _spread(taps: NDArray[np.float64]) -> float:

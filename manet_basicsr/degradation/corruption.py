@@ -8,35 +8,49 @@ import torch
 from torch import Tensor
 
 
-def add_gaussian_noise(lq: Tensor, sigma: float | Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Add white Gaussian noise, ``clip(lq + sigma / 255 * n, 0, 1)`` with n ~ N(0, 1).
+def add_gaussian_noise(
+    lq: Tensor, sigma: float | Tensor, generator: torch.Generator | None = None, shot: float | Tensor = 0.0
+) -> Tensor:
+    """Add Gaussian noise, ``clip(lq + sqrt(sigma^2 + shot^2 lq) / 255 * n, 0, 1)`` with n ~ N(0, 1).
 
     Args:
         lq: Images in [0, 1], ``(C, h, w)`` or ``(B, C, h, w)``.
         sigma: Standard deviation on the 0..255 scale, at least 0: one number, or ``(B,)`` for one level per image.
         generator: Source of randomness, on the device of the images; torch's global one when None.
+        shot: Standard deviation of the noise of light itself where the image is white, likewise; its square grows in
+            proportion to the image.
 
     Returns:
         Noisy images in [0, 1] of the same shape and type.
 
     Raises:
-        ValueError: If sigma has a wrong shape, or (as a number or on the CPU) is negative.
+        ValueError: If sigma or shot has a wrong shape, or (as a number or on the CPU) is negative.
 
-    Source: MANet (ICCV 2021), section 4.4: sigma ~ U(0, 15) in training, 15 in the test.
+    Source: MANet (ICCV 2021), section 4.4: sigma ~ U(0, 15) in training, 15 in the test. The noise of light is that of
+    photon counts, by their normal approximation.
     """
-    if isinstance(sigma, Tensor) and sigma.ndim:
-        if lq.ndim != 4 or sigma.shape != lq.shape[:1]:
+    sigma, shot = _level('sigma', sigma, lq), _level('shot', shot, lq)
+    deviation = sigma / 255
+    if isinstance(shot, Tensor) or shot > 0:
+        deviation = (sigma**2 + shot**2 * lq.clamp(min=0)).sqrt() / 255
+    noise = torch.randn(lq.shape, generator=generator, device=lq.device, dtype=lq.dtype)
+    return (lq + deviation * noise).clamp(0, 1)
+
+
+def _level(name: str, level: float | Tensor, lq: Tensor) -> float | Tensor:
+    """Check a level of noise and shape it for multiplication with the images."""
+    if isinstance(level, Tensor) and level.ndim:
+        if lq.ndim != 4 or level.shape != lq.shape[:1]:
             raise ValueError(
-                f'sigma must be a number or have one value per image, found {tuple(sigma.shape)} for images '
+                f'{name} must be a number or have one value per image, found {tuple(level.shape)} for images '
                 f'{tuple(lq.shape)}'
             )
-        sigma = sigma.to(lq).view(-1, 1, 1, 1)
+        level = level.to(lq).view(-1, 1, 1, 1)
     # On an accelerator this look at the values would make the host wait in every batch.
-    on_host = not isinstance(sigma, Tensor) or sigma.device.type == 'cpu'
-    if on_host and not bool(torch.as_tensor(sigma >= 0).all()):
-        raise ValueError(f'sigma must be at least 0 (0..255 scale), found {torch.as_tensor(sigma).min().item():g}')
-    noise = torch.randn(lq.shape, generator=generator, device=lq.device, dtype=lq.dtype)
-    return (lq + sigma / 255 * noise).clamp(0, 1)
+    on_host = not isinstance(level, Tensor) or level.device.type == 'cpu'
+    if on_host and not bool(torch.as_tensor(level >= 0).all()):
+        raise ValueError(f'{name} must be at least 0 (0..255 scale), found {torch.as_tensor(level).min().item():g}')
+    return level
 
 
 def quantize(lq: Tensor) -> Tensor:

@@ -84,34 +84,36 @@ def anisotropic_gaussian_kernels(
         raise ValueError(f'variances must be positive (HR px^2), found {variances.min().item():g}')
 
     drawn_size = kernel_size - scale + 1
-    exponents = _precisions(variances.double(), angles.double()) @ _monomials(drawn_size, variances.device)
     # The sums of products cancel, so they need float64; what they sum to does not.
-    exponents = exponents.to(torch.promote_types(dtype, torch.float32))
+    exponents = squared_radii(variances, angles, drawn_size, factor=-0.5).to(torch.promote_types(dtype, torch.float32))
     threshold = exponents.detach().amax(1, keepdim=True) + _LOG_EPSILON
     kernels = exponents.masked_fill(exponents < threshold, -math.inf).softmax(1).to(dtype)
     before, after = (scale - 1, 0) if alignment == 'centered' else (0, scale - 1)
     return F.pad(kernels.view(-1, drawn_size, drawn_size), (before, after, before, after)).flatten(1)
 
 
-def _precisions(variances: Tensor, angles: Tensor) -> Tensor:
-    """Give the coefficients (N, 3) of x^2, xy and y^2 in ``-v' C^-1 v / 2``."""
-    first, second = (-0.5 / variances).unbind(1)
-    cos, sin = angles.cos(), angles.sin()
-    return torch.stack(
-        [
-            first * cos * cos + second * sin * sin,
-            2 * (first - second) * cos * sin,
-            first * sin * sin + second * cos * cos,
-        ],
-        dim=1,
-    )
+def squared_radii(variances: Tensor, angles: Tensor, side: int, factor: float = 1.0) -> Tensor:
+    """Compute ``v' C^-1 v`` of each tap, the squared distance from the middle in standard deviations.
 
+    Args:
+        variances: ``(N, 2)``, as for :func:`anisotropic_gaussian_kernels`.
+        angles: ``(N,)``, likewise.
+        side: Of the square of taps.
+        factor: What they are multiplied by.
 
-def _monomials(size: int, device: torch.device) -> Tensor:
-    """Give x^2, xy and y^2 (3, size*size) on a grid centred on 0."""
-    axis = torch.arange(size, dtype=torch.float64, device=device) - (size - 1) / 2
+    Returns:
+        ``(N, side*side)``, float64. Differentiable.
+    """
+    axis = torch.arange(side, dtype=torch.float64, device=variances.device) - (side - 1) / 2
     y, x = torch.meshgrid(axis, axis, indexing='ij')
-    return torch.stack([x * x, x * y, y * y]).flatten(1)
+    first, second = (factor / variances.double()).unbind(1)
+    cos, sin = angles.double().cos(), angles.double().sin()
+    precisions = [
+        first * cos * cos + second * sin * sin,
+        2 * (first - second) * cos * sin,
+        first * sin * sin + second * cos * cos,
+    ]
+    return torch.stack(precisions, dim=1) @ torch.stack([x * x, x * y, y * y]).flatten(1)
 
 
 def training_variance_range(scale: int) -> tuple[float, float]:

@@ -89,6 +89,11 @@ class MixtureSampler(FieldSampler):
             own = parameters[:, :1] == number
             width = kind.parameters(scale, scale, scale=scale, generator=unused).shape[2]
             numbers = parameters[:, 1 : 1 + width]
+            if parameters.device.type == 'cpu':
+                rows = own[:, 0].nonzero()[:, 0]
+                if len(rows):
+                    kernels[rows] = kind.kernels(numbers[rows], kernel_size, scale, alignment)
+                continue
             # Which rows are whose is known on the device alone: without waiting for it, all are made of each kind.
             made = kind.kernels(numbers.where(own, _NEUTRAL), kernel_size, scale, alignment)
             kernels = kernels.where(~own, made)

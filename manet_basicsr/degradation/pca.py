@@ -20,9 +20,11 @@ from manet_basicsr.degradation.kernels import (
     sample_kernel_parameters,
     training_variance_range,
 )
+from manet_basicsr.degradation.sampler import FieldSampler
 
 # Part of the definition: another chunk size draws the same kernels but rounds their sum differently.
 _CHUNK = 10_000
+_PIXELS = 24  # side in LR px of the fields whose places are drawn, as of training crops
 
 
 def kernel_covariance(
@@ -33,6 +35,7 @@ def kernel_covariance(
     num_kernels: int = 150_000,
     seed: int = 0,
     progress: Callable[[int], object] | None = None,
+    sampler: FieldSampler | None = None,
 ) -> Tensor:
     """Compute the covariance of random training kernels, ``mean(k k') - mean(k) mean(k)'``.
 
@@ -44,6 +47,7 @@ def kernel_covariance(
         num_kernels: Number of kernels, at least 2.
         seed: Seed of the draws.
         progress: Called with the number of kernels done since the last call.
+        sampler: Draws the kernels, each of a random place of a field; None for Gaussians of ``variance``.
 
     Returns:
         ``(k*k, k*k)`` covariance, float64; memory does not grow with the number of kernels.
@@ -52,6 +56,8 @@ def kernel_covariance(
         ValueError: If an argument is out of range.
     """
     check_kernel_grid(kernel_size, scale, alignment)
+    if sampler is not None:
+        sampler.check(kernel_size, scale)
     if num_kernels < 2:
         raise ValueError(f'num_kernels must be at least 2, found {num_kernels}')
     variance = variance or training_variance_range(scale)
@@ -61,14 +67,25 @@ def kernel_covariance(
     product_sum = torch.zeros(taps, taps, dtype=torch.float64)
     for start in range(0, num_kernels, _CHUNK):
         num = min(_CHUNK, num_kernels - start)
-        variances, angles = sample_kernel_parameters(num, variance, generator)
-        kernels = anisotropic_gaussian_kernels(variances, angles, kernel_size, scale, alignment, torch.float64)
+        if sampler is None:
+            variances, angles = sample_kernel_parameters(num, variance, generator)
+            kernels = anisotropic_gaussian_kernels(variances, angles, kernel_size, scale, alignment, torch.float64)
+        else:
+            parameters = torch.stack([_parameters_of_pixel(sampler, scale, generator) for _ in range(num)])
+            kernels = sampler.kernels(parameters, kernel_size, scale, alignment).double()
         kernel_sum += kernels.sum(0)
         product_sum += kernels.T @ kernels
         if progress is not None:
             progress(num)
     mean = kernel_sum / num_kernels
     return product_sum / num_kernels - torch.outer(mean, mean)
+
+
+def _parameters_of_pixel(sampler: FieldSampler, scale: int, generator: torch.Generator) -> Tensor:
+    """Draw the parameters (P,) of a random place of a field of its own."""
+    side = _PIXELS * scale
+    cells = sampler.parameters(side, side, scale=scale, generator=generator).flatten(0, 1)
+    return cells[int(torch.randint(len(cells), (), generator=generator))]
 
 
 @lru_cache(maxsize=8)
@@ -198,6 +215,22 @@ def load_pca_basis(
     """
     if path is None:
         return _load_shipped_basis(scale, kernel_size, code_length)
+    return _checked_basis(read_pca_basis(path), (kernel_size**2, code_length), str(path))
+
+
+def read_pca_basis(path: str | os.PathLike[str]) -> Tensor:
+    """Read a basis of any size.
+
+    Args:
+        path: As in :func:`load_pca_basis`.
+
+    Returns:
+        ``(k*k, code_length)``, float32.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it cannot be read or holds no matrix.
+    """
     path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise FileNotFoundError(f'PCA basis {path} does not exist; scripts/compute_pca.py makes one')
@@ -212,7 +245,9 @@ def load_pca_basis(
     except Exception as error:  # numpy and torch report damage as any of ten exception types
         reason = textwrap.shorten(str(error), 200, placeholder=' ...') or type(error).__name__
         raise ValueError(f'PCA basis {path} cannot be read: {reason}') from error
-    return _checked_basis(loaded, (kernel_size**2, code_length), str(path))
+    if not isinstance(loaded, Tensor) or not loaded.is_floating_point() or loaded.ndim != 2:
+        raise ValueError(f'PCA basis {path} must hold one array of floating point numbers')
+    return loaded.float().contiguous()
 
 
 def _load_shipped_basis(scale: int, kernel_size: int, code_length: int) -> Tensor:

@@ -13,7 +13,7 @@ from manet_basicsr.degradation.blur import blur_downsample
 from manet_basicsr.degradation.corruption import add_gaussian_noise, jpeg_compress, quantize
 from manet_basicsr.degradation.kernels import ALIGNMENTS
 from manet_basicsr.degradation.sampler import FieldSampler, build_field_sampler
-from manet_basicsr.degradation.values import check_range
+from manet_basicsr.degradation.values import check_number, check_range
 from manet_basicsr.utils.messages import unknown_name
 
 
@@ -27,6 +27,9 @@ class Degradation:
         alignment: ``centered`` or ``published``.
         noise: Range of the standard deviation of Gaussian noise, on the 0..255 scale, drawn uniformly.
         jpeg: Range of JPEG quality 1..100, drawn uniformly from the whole numbers; ``None`` for no JPEG.
+        shot_noise: Range of the standard deviation that the noise of light has where the image is white, on the 0..255
+            scale, drawn uniformly; its square grows in proportion to the image.
+        clean: Share of the images that get neither noise nor JPEG.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -37,6 +40,8 @@ class Degradation:
     alignment: str = 'centered'
     noise: tuple[float, float] = (0.0, 0.0)
     jpeg: tuple[float, float] | None = None
+    shot_noise: tuple[float, float] = (0.0, 0.0)
+    clean: float = 0.0
 
     def __post_init__(self) -> None:
         size = self.kernel_size
@@ -45,6 +50,10 @@ class Degradation:
         if self.alignment not in ALIGNMENTS:
             raise ValueError(unknown_name('alignment', self.alignment, ALIGNMENTS))
         object.__setattr__(self, 'noise', check_range('noise', self.noise, 0, 255))
+        object.__setattr__(self, 'shot_noise', check_range('shot_noise', self.shot_noise, 0, 255))
+        object.__setattr__(self, 'clean', check_number('clean', self.clean))
+        if not 0 <= self.clean <= 1:
+            raise ValueError(f'clean: found {self.clean:g}, expected a share within 0..1')
         if self.jpeg is not None:
             qualities = check_range('jpeg', self.jpeg, 1, 100)
             if not all(quality.is_integer() for quality in qualities):
@@ -96,21 +105,29 @@ class Degradation:
             ``(3, h, w)`` in [0, 1], rounded to 8 bit.
         """
         lr = blur_downsample(hr[None], field, scale)[0]
-        sigma = self.draw_noise_level(generator)
-        if sigma > 0:
-            lr = add_gaussian_noise(lr, sigma, generator)
-        if self.jpeg is not None:
+        levels = self.draw_noise_levels(generator)
+        if levels is not None and max(levels) > 0:
+            sigma, shot = levels
+            lr = add_gaussian_noise(lr, sigma, generator, shot)
+        if levels is not None and self.jpeg is not None:
             quality = torch.randint(int(self.jpeg[0]), int(self.jpeg[1]) + 1, (), generator=generator)
             lr = jpeg_compress(lr, int(quality))
         return quantize(lr).contiguous()  # JPEG leaves the channels last
 
-    def draw_noise_level(self, generator: torch.Generator) -> float:
-        """Draw the standard deviation of an image's noise, on the 0..255 scale."""
-        low, high = self.noise
-        return low + (high - low) * float(torch.rand((), generator=generator))
+    def draw_noise_levels(self, generator: torch.Generator) -> tuple[float, float] | None:
+        """Draw the standard deviations of an image's noise and shot noise, 0..255; None for an image left clean."""
+        # What is not asked for draws nothing, so that older option files give the same images.
+        if self.clean > 0 and float(torch.rand((), generator=generator)) < self.clean:
+            return None
+        draws = torch.rand(2 if self.shot_noise[1] > 0 else 1, generator=generator).tolist()
+        sigma, shot = (
+            low + (high - low) * draw
+            for (low, high), draw in zip((self.noise, self.shot_noise), (*draws, 0.0), strict=False)
+        )
+        return sigma, shot
 
     def degrade_batch(
-        self, hr: Tensor, parameters: Tensor, sigma: Tensor, scale: int, generator: torch.Generator
+        self, hr: Tensor, parameters: Tensor, levels: Tensor, scale: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Degrade a batch on the device it is on, without waiting for that device.
 
@@ -118,7 +135,7 @@ class Degradation:
             hr: ``(B, 3, H, W)`` in [0, 1], H and W multiples of ``scale``.
             parameters: ``(B, rows, cols, P)``, what :meth:`draw_parameters` drew for each image; P is 3 for
                 Gaussians.
-            sigma: ``(B,)``, what :meth:`draw_noise_level` drew for each image.
+            levels: ``(B, 2)``, what :meth:`draw_noise_levels` drew for each image; 0 for None.
             scale: Downsampling factor.
             generator: Draws the noise, on the device of the images.
 
@@ -133,6 +150,6 @@ class Degradation:
             raise ValueError(f'jpeg: found {list(self.jpeg)}, expected ~: a batch is not compressed on a device')
         field = self.make_field(parameters, hr.shape[2], hr.shape[3], scale)
         lr = blur_downsample(hr, field, scale)
-        if self.noise[1] > 0:
-            lr = add_gaussian_noise(lr, sigma, generator)
+        if self.noise[1] > 0 or self.shot_noise[1] > 0:
+            lr = add_gaussian_noise(lr, levels[:, 0], generator, levels[:, 1] if self.shot_noise[1] > 0 else 0.0)
         return quantize(lr), field

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from manet_basicsr.archs.protocols import BlindNetwork
+from manet_basicsr.data.alpha import enlarge
 from manet_basicsr.degradation.gaussian import fixed_field
 from manet_basicsr.evaluation.conditions import Condition
 from manet_basicsr.evaluation.measure import Cost, measured
@@ -81,26 +82,9 @@ class Method(ABC):
 
 
 def bicubic_upsample(lq: Tensor, scale: int, alignment: str) -> Tensor:
-    """Enlarge an image by OpenCV's bicubic interpolation, on the grid that it was sampled on.
-
-    LR pixel i lies at HR position ``s i + (s-1)/2``, which is what OpenCV takes for granted, or, in the ``published``
-    alignment, at ``s i - (s-1)/2``: then what OpenCV makes is moved by s - 1 px to the upper left.
-
-    Args:
-        lq: ``(3, h, w)`` in [0, 1].
-        scale: Upsampling factor.
-        alignment: ``centered`` or ``published``.
-
-    Returns:
-        ``(3, scale * h, scale * w)``, not clipped.
-    """
-    height, width = lq.shape[1:]
-    shift = scale - 1 if alignment == 'published' else 0
-    image = np.pad(lq.permute(1, 2, 0).cpu().numpy(), ((0, 1), (0, 1), (0, 0)), mode='edge')
-    size = (scale * (width + 1), scale * (height + 1))
-    enlarged = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC))
-    cut = enlarged[shift : shift + scale * height, shift : shift + scale * width]
-    return torch.from_numpy(np.ascontiguousarray(cut.transpose(2, 0, 1)))
+    """Enlarge an image ``(3, h, w)`` in [0, 1] as :func:`enlarge` does arrays."""
+    enlarged = enlarge(lq.permute(1, 2, 0).cpu().numpy(), scale, alignment)
+    return torch.from_numpy(np.ascontiguousarray(enlarged.transpose(2, 0, 1)))
 
 
 class Bicubic(Method):
@@ -223,7 +207,36 @@ def _checksum(path: str) -> str:
         raise OptionError([f'{path}: cannot read weights ({error.strerror or error})']) from error
 
 
-class Network(Method):
+class MethodOfFile(Method):
+    """A method that runs the model of an option file, or works without one.
+
+    Args:
+        name: As tables show it.
+        file: The option file, or None.
+    """
+
+    def __init__(self, name: str, file: OptionFile | None) -> None:
+        self.name, self.file = name, file
+        self._model: Any = None
+        self._is_warm = False
+
+    def fits(self, condition: Condition) -> bool:
+        return self.file is None or self.file.fits(condition)
+
+    def load(self, condition: Condition) -> None:
+        if self._model is None and self.file is not None:
+            self._model = self.file.build(condition)
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {'method': self.name, 'generator': None if self.file is None else self.file.fingerprint()}
+
+    def _generator(self) -> Any:
+        """Return what restores, given LR image and kernels; of a blind network the part that does. None without."""
+        network = None if self._model is None else self._model.get_bare_model(self._model.net_g).eval()
+        return network.restore if isinstance(network, BlindNetwork) else network
+
+
+class Network(MethodOfFile):
     """A network of an option file, run by the model that ``basicsr test`` would build.
 
     Its first image is run twice, and the second run measured: the first one sets a device up.
@@ -233,20 +246,10 @@ class Network(Method):
         file: The option file.
     """
 
-    def __init__(self, name: str, file: OptionFile) -> None:
-        self.name = name
-        self.file = file
-        self._model: Any = None
-        self._is_warm = False
+    file: OptionFile
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {'method': 'network', **self.file.fingerprint()}
-
-    def fits(self, condition: Condition) -> bool:
-        return self.file.fits(condition)
-
-    def load(self, condition: Condition) -> None:
-        self._model = self._model or self.file.build(condition)
 
     def predict(self, sample: Mapping[str, Any], condition: Condition) -> Prediction:
         self.load(condition)
@@ -262,42 +265,22 @@ class Network(Method):
         return Prediction(result.get('sr'), result.get('field'), cost)
 
 
-class GivenKernels(Method):
+class GivenKernels(MethodOfFile):
     """A generator that is told the kernels; without a generator, only what these kernels are worth.
 
     ``oracle`` is told the true field; ``mean`` one kernel, the mean of the true field, which is what a method that
     assumes invariant blur could at best know; ``fixed`` the isotropic kernel in the middle of the training range.
 
     Args:
-        kernels: ``oracle``, ``mean`` or ``fixed``.
+        name: ``oracle``, ``mean`` or ``fixed``.
         file: Option file of a generator, or of a blind network that has one.
     """
 
-    def __init__(self, kernels: str, file: OptionFile | None) -> None:
-        self.name = kernels
-        self.kernels = kernels
-        self.file = file
-        self._model: Any = None
-        self._is_warm = False
-
-    def fingerprint(self) -> Mapping[str, Any]:
-        generator = None if self.file is None else self.file.fingerprint()
-        return {'method': self.kernels, 'generator': generator}
-
-    def fits(self, condition: Condition) -> bool:
-        return self.file is None or self.file.fits(condition)
-
-    def load(self, condition: Condition) -> None:
-        if self._model is None and self.file is not None:
-            self._model = self.file.build(condition)
-
     def predict(self, sample: Mapping[str, Any], condition: Condition) -> Prediction:
         self.load(condition)
-        network = None if self._model is None else self._model.get_bare_model(self._model.net_g).eval()
         device = torch.device('cpu') if self._model is None else self._model.device
         lq, true = sample['lq'][None].to(device), sample['kernel'][None].to(device)
-        # A blind network restores with a field that is given, too.
-        restore: Any = network.restore if isinstance(network, BlindNetwork) else network
+        restore = self._generator()
         if restore is not None and not self._is_warm:
             with torch.inference_mode():
                 restore(lq, self._field(true, condition).to(device))
@@ -308,8 +291,8 @@ class GivenKernels(Method):
         return Prediction(sr, field, cost)
 
     def _field(self, true: Tensor, condition: Condition) -> Tensor:
-        if self.kernels == 'oracle':
+        if self.name == 'oracle':
             return true
-        if self.kernels == 'mean':
+        if self.name == 'mean':
             return true.mean((2, 3), keepdim=True)
         return fixed_field(condition.scale, condition.kernel_size, condition.alignment)

@@ -22,6 +22,7 @@ from manet_basicsr.evaluation.methods import Method, Prediction
 from manet_basicsr.evaluation.records import METRICS, RecordFile, Row, row_key
 from manet_basicsr.metrics import calculate_kernel_psnr, calculate_lr_psnr, calculate_lr_ssim
 from manet_basicsr.options.errors import OptionError
+from manet_basicsr.utils.errors import first_line
 
 #: Changed whenever the same configuration would be scored differently.
 SCORING_VERSION = 1
@@ -196,8 +197,7 @@ def _score_sample(
             prediction = method.predict(sample, place.condition)
             scores = _scores(sample, prediction, place.condition.scale)
         except Exception as error:  # one image of one method, whatever is wrong with it, must not cost the others
-            words = str(error).splitlines()
-            failures.append(Failure(method.name, place.condition, name, words[0] if words else type(error).__name__))
+            failures.append(Failure(method.name, place.condition, name, first_line(error)))
         else:
             record.append(_row(key, method, place.condition, name, scores))
     return failures

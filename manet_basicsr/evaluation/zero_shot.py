@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from manet_basicsr.archs.protocols import BlindNetwork
 from manet_basicsr.evaluation.conditions import Condition
 from manet_basicsr.evaluation.measure import measured
-from manet_basicsr.evaluation.methods import Method, OptionFile, Prediction
+from manet_basicsr.evaluation.methods import MethodOfFile, OptionFile, Prediction
+from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.progress import percent_bar
 from manet_basicsr.zero_shot import Solver, solve
 
 
-class ZeroShot(Method):
+class ZeroShot(MethodOfFile):
     """A solver; where it finds kernels alone, a generator restores with them, if there is one.
 
     Args:
@@ -24,36 +24,29 @@ class ZeroShot(Method):
     """
 
     def __init__(self, solver: Solver, file: OptionFile | None = None) -> None:
-        self.name = solver.name
+        super().__init__(solver.name, None if solver.RESTORES else file)
         self.solver = solver
-        self.file = None if solver.RESTORES else file
-        self._model: Any = None
 
     def fingerprint(self) -> Mapping[str, Any]:
-        generator = None if self.file is None else self.file.fingerprint()
-        device = 'cuda' if torch.cuda.is_available() else 'cpu'
-        return {'method': 'zero-shot', **self.solver.fingerprint(), 'generator': generator, 'device': device}
+        device = str(pick_device())
+        return {**super().fingerprint(), 'method': 'zero-shot', **self.solver.fingerprint(), 'device': device}
 
     def fits(self, condition: Condition) -> bool:
         solvable = self.solver.SCALES is None or condition.scale in self.solver.SCALES
-        return solvable and (self.file is None or self.file.fits(condition))
+        return solvable and super().fits(condition)
 
     def load(self, condition: Condition) -> None:
         self.solver.check(condition.scale)
-        if self._model is None and self.file is not None:
-            self._model = self.file.build(condition)
+        super().load(condition)
 
     def predict(self, sample: Mapping[str, Any], condition: Condition) -> Prediction:
         self.load(condition)
-        device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-        device = device if self._model is None else self._model.device
+        device = pick_device() if self._model is None else self._model.device
         lq = sample['lq'][None].to(device)
         with percent_bar(self.name) as tick, measured(device) as cost:
             solution = solve(self.solver, lq, condition.scale, condition.kernel_size, condition.alignment, tick)
             sr = solution.sr
             if self._model is not None and solution.field is not None:
-                network = self._model.get_bare_model(self._model.net_g).eval()
-                restore: Any = network.restore if isinstance(network, BlindNetwork) else network
                 with torch.inference_mode():
-                    sr = restore(lq, solution.field)
+                    sr = self._generator()(lq, solution.field)
         return Prediction(sr, solution.field, cost)

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from manet_basicsr.data.alpha import flatten_on_white
 from manet_basicsr.explorer.coding import CodedField, code_field
+from manet_basicsr.visualization.pictures import as_shown
 
 LIMIT = 5_000_000
 """Bytes that a page stays below."""
@@ -75,27 +75,17 @@ def make_page(
 
 def _image_source(pixels: np.ndarray) -> str:
     """Encode an image as a data address: PNG if that is small, WebP otherwise; on white where it is transparent."""
-    pixels = flatten_on_white(pixels)
-    largest = 1.0 if pixels.dtype.kind == 'f' else float(np.iinfo(pixels.dtype).max)
-    shown = np.rint(pixels / largest * 255).clip(0, 255).astype(np.uint8)
-    shown = shown if shown.ndim == 2 else shown[..., 2::-1]
-    content = _encode('.png', _shrunk(shown, _LONGEST['png']), [])
-    if max(shown.shape[:2]) <= _LONGEST['png'] and len(content) <= _MOST_PNG_BYTES:
-        return f'data:image/png;base64,{_text(content)}'
+    if max(pixels.shape[:2]) <= _LONGEST['png']:
+        content = _encode('.png', as_shown(pixels, _LONGEST['png']), [])
+        if len(content) <= _MOST_PNG_BYTES:
+            return f'data:image/png;base64,{_text(content)}'
     quality = [cv2.IMWRITE_WEBP_QUALITY, 88]
-    return f'data:image/webp;base64,{_text(_encode(".webp", _shrunk(shown, _LONGEST["webp"]), quality))}'
-
-
-def _shrunk(image: np.ndarray, longest: int) -> np.ndarray:
-    factor = min(1.0, longest / max(image.shape[:2]))
-    if factor == 1:
-        return image
-    size = [max(1, round(side * factor)) for side in image.shape[1::-1]]
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    return f'data:image/webp;base64,{_text(_encode(".webp", as_shown(pixels, _LONGEST["webp"]), quality))}'
 
 
 def _encode(suffix: str, image: np.ndarray, settings: list[int]) -> bytes:
-    done, content = cv2.imencode(suffix, np.ascontiguousarray(image), settings)
+    ordered = image if image.ndim == 2 else image[..., ::-1]
+    done, content = cv2.imencode(suffix, np.ascontiguousarray(ordered), settings)
     if not done:
         raise ValueError(f'an image of shape {image.shape} cannot be encoded as {suffix}')
     return bytes(content.tobytes())

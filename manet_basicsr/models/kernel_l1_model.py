@@ -6,7 +6,7 @@ import os
 from typing import Protocol, runtime_checkable
 
 import torch
-from basicsr.utils import tensor2img
+from basicsr.utils import imwrite, tensor2img
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -15,8 +15,7 @@ from manet_basicsr.data.field_files import save_field
 from manet_basicsr.degradation import blur_downsample
 from manet_basicsr.models.batches import Batch, need
 from manet_basicsr.models.restoration_model import RestorationModel
-from manet_basicsr.utils.files import atomic_path
-from manet_basicsr.visualization.pictures import kernels_over_image, write_image
+from manet_basicsr.visualization.pictures import kernels_over_image
 
 
 @runtime_checkable
@@ -88,5 +87,4 @@ class KernelL1Model(RestorationModel):
         alignment = degradation.get('alignment', 'centered') if degradation else 'unknown'
         save_field(f'{stem}.npz', field, scale=self.opt.get('scale', 1), alignment=alignment)
         picture = kernels_over_image(tensor2img(self.batch['lq']), field)
-        with atomic_path(f'{stem}.png') as temporary:
-            write_image(temporary, picture)
+        imwrite(picture, f'{stem}.png')

@@ -24,7 +24,7 @@ from manet_basicsr.degradation.pipeline import Degradation
 from manet_basicsr.models.batches import Batch, image_name, need
 from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.models.muon import Muon
-from manet_basicsr.models.scoring import RandomStateKept, check_finite, mean_scores, score_image
+from manet_basicsr.models.scoring import check_finite, mean_scores, score_image
 from manet_basicsr.models.speed import prepare_for_training
 from manet_basicsr.restoration.tiling import estimate_field_tiled, restore_tiled
 from manet_basicsr.utils.console import is_open
@@ -143,13 +143,13 @@ class RestorationModel(SRModel):
         """Replace what SVDegradationDataset gives with ``degrade_on: device`` by what it gives otherwise."""
         if self.degradation is None:
             raise ValueError('the batch is not degraded, but no dataset for training has degrade_on: device')
-        crops, parameters, sigma, seeds = (
-            self.batch.pop(key) for key in ('gt_uint8', 'kernel_parameters', 'noise_sigma', 'noise_seed')
+        crops, parameters, levels, seeds = (
+            self.batch.pop(key) for key in ('gt_uint8', 'kernel_parameters', 'noise_levels', 'noise_seed')
         )
         gt = crops.float() / 255
         # One stream of noise for the batch: its images are the same whenever it is drawn again.
         generator = torch.Generator(self.device).manual_seed(int(seeds[0]))
-        lq, field = self.degradation.degrade_batch(gt, parameters, sigma, self.opt['scale'], generator)
+        lq, field = self.degradation.degrade_batch(gt, parameters, levels, self.opt['scale'], generator)
         self.batch.update(gt=gt, lq=lq, kernel=field)
 
     def predict(self, net: nn.Module, batch: Batch) -> Tensor:
@@ -232,17 +232,6 @@ class RestorationModel(SRModel):
         self.finite.look()
         if self.grad_scaler.is_enabled():
             self.finite.check_scale(current_iter, self.grad_scaler.get_scale())
-
-    @torch.no_grad()
-    def model_ema(self, decay: float = 0.999) -> None:
-        """Move the EMA weights towards the trained ones, all at once: one by one costs a kernel launch or two each."""
-        trained = dict(self.get_bare_model(self.net_g).named_parameters())
-        averages = dict(self.net_g_ema.named_parameters())
-        update = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
-        update(list(averages.values()), [trained[name] for name in averages], 0)
-        buffers = dict(self.get_bare_model(self.net_g).named_buffers())
-        for name, buffer in self.net_g_ema.named_buffers():  # such as running means, which are no weights
-            buffer.copy_(buffers[name])
 
     def get_current_log(self) -> dict[str, float]:
         """Give the losses of the last step as numbers, averaged over the processes; only this waits for the device."""
@@ -339,7 +328,7 @@ class RestorationModel(SRModel):
         hide = rank != 0 or not is_open(sys.stderr) or pbar
         bar = tqdm(loader, desc=f'Test {dataset_name}', unit='image', disable=hide, leave=False)
         scores: list[dict[str, float]] = []
-        with RandomStateKept():
+        with torch.random.fork_rng(devices=[]):  # a run is the same however often it validates
             for score in self._score_images(bar, metrics, current_iter if save_img else None):
                 scores.append(score)
                 self.between_images()

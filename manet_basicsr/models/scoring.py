@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from basicsr.metrics import calculate_metric
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import METRIC_REGISTRY
@@ -79,13 +78,3 @@ def mean_scores(
         if values:
             means[name] = sum(values) / len(values)
     return means
-
-
-class RandomStateKept:
-    """Keeps torch's global generator as it is, so that a run is the same however often it validates."""
-
-    def __enter__(self) -> None:
-        self._state = torch.get_rng_state()
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_rng_state(self._state)

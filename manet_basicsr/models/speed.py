@@ -6,8 +6,6 @@ things.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import textwrap
 from functools import cache
 from typing import Any, NamedTuple
@@ -17,6 +15,8 @@ from basicsr.utils import get_root_logger
 from torch import nn
 
 from manet_basicsr.utils.device import fast_half_precision, to_channels_last
+from manet_basicsr.utils.errors import first_line
+from manet_basicsr.utils.memory import glibc
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 _KEPT_AT_MOST = 2**30  # bytes; more freed memory than this at the end of the heap goes back to the system
@@ -99,10 +99,14 @@ def choose_compile(setting: bool | str | None, device: torch.device) -> Choice:
         device: Where the network is.
 
     Returns:
-        With ``auto`` true where compiling works, which needs a C++ compiler, or Triton on CUDA; a mode as it is.
+        With ``auto`` true where compiling works, which needs a C++ compiler, or Triton on CUDA; but false on a CPU that
+        is slow in bf16, where convolutions are nearly all of the time: compiled, stage 1 was no faster there and stage
+        2 a third slower. A mode as it is.
     """
     if setting != 'auto':
         return Choice(setting or False, 'as train.compile says')
+    if device.type == 'cpu' and fast_half_precision(device) is None:
+        return Choice(False, 'a CPU without bf16')
     problem = why_not_compiled(device)
     if problem:
         return Choice(False, f'torch.compile does not work here: {problem}')
@@ -118,8 +122,7 @@ def why_not_compiled(device: torch.device) -> str:
     try:
         torch.compile(lambda values: values.sin() + 1)(torch.zeros(8, device=device))
     except Exception as error:  # whatever a compiler, Triton or torch does
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        return textwrap.shorten(lines[0], 200, placeholder=' ...')
+        return textwrap.shorten(first_line(error), 200, placeholder=' ...')
     return ''
 
 
@@ -132,10 +135,7 @@ def keep_freed_memory() -> str | None:
     Returns:
         A line for the log, or None where the allocator is not glibc's.
     """
-    if not sys.platform.startswith('linux'):
-        return None
-    library = ctypes.CDLL(None)
-    if not hasattr(library, 'mallopt') or not hasattr(library, 'gnu_get_libc_version'):
+    if (library := glibc()) is None:
         return None
     library.mallopt(_M_MMAP_MAX, 0)  # a mapping of its own, which tensors above 32 MiB always get, is never kept
     library.mallopt(_M_TRIM_THRESHOLD, _KEPT_AT_MOST)

@@ -8,6 +8,7 @@ ours are checked for what BasicSR itself needs and otherwise left alone.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.keys import DIST, LOGGER, METRIC_INPUTS, PATH, TOP, VAL
 from manet_basicsr.options.network_checks import network_problems, parts_of
 from manet_basicsr.options.reading import Options
+from manet_basicsr.options.resolving import LOADING
 from manet_basicsr.options.sections import (
     SWITCH,
     choice_problems,
@@ -23,11 +25,12 @@ from manet_basicsr.options.sections import (
     missing_file,
     registered_problems,
     unknown_keys,
-    unknown_name,
+    unregistered_name,
 )
 from manet_basicsr.options.training_checks import count_problems, optimizers, schedule_problems, train_problems
 from manet_basicsr.options.value_checks import value_problems
 
+_MISSPELT = re.compile(r"(?:(.*)\.)?(?:[^.]+: unknown key|(\w+) key '.*' is not one of .*); did you mean '(.*)'\?")
 _LARGEST_SEED = 2**31  # numpy takes twice as much, and each process adds its rank
 
 
@@ -38,7 +41,18 @@ def find_problems(options: Options, *, is_train: bool) -> list[str]:
         options: The options as read, not yet resolved.
         is_train: Whether they are for training.
     """
-    return list(_form_problems(options)) or list(_problems(options, is_train))
+    return _said_once(list(_form_problems(options)) or list(_problems(options, is_train)))
+
+
+def _said_once(problems: list[str]) -> list[str]:
+    """Leave out that a key is missing where another line has found it misspelt."""
+    absences = []
+    for match in filter(None, map(_MISSPELT.match, problems)):
+        *sections, meant = filter(None, match.groups())
+        where, key = (re.escape('.'.join(words)) for words in (sections, [*sections, meant]))
+        absences.append(rf'{key}(\.\w+)*: (missing|found None|expected at least one)')
+        absences.append(rf'{where}: expected at least one of .*\b{meant}\b')
+    return [problem for problem in problems if not any(re.match(absence, problem) for absence in absences)]
 
 
 def check(options: Options, *, is_train: bool) -> None:
@@ -84,7 +98,7 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
     models = dict(iter(MODEL_REGISTRY))
     model_type = options.get('model_type')
     if model_type is not None:
-        yield from unknown_name(model_type, models, 'model_type')
+        yield from unregistered_name(model_type, models, 'model_type')
     model = models.get(model_type, object) if isinstance(model_type, str) else object
     ours = inspect.isclass(model) and issubclass(model, RestorationModel)
     if ours:
@@ -142,7 +156,7 @@ def _network_problems(network: Any, where: str, extra: Collection[str] = ()) -> 
 
     yield from registered_problems(network, ARCH_REGISTRY, where, extra=extra)
     for part in parts_of(network):
-        yield from _network_problems(network[part], f'{where}.{part}', ('pretrained', 'param_key'))
+        yield from _network_problems(network[part], f'{where}.{part}', LOADING)
         if isinstance(network[part], dict):
             yield from missing_file(network[part].get('pretrained'), f'{where}.{part}.pretrained')
     if isinstance(network, dict):

@@ -17,7 +17,7 @@ from manet_basicsr.options.sections import (
     is_number,
     missing_file,
     unknown_keys,
-    unknown_name,
+    unregistered_name,
 )
 from manet_basicsr.utils.messages import nearest
 
@@ -50,7 +50,7 @@ def dataset_problems(options: Options, is_train: bool) -> Iterator[str]:
         if name is not None and (not isinstance(name, str) or '..' in name.split('/') or os.path.isabs(name)):
             yield f'{where}.name: found {name!r}, expected the name of a folder'
         if dataset.get('type') is not None:
-            yield from unknown_name(dataset['type'], dict(iter(DATASET_REGISTRY)), f'{where}.type')
+            yield from unregistered_name(dataset['type'], dict(iter(DATASET_REGISTRY)), f'{where}.type')
         yield from _loader_problems(dataset, phase, f'{where}.')
         for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file', 'kernels'):
             yield from missing_file(dataset.get(key), f'{where}.{key}')

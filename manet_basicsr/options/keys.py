@@ -77,7 +77,7 @@ TRAIN = {
     'lr_image_opt': Key('object|null', 'loss on the LR image that the estimated kernels make'),
     'amp': Key('null|false|"bf16"|"fp16"', 'mixed precision'),
     'channels_last': Key('boolean|"auto"', 'memory format; auto: true on tensor cores and AMX'),
-    'compile': Key('boolean|"auto"|"reduce-overhead"', 'torch.compile; auto: where it works'),
+    'compile': Key('boolean|"auto"|"reduce-overhead"', 'torch.compile; auto: where it works and gains'),
     'accumulate': Key('integer', 'parts that a batch is cut into, to save memory'),
     'on_nonfinite': Key('"stop"|"skip"', 'at NaN or infinity in a loss or the gradients'),
 }

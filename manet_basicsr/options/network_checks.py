@@ -20,15 +20,14 @@ from torch.overrides import TorchFunctionMode
 from manet_basicsr.archs.protocols import FieldEstimator
 from manet_basicsr.options.dataset_checks import MODELS_WITH_KERNELS
 from manet_basicsr.options.reading import Options
+from manet_basicsr.options.resolving import PARTS, forget_pretrained, without_weights
 from manet_basicsr.weights import load_pretrained, resolve_weights, shipped_scale
 
 _PLAIN = frozenset('RRDBNet EDSR MSRResNet RCAN SRVGGNetCompact RIDNet'.split())
 # No network has more of anything; building one that long would take for ever.
 _LARGEST = 2048
-_PARTS = ('estimator', 'generator')
 #: Networks whose parts are networks with sections of their own.
 WITH_PARTS = ('BlindSRNet', 'IKCNet', 'SRSVDNet')
-_LOADING = ('pretrained', 'param_key')
 _WITH_KNOWN_CHANNELS = ('SVDegradationDataset', 'PairedImageDataset')
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     'int': (int, 'a whole number'),
@@ -56,7 +55,7 @@ def network_problems(network: Mapping[str, Any], where: str, options: Options) -
     built = {}
     for key, part in parts.items():
         try:
-            built[key] = _build({name: value for name, value in part.items() if name not in _LOADING})
+            built[key] = _build(without_weights(part))
         except Exception as error:  # a wrong value is met wherever it is first used
             yield f'{key}: {_words(error)}'
         else:
@@ -68,9 +67,7 @@ def network_problems(network: Mapping[str, Any], where: str, options: Options) -
         return
     yield from _field_problems(built, options)
     try:
-        whole = (
-            _build({**network, **{name: _without_weights(network[name]) for name in names}}) if names else built[where]
-        )
+        whole = _build(forget_pretrained(network)) if names else built[where]
     except Exception as error:
         yield f'{where}: {_words(error)}'
     else:
@@ -84,7 +81,7 @@ def parts_of(network: object) -> list[str]:
     """List which sections of a network's section are networks themselves, such as the generator of a blind one."""
     if not isinstance(network, dict) or network.get('type') not in WITH_PARTS:
         return []
-    return [part for part in _PARTS if part in network]
+    return [part for part in PARTS if part in network]
 
 
 def _tile_problems(network: nn.Module, where: str, options: Options) -> Iterator[str]:
@@ -121,10 +118,6 @@ def _model_problems(network: nn.Module, model_type: object) -> Iterator[str]:
             f'network_g: {type(network).__name__} gives {words[estimates]}, expected {words[wanted]} for model_type '
             f'{model_type}'
         )
-
-
-def _without_weights(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in part.items() if key not in _LOADING}
 
 
 def _words(error: Exception) -> str:

@@ -19,6 +19,8 @@ from manet_basicsr.weights import SHIPPED, resolve_weights, weights_address
 #: Iterations of a run that is only to show that everything works: two checkpoints, two validations.
 DEBUG_ITERATIONS = 16
 _DEBUG_EVERY = 8
+#: Sections of a network that are networks themselves, and their keys that say where weights are.
+PARTS, LOADING = ('estimator', 'generator'), ('pretrained', 'param_key')
 _DERIVED = ('dist', 'rank', 'world_size', 'auto_resume', 'is_train', 'root_path')
 _DERIVED_FOLDERS = ('log', 'visualization', 'models', 'training_states')
 
@@ -82,11 +84,13 @@ def run_folder(options: Mapping[str, Any], root_path: str, *, is_train: bool, de
 def forget_pretrained(network: Mapping[str, Any]) -> Options:
     """Return a network's section whose parts start from no files, because weights of the whole replace them."""
     return {
-        key: {k: v for k, v in part.items() if k not in ('pretrained', 'param_key')}
-        if key in ('estimator', 'generator') and isinstance(part, dict)
-        else part
-        for key, part in network.items()
+        key: without_weights(part) if key in PARTS and isinstance(part, dict) else part for key, part in network.items()
     }
+
+
+def without_weights(part: Mapping[str, Any]) -> Options:
+    """Return the section of a network's part without the keys that say where its weights are."""
+    return {key: value for key, value in part.items() if key not in LOADING}
 
 
 def forget_beginning(options: Options) -> None:

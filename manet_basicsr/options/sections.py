@@ -34,7 +34,7 @@ def choice_problems(section: Mapping[str, Any], choices: Mapping[str, Collection
             yield f'{where}{key}: found {section[key]!r}, expected one of {words}'
 
 
-def unknown_name(name: object, known: Mapping[str, Any], where: str) -> Iterator[str]:
+def unregistered_name(name: object, known: Mapping[str, Any], where: str) -> Iterator[str]:
     # BasicSR's registries also try the name with the suffix that it gives to duplicates.
     if not isinstance(name, str) or (name not in known and f'{name}_basicsr' not in known):
         yield f"{where}: '{name}' is not registered{nearest(name, known)}"
@@ -68,7 +68,7 @@ def registered_problems(
         yield f'{where}: found {section!r}, expected a section with a type'
         return
     known = dict(iter(registry)) if not isinstance(registry, dict) else registry
-    yield from unknown_name(section['type'], known, f'{where}.type')
+    yield from unregistered_name(section['type'], known, f'{where}.type')
     registered = known.get(section['type']) if isinstance(section['type'], str) else None
     if registered is not None:
         arguments = {key: value for key, value in section.items() if key != 'type' and key not in extra}

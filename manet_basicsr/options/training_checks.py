@@ -91,8 +91,8 @@ def train_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
         'amp': (None, False, 'bf16', 'fp16'),
         'channels_last': (*SWITCH, 'auto'),
         'compile': (*SWITCH, 'auto', 'reduce-overhead'),
+        'on_nonfinite': ('stop', 'skip'),
     }
-    choices['on_nonfinite'] = ('stop', 'skip')
     yield from choice_problems(train, choices, 'train.')
     if not is_count(train.get('accumulate', 1), 1):
         yield f'train.accumulate: found {train["accumulate"]!r}, expected a whole number, at least 1'

@@ -147,11 +147,10 @@ def _enlarged_alpha(
 
 
 def _resampled_alpha(alpha: np.ndarray, network: BlindSRNet, scale: float | None) -> np.ndarray:
-    # Networks of this alignment show an image further up and left; alpha has to go along.
-    shift = network.scale - 1 if alignment_of(network) == 'published' else 0
-    if scale == 1 and not shift:
+    alignment = alignment_of(network)  # where it is published, the image lies further up and left, and so does alpha
+    if scale == 1 and alignment != 'published':
         return alpha
-    larger = enlarge_alpha(alpha, network.scale, shift)
+    larger = enlarge_alpha(alpha, network.scale, alignment)
     if scale in (None, network.scale):
         return larger
     planes, _ = image_to_batch(larger)

@@ -55,5 +55,5 @@ def restore_by_solver(
     if field is not None and field_dtype is not None:
         field = field.to('cpu', field_dtype).expand(-1, -1, *lq.shape[-2:]).contiguous()
     wanted = None if field_dtype is None else field
-    larger_alpha = None if alpha is None else enlarge_alpha(alpha, scale, 0)
+    larger_alpha = None if alpha is None else enlarge_alpha(alpha, scale)
     return Restored(batch_to_image(sr.cpu(), image, lq, larger_alpha), wanted)

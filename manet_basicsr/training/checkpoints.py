@@ -14,7 +14,7 @@ import torch
 from basicsr.utils import set_random_seed
 
 from manet_basicsr.data.sampling import mix_seed
-from manet_basicsr.utils.errors import NonFiniteError
+from manet_basicsr.utils.errors import NonFiniteError, first_line
 from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.utils.tensors import not_finite
 
@@ -34,10 +34,6 @@ def save_atomically(content: dict[str, Any], path: str | Path) -> None:
         raise NonFiniteError(f'{path}: found {name} not finite (NaN or infinite), which is not saved')
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def network_state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -186,7 +182,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise FileNotFoundError(f'{path}: no such training state') from None
     except Exception as error:  # torch reports damage as any of five exception types
-        raise ValueError(f'{path} is not a whole training state ({_first_line(error)})') from error
+        raise ValueError(f'{path} is not a whole training state ({first_line(error)})') from error
     if not isinstance(state, dict) or not {'iter', 'optimizers', 'schedulers'} <= state.keys():
         raise ValueError(f'{path} is not a training state: it has no iter, optimizers and schedulers')
     if name := not_finite(state['optimizers']):
@@ -228,7 +224,7 @@ def newest_whole_state(
                 if name := not_finite(torch.load(file, map_location='cpu', weights_only=True)):
                     raise ValueError(f'{file}: {name} is not finite (NaN or infinite)')
         except Exception as error:  # whatever is wrong with it, an older one may be whole
-            passed_over.append(f'{path} passed over: {_first_line(error)}')
+            passed_over.append(f'{path} passed over: {first_line(error)}')
         else:
             return path, passed_over
     return None, passed_over

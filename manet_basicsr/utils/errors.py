@@ -47,6 +47,11 @@ class RunStoppedError(RuntimeError):
         self.can_go_on = can_go_on
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message that is not empty, or its type where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def last_line(error: BaseException) -> str:
     """Return the message of an error; one from a loader's worker carries a traceback in front of it."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

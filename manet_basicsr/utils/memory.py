@@ -52,6 +52,12 @@ def peak_memory() -> int | None:
     return next((int(words[1]) * 1024 for words in peaks), None)
 
 
+def glibc() -> ctypes.CDLL | None:
+    """Return the C library of this process, if it is glibc."""
+    library = ctypes.CDLL(None) if os.name == 'posix' else None
+    return library if hasattr(library, 'gnu_get_libc_version') else None
+
+
 def return_freed_memory(from_now_on: bool = False) -> None:
     """Let glibc give the memory of freed tensors back to the system.
 
@@ -59,10 +65,7 @@ def return_freed_memory(from_now_on: bool = False) -> None:
         from_now_on: Also set it to return blocks of 1 MiB and more at once, for good. Left alone it keeps blocks of up
             to 32 MiB for later.
     """
-    if os.name != 'posix':
-        return
-    library = ctypes.CDLL(None)
-    if not hasattr(library, 'mallopt') or not hasattr(library, 'malloc_trim'):  # another C library than glibc
+    if (library := glibc()) is None:
         return
     if from_now_on:
         library.mallopt(_M_MMAP_THRESHOLD, 2**20)

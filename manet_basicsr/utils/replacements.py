@@ -15,17 +15,16 @@ from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.utils.tensors import not_finite
 
 
-def with_buffers(model_ema: Callable[..., None]) -> Callable[..., None]:
-    """Let the averaged network follow the buffers of the trained one, too, such as the means of normalisations."""
-
-    @functools.wraps(model_ema)
-    def averaged(self: Any, decay: float = 0.999) -> None:
-        model_ema(self, decay)
-        buffers = dict(self.get_bare_model(self.net_g).named_buffers())
-        for name, buffer in self.net_g_ema.named_buffers():
-            buffer.copy_(buffers[name])
-
-    return averaged
+@torch.no_grad()
+def model_ema(self: Any, decay: float = 0.999) -> None:
+    """Move the EMA weights towards the trained ones, all at once: one by one costs a kernel launch or two each."""
+    network = self.get_bare_model(self.net_g)
+    trained, averages = dict(network.named_parameters()), dict(self.net_g_ema.named_parameters())
+    update = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+    update(list(averages.values()), [trained[name] for name in averages], 0)
+    buffers = dict(network.named_buffers())
+    for name, buffer in self.net_g_ema.named_buffers():  # such as running means, which are no weights
+        buffer.copy_(buffers[name])
 
 
 def finite_only(tensor2img: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,7 +39,9 @@ def finite_only(tensor2img: Callable[..., Any]) -> Callable[..., Any]:
     return converted
 
 
-def write_image(img: np.ndarray, file_path: str, params: list[int] | None = None, auto_mkdir: bool = True) -> bool:
+def write_image(
+    img: np.ndarray, file_path: str | os.PathLike[str], params: list[int] | None = None, auto_mkdir: bool = True
+) -> bool:
     """Write an image under any name, whole or not at all.
 
     Args:

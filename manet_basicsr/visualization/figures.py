@@ -6,12 +6,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from torch import Tensor
 
-from manet_basicsr.data.alpha import flatten_on_white
 from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.visualization.pictures import as_shown
 
 FIGURE_SUFFIXES = ('.png', '.pdf')
 _LONGEST = 1600  # px of an image in a figure
@@ -106,21 +105,10 @@ def write_panels(
         else:
             # The pixels of an image that is enlarged stay visible.
             enlarged = content.shape[1] < width * dpi / columns
-            axis.imshow(_displayed(content), interpolation='nearest' if enlarged else 'antialiased')
+            shown = as_shown(content, _LONGEST)
+            colours = np.repeat(shown[..., None], 3, axis=2) if shown.ndim == 2 else shown
+            axis.imshow(colours, interpolation='nearest' if enlarged else 'antialiased')
         axis.set_title(title, fontsize=8, pad=3)
         axis.set_axis_off()
     with atomic_path(path) as partial:
         figure.savefig(partial, dpi=dpi, bbox_inches='tight', pad_inches=0.02)
-
-
-def _displayed(image: np.ndarray) -> np.ndarray:
-    """Make an image RGB uint8, on white, and no larger than a figure needs."""
-    image = flatten_on_white(image)
-    largest = 1.0 if image.dtype.kind == 'f' else float(np.iinfo(image.dtype).max)
-    pixels = np.rint(image / largest * 255).astype(np.uint8)
-    pixels = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
-    factor = _LONGEST / max(pixels.shape[:2])
-    if factor >= 1:
-        return np.ascontiguousarray(pixels)
-    size = (max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor)))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))

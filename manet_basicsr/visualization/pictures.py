@@ -6,13 +6,25 @@ Images are cross-correlated with kernels, hence a trail is the kernel turned by 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 from torch import Tensor
 
+from manet_basicsr.data.alpha import flatten_on_white
+
 Picture = np.ndarray  # (H, W, 3) uint8, BGR as OpenCV has it
+
+
+def as_shown(image: np.ndarray, longest: int) -> np.ndarray:
+    """Make an image, as :func:`flatten_on_white` takes it, what a page shows: uint8, no longer than so many px."""
+    flat = flatten_on_white(image)
+    largest = 1.0 if flat.dtype.kind == 'f' else float(np.iinfo(flat.dtype).max)
+    pixels = np.rint(flat / largest * 255).clip(0, 255).astype(np.uint8)
+    factor = longest / max(pixels.shape[:2])
+    if factor >= 1:
+        return pixels
+    size = [max(1, round(side * factor)) for side in pixels.shape[1::-1]]
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
 
 
 def kernel_tile(kernel: Tensor, size: int) -> Picture:
@@ -100,18 +112,3 @@ def kernels_beside_image(
 def _label(picture: Picture, text: str, place: tuple[int, int]) -> None:
     cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 3, cv2.LINE_AA)
     cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
-
-
-def write_image(path: str | Path, picture: Picture) -> None:
-    """Write a picture in the format of its suffix.
-
-    Raises:
-        OSError: It could not be written.
-    """
-    try:
-        written, content = cv2.imencode(Path(path).suffix, picture)
-    except cv2.error as error:
-        raise OSError(f'cannot encode an image of shape {picture.shape} for {path}: {error.err}') from error
-    if not written:
-        raise OSError(f'cannot encode an image of shape {picture.shape} for {path}')
-    Path(path).write_bytes(content.tobytes())

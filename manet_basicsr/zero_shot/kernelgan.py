@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from manet_basicsr.degradation.resizing import BicubicSampler
 from manet_basicsr.degradation.single_kernel import field_of_kernel
 from manet_basicsr.zero_shot.patch_sampling import crop_at, crop_corners, halved
 from manet_basicsr.zero_shot.solver import Problem, Solution, Solver, register_solver
@@ -90,8 +91,7 @@ class _KernelLoss:
         window = torch.outer(line, line)
         self.margin = 30 * (1 - window / window.max())
         self.margin[2:-2, 2:-2] = 0
-        half = torch.tensor([0.43359375, 0.11328125, -0.03515625, -0.01171875], device=device)
-        taps = torch.cat([half.flip(0), half])
+        taps = BicubicSampler.profile((torch.arange(8, device=device) - 3.5) / 2) / 2  # of a reduction by 2
         self.bicubic = torch.outer(taps, taps)
         self.axis = axis.float()
         self.weight_bicubic, self.weight_centre, self.weight_sparse = 5.0, 0.0, 0.0

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from manet_basicsr.archs import SFTRRDBNet
-from manet_basicsr.archs.sft_rrdb_arch import SFTRRDB
+from manet_basicsr.archs.sft_rrdb_arch import SFTRRDB, change_basis, change_kernel_basis
 from manet_basicsr.degradation import load_pca_basis
+from manet_basicsr.weights import load_pretrained
 
 SMALL = {'num_feat': 6, 'num_block': 2, 'num_grow_ch': 4, 'kernel_size': 5, 'code_length': 3}
 
@@ -195,3 +196,29 @@ def test_wrong_arguments_say_what_was_expected(basis: Path) -> None:
         small(basis, num_block=0)
     with pytest.raises(ValueError, match='compute_pca'):
         SFTRRDBNet(kernel_size=13)
+
+
+def test_a_generator_of_another_basis_does_what_it_did(basis: Path, tmp_path: Path) -> None:
+    """The new basis spans the old one, turned and with two dimensions more; kernels may have parts outside of both."""
+    network = small(basis).eval()
+    rng = np.random.default_rng(1)
+    old = np.load(basis)
+    more = rng.normal(size=(25, 2))
+    more -= old @ (old.T @ more)
+    wider = np.concatenate([old @ np.linalg.qr(rng.normal(size=(3, 3)))[0], np.linalg.qr(more)[0]], axis=1)
+    path = tmp_path / 'wider.npy'
+    np.save(path, wider.astype(np.float32))
+    torch.save({'params': network.state_dict()}, tmp_path / 'old.pth')
+    change_basis(tmp_path / 'old.pth', tmp_path / 'new.pth', load_pca_basis(4, 5, 5, path))
+    changed = small(path, code_length=5).eval()
+    load_pretrained(changed, tmp_path / 'new.pth')
+    lq, field = torch.rand(2, 3, 7, 9), kernels(2, 25, 7, 9)
+    torch.testing.assert_close(changed(lq, field), network(lq, field), atol=1e-5, rtol=1e-4)
+
+
+def test_a_basis_for_other_kernels_or_weights_without_one_are_refused(basis: Path) -> None:
+    state = small(basis).state_dict()
+    with pytest.raises(ValueError, match='kernels of 49 taps, the weights for 25'):
+        change_kernel_basis(state, torch.rand(49, 3))
+    with pytest.raises(ValueError, match='no pca_matrix'):
+        change_kernel_basis({'conv_first.weight': torch.ones(1)}, torch.rand(25, 3))

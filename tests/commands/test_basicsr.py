@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,11 +28,9 @@ TESTING = shortened.option_file('test', 'MANet_stage1', 4)
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def without_plugins(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty current folder; no plugins but those that a test declares."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plugins, 'entry_points', lambda group: [])
-    yield tmp_path
 
 
 @pytest.fixture

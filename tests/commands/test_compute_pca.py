@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from manet_basicsr.degradation import kernel_pca_basis, load_pca_basis
+from manet_basicsr.degradation.defocus import disk_kernels
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'scripts' / 'compute_pca.py'
 SMALL = ['--scale', '2', '--kernel-size', '9', '--code-length', '4', '--num-kernels', '200']
@@ -59,3 +61,23 @@ def test_wrong_arguments_give_one_line_and_no_file(
     assert main([str(tmp_path / arguments[0]), *arguments[1:]]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_kernels_may_be_those_that_an_option_file_trains_on(
+    main: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    file = tmp_path / 'train.yml'
+    degradation = {'kernel_size': 9, 'alignment': 'published', 'field': {'type': 'defocus', 'radius': [1, 3]}}
+    file.write_text(yaml.safe_dump({'scale': 2, 'datasets': {'train': {'degradation': degradation}}}))
+    output = tmp_path / 'basis.npy'
+    assert main([str(output), '--opt', str(file), '--code-length', '4', '--num-kernels', '300']) == 0
+    basis = load_pca_basis(2, 9, 4, output)
+    disks = disk_kernels(torch.linspace(1, 3, 20), 9, 2, 'published')
+    deviations = disks - disks.mean(0)
+    outside = deviations - deviations @ basis @ basis.T
+    assert outside.norm() < 0.1 * deviations.norm()
+    gaussian = deviations - deviations @ (other := kernel_pca_basis(2, 9, 4, num_kernels=300)) @ other.T
+    assert outside.norm() < gaussian.norm()
+    file.write_text(yaml.safe_dump({'scale': 2, 'datasets': {'val': {}}}))
+    assert main([str(tmp_path / 'none.npy'), '--opt', str(file)]) == 2
+    assert 'found no degradation in datasets.train' in capsys.readouterr().err

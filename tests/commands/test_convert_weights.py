@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -68,3 +69,22 @@ def test_help_has_an_example(main: Callable[[list[str]], int], capsys: pytest.Ca
     with pytest.raises(SystemExit, match='0'):
         main(['--help'])
     assert 'Example: basicsr convert-weights' in capsys.readouterr().out
+
+
+def test_a_generator_gets_another_basis(
+    tmp_path: Path, main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target, basis = (tmp_path / name for name in ('old.pth', 'new.pth', 'basis.npy'))
+    torch.save({'params': network_of_stage(3).state_dict()}, source)
+    np.save(basis, np.linalg.qr(np.random.default_rng(0).normal(size=(441, 20)))[0].astype(np.float32))
+    command = [str(source), str(target), '--basis', str(basis)]
+    assert main(command) == 0
+    assert capsys.readouterr().out == f'{target}: written for the basis {basis}\n'
+    load_pretrained(SFTRRDBNet(num_feat=16, num_block=2, num_grow_ch=8, code_length=20, pca_path=str(basis)), target)
+    assert main(command) == 2
+    assert capsys.readouterr().err == f'error: {target} already exists; --force replaces it\n'
+    assert main([*command, '--force']) == 0
+    assert main([str(source), str(target), '--basis', '40', '--force']) == 0  # one that ships
+    load_pretrained(SFTRRDBNet(num_feat=16, num_block=2, num_grow_ch=8, code_length=40), target)
+    assert main([str(source), str(target), '--basis', '39', '--force']) == 2
+    assert 'no PCA basis is shipped for scale 4, kernel_size 21, code_length 39' in capsys.readouterr().err

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,20 +14,13 @@ from numpy.typing import NDArray
 
 from manet_basicsr.data import lmdb_writer
 from manet_basicsr.data.raw_pixels import raw_view
+from tests import shortened
 from tests.forked import killed_at_the_end
-
-ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / 'scripts/create_lmdb.py'
 
 
 @pytest.fixture(scope='module')
 def create_lmdb() -> Callable[..., int]:
-    """The script's main function, given its arguments one by one."""
-    spec = importlib.util.spec_from_file_location('create_lmdb', SCRIPT)
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return lambda *arguments: script.main([str(argument) for argument in arguments])
+    return shortened.started('create_lmdb')
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -10,17 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / 'scripts/evaluate.py'
+from tests import shortened
 
 
 @pytest.fixture(scope='module')
 def evaluate() -> Callable[..., int]:
-    """The script's main function, given its arguments one by one."""
-    spec = importlib.util.spec_from_file_location('evaluate', SCRIPT)
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return lambda *arguments: script.main([str(argument) for argument in arguments])
+    return shortened.started('evaluate')
 
 
 @pytest.fixture(scope='module')

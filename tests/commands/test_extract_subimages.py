@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,19 +11,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from manet_basicsr.data.subimages import SubimageGrid, subimage_name
+from tests import shortened
 
-SCRIPT = Path(__file__).parents[2] / 'scripts/extract_subimages.py'
 SMALL = ['--crop-size', 40, '--step', 20]
 
 
 @pytest.fixture(scope='module')
 def extract() -> Callable[..., int]:
-    """The script's main function, given its arguments one by one."""
-    spec = importlib.util.spec_from_file_location('extract_subimages', SCRIPT)
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return lambda *arguments: script.main([str(argument) for argument in arguments])
+    return shortened.started('extract_subimages')
 
 
 def write_image(path: Path, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:

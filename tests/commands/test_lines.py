@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import sys
 from collections.abc import Callable
@@ -13,17 +12,8 @@ import pytest
 
 from manet_basicsr.commands import basicsr, explore
 from tests import shortened
+from tests.shortened import script
 from tests.small_networks import blind_weights
-
-
-def script(name: str) -> Callable[[list[str]], int]:
-    """The main function of a script."""
-    spec = importlib.util.spec_from_file_location(name, shortened.ROOT / f'scripts/{name}.py')
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
 
 COMMANDS = {
     'create_lmdb': (script('create_lmdb'), 'hr a.lmdb'),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,18 +15,12 @@ from manet_basicsr.data.images import BadSampleError
 from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.data.manifest import read_manifest
 from manet_basicsr.degradation.sets import BEYOND_GAUSSIANS, field_of
-
-SCRIPT = Path(__file__).parents[2] / 'scripts/make_testset.py'
+from tests import shortened
 
 
 @pytest.fixture(scope='module')
 def make_testset() -> Callable[..., int]:
-    """The script's main function, given its arguments one by one."""
-    spec = importlib.util.spec_from_file_location('make_testset', SCRIPT)
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return lambda *arguments: script.main([str(argument) for argument in arguments])
+    return shortened.started('make_testset')
 
 
 @pytest.fixture(scope='module')

@@ -14,11 +14,7 @@ from tests import shortened
 NAME = 'train_MANet_stage1_x4'
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures('here')
 
 
 def test_every_option_file_is_listed_with_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:

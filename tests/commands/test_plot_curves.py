@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,10 @@ from manet_basicsr.train import train_pipeline
 from manet_basicsr.visualization.curves import plot, read_curves, smoothed
 from tests import shortened
 
-SCRIPT = Path(__file__).parents[2] / 'scripts/plot_curves.py'
-
 
 @pytest.fixture(scope='module')
 def plot_curves() -> Callable[..., int]:
-    """The script's main function, given its arguments one by one."""
-    spec = importlib.util.spec_from_file_location('plot_curves', SCRIPT)
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return lambda *arguments: script.main([str(argument) for argument in arguments])
+    return shortened.started('plot_curves')
 
 
 def keep_figures(monkeypatch: pytest.MonkeyPatch, figures: list[Figure]) -> None:

@@ -28,12 +28,7 @@ from manet_basicsr.weights import describe_shipped
 from manet_basicsr.weights import shipped as weights
 from tests.small_networks import blind_network, blind_weights
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures('here')
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def test_alpha_is_enlarged_on_the_usual_grid_or_displaced(scale: int) -> None:
     plain = cv2.resize(alpha.astype(np.float32), None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     assert usual.dtype == np.uint8
     assert np.abs(usual - plain.clip(0, 255)).max() <= 0.51
-    moved = enlarge_alpha(alpha, scale, scale - 1)
+    moved = enlarge_alpha(alpha, scale, 'published')
     assert moved.shape == usual.shape
     rest = slice(scale - 1, None)
     assert np.array_equal(moved[: 7 * scale - scale + 1, : 9 * scale - scale + 1], usual[rest, rest])

@@ -22,6 +22,7 @@ BLURS: dict[str, dict[str, Any]] = {
     'defocus': {'radius': [1.7, 6.3]},
     'defocus that changes': {'radius': [1.7, 6.3], 'period': 40},
     'fixed': {'variances': [6, 1], 'angle': 0.785},
+    'generalized': {'variance': [0.7, 10], 'shape': [0.5, 4]},
     'invariant': {'variance': [0.7, 10]},
     'lanczos': {},
     'mixture': {'of': [{'type': 'invariant', 'variance': [0.7, 10]}, {'type': 'defocus', 'radius': [1.7, 6.3]}]},
@@ -29,6 +30,7 @@ BLURS: dict[str, dict[str, Any]] = {
     'motion of an object': {'radius': [1.5, 6], 'trajectory': 'object'},
     'motion that changes': {'radius': [1.5, 6], 'variant': True},
     'motion of a passing object': {'radius': [1.5, 6], 'trajectory': 'object', 'variant': True},
+    'plateau': {'variance': [0.7, 10], 'shape': [1, 2]},
     'protocol': {'kind': 4},
     'protocol at random': {'kind': 5},
     'psf_grid': {'file': ''},
@@ -41,10 +43,12 @@ INVARIANT = (
     'bank of cropped kernels',
     'defocus',
     'fixed',
+    'generalized',
     'invariant',
     'mixture',
     'motion',
     'motion of an object',
+    'plateau',
     *REDUCTIONS,
 )
 WITHOUT_CHANCE = ('fixed', 'protocol', 'psf_grid', *REDUCTIONS)

@@ -11,6 +11,7 @@ import torch
 
 from manet_basicsr.degradation import (
     anisotropic_gaussian_kernels,
+    build_field_sampler,
     kernel_pca_basis,
     load_pca_basis,
     sample_kernel_parameters,
@@ -18,6 +19,7 @@ from manet_basicsr.degradation import (
 )
 from manet_basicsr.degradation.pca import kernel_covariance, kernels_from_codes, mean_kernel, principal_components
 from manet_basicsr.metrics import calculate_lr_psnr
+from manet_basicsr.options.reading import load_options
 
 FEW_KERNELS = 10_000
 # Smallest cosine between two 15-dimensional subspaces, one from 10,000 kernels only: measured 0.9965 or more.
@@ -207,3 +209,15 @@ def test_the_mean_kernel_is_the_same_also_while_a_network_is_built_without_memor
     mean_kernel.cache_clear()
     assert torch.equal(mean, mean_kernel(2))
     assert mean.sum().item() == pytest.approx(1)
+
+
+def test_the_basis_for_photographs_spans_the_kernels_that_its_option_file_trains_on() -> None:
+    file = Path(__file__).resolve().parents[2] / 'options/train/train_MANet_stage1_x4_cpu_real.yml'
+    sampler = build_field_sampler(load_options(file)['datasets']['train']['degradation']['field'])
+    covariance = kernel_covariance(4, num_kernels=1000, seed=1, sampler=sampler)
+    basis = load_pca_basis(4, code_length=40).double()
+    torch.testing.assert_close(basis.T @ basis, torch.eye(40, dtype=torch.float64), atol=1e-5, rtol=0)
+    explained = (basis.T @ covariance @ basis).trace() / covariance.trace()
+    assert explained > 0.995
+    gaussians = load_pca_basis(4).double()
+    assert (gaussians.T @ covariance @ gaussians).trace() / covariance.trace() < 0.99

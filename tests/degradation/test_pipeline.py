@@ -72,6 +72,34 @@ def test_noise_has_the_asked_deviation_and_is_rounded_to_8_bit() -> None:
     assert torch.equal(lr, quantize(lr))
 
 
+def test_shot_noise_grows_with_the_square_root_of_the_image() -> None:
+    options = {'field': FIELD, 'shot_noise': [20, 20]}
+    for grey in (0.1, 0.4, 0.7):
+        lr = degraded(options, torch.full((3, 400, 400), grey))
+        assert float(lr.std() * 255) == pytest.approx(20 * grey**0.5, rel=0.03)
+    both = degraded({**options, 'noise': [10, 10]}, torch.full((3, 400, 400), 0.5))
+    assert float(both.std() * 255) == pytest.approx((10**2 + 20**2 * 0.5) ** 0.5, rel=0.03)
+
+
+def test_a_share_of_the_images_is_left_clean(hr: torch.Tensor) -> None:
+    options = {'field': FIELD, 'noise': [20, 20], 'jpeg': [40, 40]}
+    clean = degraded({'field': FIELD}, hr)
+    found = [torch.equal(degraded({**options, 'clean': 0.3}, hr, seed), clean) for seed in range(200)]
+    assert sum(found) / 200 == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / 200) ** 0.5)
+    assert torch.equal(degraded({**options, 'clean': 1}, hr), clean)
+
+
+def test_what_is_not_asked_for_draws_nothing(hr: torch.Tensor) -> None:
+    options = {'field': FIELD, 'noise': [5, 20], 'jpeg': [40, 90]}
+    assert torch.equal(degraded(options, hr), degraded({**options, 'shot_noise': [0, 0], 'clean': 0}, hr))
+
+
+@pytest.mark.parametrize(('key', 'value'), [('clean', 1.5), ('clean', -0.1), ('shot_noise', [5, 1]), ('shot_noise', 3)])
+def test_wrong_shares_and_levels_are_refused(key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f'degradation.{key}: found'):
+        Degradation.from_options({'field': FIELD, key: value})
+
+
 def test_jpeg_comes_last_and_has_the_drawn_quality(hr: torch.Tensor) -> None:
     clean = degraded({'field': FIELD}, hr)
     assert torch.equal(degraded({'field': FIELD, 'jpeg': [50, 50]}, hr), jpeg_compress(clean, 50))

@@ -22,7 +22,10 @@ from manet_basicsr.degradation import (
     smooth_parameters,
 )
 
-TYPES = 'bank, bicubic, collage, defocus, fixed, invariant, lanczos, mixture, motion, protocol, psf_grid, smooth'
+TYPES = (
+    'bank, bicubic, collage, defocus, fixed, generalized, invariant, lanczos, mixture, motion, plateau, protocol, '
+    'psf_grid, smooth'
+)
 
 
 def kernel_of(parameters: torch.Tensor, scale: int, alignment: str = 'centered') -> torch.Tensor:

@@ -75,13 +75,13 @@ def test_noise_has_the_same_levels_and_distribution_and_is_drawn_again_alike(pho
     clean = blur_downsample(model.batch['gt'], model.batch['kernel'], 4)
     for index in range(8):
         sample = device[SampleIndex(index % len(device), 100 + index)]
-        sigmas.append(float(sample['noise_sigma']))
+        sigmas.append(float(sample['noise_levels'][0]))
         # The same draws as the loader's: crop, kernel, level.
         generator.manual_seed(100 + index)
         degradation = loader.degradations[0]
         loader._read_crop(loader.gt_name(index % len(loader)), generator)
         degradation.draw_parameters(48, 48, 4, generator)
-        assert degradation.draw_noise_level(generator) == pytest.approx(sigmas[-1])
+        assert degradation.draw_noise_levels(generator) == pytest.approx((sigmas[-1], 0))
     for noisy in (first, collated(loader)['lq']):
         inside = (clean > 0.35) & (clean < 0.65)  # away from the clipping at 0 and 1
         normal = ((noisy - clean) * 255 / torch.tensor(sigmas).view(-1, 1, 1, 1))[inside]

@@ -50,10 +50,17 @@ def test_another_word_is_refused() -> None:
 @pytest.mark.parametrize('problem', ['', 'no Triton'])
 def test_compile_is_chosen_where_it_works(problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, 'why_not_compiled', lambda device: problem)
+    monkeypatch.setattr(speed, 'fast_half_precision', lambda device: torch.bfloat16)
     for device in (CPU, CUDA):
         value, reason = speed.choose_compile('auto', device)
         assert value is not bool(problem)
         assert problem in reason
+
+
+def test_a_slow_cpu_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, 'fast_half_precision', lambda device: None)
+    assert speed.choose_compile('auto', CPU) == (False, 'a CPU without bf16')
+    assert speed.choose_compile(True, CPU).value is True
 
 
 @pytest.mark.slow
@@ -62,6 +69,7 @@ def test_a_compiler_that_does_not_work_is_found_out(tmp_path: Path) -> None:
     compiler.write_text('#!/bin/sh\necho "fatal error: Python.h: No such file" >&2\nexit 1\n')
     compiler.chmod(0o755)
     program = 'import torch; from manet_basicsr.models import speed; '
+    program += 'speed.fast_half_precision = lambda device: torch.bfloat16; '
     program += "print(speed.choose_compile('auto', torch.device('cpu')))"
     environment = {**os.environ, 'CXX': str(compiler), 'TORCHINDUCTOR_CACHE_DIR': str(tmp_path / 'cache')}
     command = [sys.executable, '-c', program]

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from manet_basicsr.options.checks import find_problems
 from manet_basicsr.options.reading import Options, load_options
+from manet_basicsr.options.resolving import forget_pretrained, without_weights
 from tests import shortened
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,6 +77,42 @@ def changed(options: Options, key: str, value: object) -> Options:
 
 def test_options_without_a_mistake_have_no_problems(tmp_path: Path) -> None:
     assert find_problems(valid(tmp_path), is_train=True) == []
+
+
+@pytest.mark.parametrize(
+    ('key', 'written'),
+    [
+        ('logger', 'loger'),
+        ('logger.print_freq', 'print_frq'),
+        ('train', 'trian'),
+        ('train.total_iter', 'total_itr'),
+        ('train.kernel_opt', 'kernal_opt'),
+        ('train.scheduler.milestones', 'milestone'),
+        ('datasets.train.degradation', 'degredation'),
+        ('datasets.train.degradation.field', 'feild'),
+        ('datasets.train.batch_size_per_gpu', 'batch_size_per_gpus'),
+    ],
+)
+def test_a_misspelt_key_is_not_missing_too(key: str, written: str, tmp_path: Path) -> None:
+    options = valid(tmp_path)
+    place = options
+    *sections, last = key.split('.')
+    for section in sections:
+        place = place[section]
+    place[written] = place.pop(last)
+    problems = find_problems(options, is_train=True)
+    assert len(problems) == (2 if last == 'field' else 1)  # both sets have one degradation
+    assert all(written in problem and problem.endswith(f"did you mean '{last}'?") for problem in problems)
+
+
+def test_what_is_wrong_beside_a_misspelt_key_is_said(tmp_path: Path) -> None:
+    options = changed(changed(valid(tmp_path), 'logger.print_frq', 5), 'logger.print_freq', -1)
+    assert len(find_problems(options, is_train=True)) == 2
+    del changed(options, 'logger.save_checkpoint_freq', ...)['logger']['print_freq']
+    assert [problem.split(':')[0] for problem in find_problems(options, is_train=True)] == [
+        'logger.print_frq',
+        'logger.save_checkpoint_freq',
+    ]
 
 
 @pytest.mark.parametrize(
@@ -351,15 +388,9 @@ def test_options_of_stock_basicsr_pass(tmp_path: Path) -> None:
 
 def save_weights(network: Any, path: Path) -> None:
     """Save weights that fit a section ``network_g`` or a part of one; a zero each stands for every number."""
-    if network['type'] == 'BlindSRNet':
-        network = {**network, **{part: without_weights(network[part]) for part in ('estimator', 'generator')}}
     with torch.device('meta'):
-        state_dict = build_network(without_weights(network)).state_dict()
+        state_dict = build_network(without_weights(forget_pretrained(network))).state_dict()
     torch.save({'params': {key: torch.zeros(()).expand(value.shape) for key, value in state_dict.items()}}, path)
-
-
-def without_weights(network: Options) -> Options:
-    return {key: value for key, value in network.items() if key not in ('pretrained', 'param_key')}
 
 
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)

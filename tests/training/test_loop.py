@@ -27,9 +27,7 @@ from manet_basicsr.test import test_pipeline
 from manet_basicsr.training.checkpoints import load_state, saved_iterations
 from manet_basicsr.training.trackers import start_trackers
 from tests import shortened
-
-FILE = shortened.option_file('train', 'MANet_stage1', 4)
-RUN = Path('experiments') / FILE.stem
+from tests.trained import ENVIRONMENT, FILE, RUN
 
 
 @METRIC_REGISTRY.register()
@@ -192,10 +190,9 @@ def test_a_state_is_saved_with_the_records_of_the_validation_of_its_iteration(
 @pytest.mark.slow
 def test_workers_that_cannot_all_start_end_the_run_soon(photos: Path, tmp_path: Path) -> None:
     words = [sys.executable, '-m', 'manet_basicsr', *command(photos, workers=8)]
-    environment = {**os.environ, 'PYTHONPATH': str(shortened.ROOT), 'OMP_NUM_THREADS': '1'}
     limited = ['bash', '-c', 'ulimit -n 40; exec "$@"', 'limited', *words]
     pipes: dict[str, Any] = {'capture_output': True, 'text': True, 'timeout': 100, 'check': False}
-    done = subprocess.run(limited, cwd=tmp_path, env=environment, **pipes)
+    done = subprocess.run(limited, cwd=tmp_path, env=ENVIRONMENT, **pipes)
     assert done.returncode == 1, done.stderr
     assert 'basicsr: error: [Errno 24] Too many open files' in done.stderr
     assert 'Too many open files' in next((tmp_path / RUN).glob('train_*.log')).read_text().splitlines()[-1]

@@ -18,10 +18,8 @@ import torch
 from manet_basicsr.train import train_pipeline
 from manet_basicsr.training.checkpoints import saved_iterations
 from tests import shortened
+from tests.trained import ENVIRONMENT, FILE, RUN
 
-FILE = shortened.option_file('train', 'MANet_stage1', 4)
-RUN = Path('experiments') / FILE.stem
-ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(shortened.ROOT), 'OMP_NUM_THREADS': '1'}
 ONE_MACHINE = ['--standalone', '--nproc_per_node=2']
 
 

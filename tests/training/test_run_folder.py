@@ -25,10 +25,7 @@ TRAINING = shortened.option_file('train', 'MANet_stage1', 4)
 TESTING = shortened.option_file('test', 'MANet_stage1', 4)
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures('here')
 
 
 def train(images: Path, *more: str, auto_resume: bool = False, **short: Any) -> int:

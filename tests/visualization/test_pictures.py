@@ -11,8 +11,9 @@ import torch
 
 from manet_basicsr.degradation import blur_downsample, protocol_field
 from manet_basicsr.degradation.motion import motion_kernels
+from manet_basicsr.utils.replacements import write_image
 from manet_basicsr.visualization.figures import kernel_grid
-from manet_basicsr.visualization.pictures import kernel_tile, kernels_beside_image, kernels_over_image, write_image
+from manet_basicsr.visualization.pictures import kernel_tile, kernels_beside_image, kernels_over_image
 
 
 def dark(height: int, width: int) -> np.ndarray:
@@ -129,7 +130,7 @@ def test_point_is_drawn_in_the_middle_of_its_pixel() -> None:
 @pytest.mark.parametrize('suffix', ['.png', '.jpg', '.bmp'])
 def test_picture_is_written_in_the_format_of_its_suffix(tmp_path: Path, suffix: str) -> None:
     picture = kernels_over_image(dark(8, 8), point_kernels(1, 1))
-    write_image(tmp_path / f'p{suffix}', picture)
+    write_image(picture, tmp_path / f'p{suffix}')
     read = cv2.imread(str(tmp_path / f'p{suffix}'))
     assert read.shape == picture.shape
     assert suffix == '.jpg' or (read == picture).all()
@@ -138,5 +139,5 @@ def test_picture_is_written_in_the_format_of_its_suffix(tmp_path: Path, suffix: 
 @pytest.mark.parametrize('name', ['p', 'p.xyz'])
 def test_picture_in_no_known_format_is_an_os_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(OSError, match='cannot encode an image'):
-        write_image(tmp_path / name, dark(8, 8))
+        write_image(dark(8, 8), tmp_path / name)
     assert not list(tmp_path.iterdir())
