@@ -6,7 +6,7 @@
 scores every row whose weights are there (the table in tools/peers_rows.py says where each is looked for), judges the
 claims, and writes tables. A row without weights says so, with what its training costs. Trained later, it falls into
 place by the same command: what was scored is in OUTPUT/records.jsonl, what was measured beside in
-OUTPUT/measured.json, which is measured anew where it is missing.
+OUTPUT/measured.json.
 
 Solvers take minutes an image, and are run on three of the nine invariant kernels. --solver-images, --solver-sets,
 --seeds and --budget make less of them; tables say which images and seeds there are.
@@ -15,16 +15,14 @@ Solvers take minutes an image, and are run on three of the nine invariant kernel
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import manet_basicsr  # noqa: F401  (before basicsr, which it mends)
 
 # isort: split
-from peers_measure import draw_patches, measure_all
+from peers_measure import draw_patches, measure_missing
 from peers_page import SETS, fill, parts_of
 from peers_picture import draw, panels_of
 from peers_rows import ENTRIES, REDUCED, Choice
@@ -63,16 +61,6 @@ def compare(images: Sequence[str], limit: int, choice: Choice, output: Path) -> 
     return grouped, [str(failure) for failure in result.failures]
 
 
-def measured_in(path: Path, images: Sequence[str], limit: int) -> dict[str, Any]:
-    """Read what was measured beside the scores, or measure it."""
-    if not path.is_file():
-        measured = measure_all(images, limit)
-        with atomic_path(path) as temporary:
-            write_lines(temporary, json.dumps(measured, indent=1) + '\n')
-    found: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
-    return found
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -100,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     choice = Choice(tuple(args.rows), args.budget, args.seeds, tuple(args.solver_images), tuple(args.solver_sets))
     results, failures = compare(args.images, args.limit, choice, args.output)
-    measured = measured_in(args.output / 'measured.json', args.images, args.limit)
+    measured = measure_missing(args.output / 'measured.json', args.images, args.limit)
     parts = parts_of(results, measured)
     for name, part in parts.items():
         print(f'## {name}\n\n{part}\n')

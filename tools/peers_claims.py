@@ -221,6 +221,16 @@ CLAIMS = (
         ),
     ),
     Claim(
+        '7a',
+        'A loss on the image that a frozen generator makes with the kernels does train one.',
+        (Inequality('indirect loss', 'fixed', 3, INVARIANT, 'lr_psnr'),),
+    ),
+    Claim(
+        '7b',
+        'Crops of several kernels in training help where blur varies.',
+        (Inequality('collage', 'MANet (study)', metric='lr_psnr'),),
+    ),
+    Claim(
         '8', 'A receptive field of 38x38 is worse than one of 22x22 where blur varies.',
         (Inequality('MANet (study)', 'two blocks', metric='lr_psnr'),),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from manet_basicsr.evaluation.paired import Difference
 from manet_basicsr.metrics import calculate_lr_psnr
 from manet_basicsr.models.scoring import EXACT_MATCH_DB
 from manet_basicsr.options.reading import load_options
-from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.files import atomic_path, write_lines
 
 SCALE = 4
 #: Sides of patches in LR px; scores are of the middle 9x9 px of each, so that only what the network sees differs.
@@ -219,8 +220,35 @@ def measure_training(entry: Entry, steps: int = 2) -> dict[str, float]:
     }  # fmt: skip
 
 
-def measure_all(images: Sequence[str], limit: int) -> dict[str, Any]:
-    """Measure everything: the arguments are those of :func:`measure_patches`."""
-    trained = {entry.training: entry for entry in ENTRIES if entry.training}
-    costs = {training: measure_training(entry) for training, entry in trained.items()}
-    return {**measure_sizes(), **measure_ikc(), **measure_patches(images, limit), 'trainings': costs}
+def measure_missing(path: Path, images: Sequence[str], limit: int) -> dict[str, Any]:
+    """Measure what a file lacks, and write it there part by part.
+
+    Args:
+        path: The file, of JSON; made if missing.
+        images: As for :func:`measure_patches`.
+        limit: Likewise.
+
+    Returns:
+        All that is in it: what the functions above give, and the costs of trainings under ``trainings`` by their option
+        files.
+    """
+    found: dict[str, Any] = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {'trainings': {}}
+
+    def keep(part: dict[str, Any]) -> None:
+        part = {**part, 'trainings': {**found['trainings'], **part.get('trainings', {})}}
+        found.update(part)
+        with atomic_path(path) as temporary:
+            write_lines(temporary, json.dumps(found, indent=1) + '\n')
+
+    parts = (
+        ('macs_saved', measure_sizes),
+        ('ikc_ratio', measure_ikc),
+        ('patch_scores', partial(measure_patches, images, limit)),
+    )
+    for key, measure in parts:
+        if key not in found:
+            keep(measure())
+    for entry in ENTRIES:
+        if entry.training and entry.training not in found['trainings']:
+            keep({'trainings': {entry.training: measure_training(entry)}})
+    return found

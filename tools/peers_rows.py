@@ -119,6 +119,8 @@ ENTRIES = (
     _study('split 4', 'options/ablation/train_MANet_split4_x4.yml'),
     _study('convolutions', 'options/ablation/train_MANet_conv_x4.yml'),
     _study('LR image loss', 'options/ablation/train_MANet_lr_image_loss_x4.yml'),
+    _study('indirect loss', 'options/ablation/train_MANet_indirect_loss_x4.yml'),
+    _study('collage', 'options/ablation/train_MANet_collage_x4.yml'),
 )
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 

@@ -247,15 +247,16 @@ def test_one_command_scores_measures_and_draws_and_what_was_done_is_not_done_aga
     page.write_text(
         ''.join(f'<!-- {part}: begin -->\n<!-- {part}: end -->\n' for part in ('results', 'solvers', 'claims', 'costs'))
     )
-    measured = {'patch_scores': {str(name): [40.0, 41] for name in (*peers.measure.SIDES, 'whole', 'fixed')}}
     calls: list[int] = []
 
-    def measure(images: list[str], limit: int) -> dict[str, Any]:
+    def patches(images: list[str], limit: int) -> dict[str, Any]:
         calls.append(limit)
-        return measured
+        return {'patch_scores': {str(name): [40.0, 41] for name in (*peers.measure.SIDES, 'whole', 'fixed')}}
 
-    module = importlib.import_module('peers')
-    monkeypatch.setattr(module, 'measure_all', measure)
+    costs = {'steps': 10, 'batch': 2, 'side': 48, 'flop': 1.0, 'seconds': 1.0}
+    monkeypatch.setattr(peers.measure, 'measure_patches', patches)
+    monkeypatch.setattr(peers.measure, 'measure_training', lambda entry: costs)
+    monkeypatch.setattr(peers.measure, 'measure_ikc', lambda: {'ikc_ratio': 20.0})
     monkeypatch.setitem(peers.rows.BY_NAME, 'DIP', peers.rows.Entry('DIP', 'dip[steps=2,width=4]'))
     entries = tuple(peers.rows.BY_NAME[name] for name in ('bicubic', 'DIP', 'mean', peers.rows.MANET, 'IKC'))
     monkeypatch.setattr(peers.rows, 'ENTRIES', entries)
