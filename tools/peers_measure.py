@@ -35,6 +35,8 @@ _SCORED = 9
 # A kernel of 21 taps reaches 10 HR px: so many LR px about what is scored decide nothing that lies further out.
 _MARGIN = 3
 _REPEATS = 7
+#: Images of a batch with which a training is measured.
+_FEW = 4
 
 
 def _cpu_seconds(work: Callable[[], Any]) -> float:
@@ -192,8 +194,8 @@ def training_options(entry: Entry) -> dict[str, Any]:
     return options
 
 
-def measure_training(entry: Entry, steps: int = 2) -> dict[str, float]:
-    """Measure what the training of a row costs, by a few of its steps on random images.
+def measure_training(entry: Entry) -> dict[str, float]:
+    """Measure what the training of a row costs, by two of its steps on a few random images; both grow with the batch.
 
     Returns:
         ``steps`` of the training, ``batch``, ``side`` of its HR crops; of one step ``flop`` and CPU ``seconds``.
@@ -203,20 +205,21 @@ def measure_training(entry: Entry, steps: int = 2) -> dict[str, float]:
     options = training_options(entry)
     data = options['datasets']['train']
     batch, side, generator = data['batch_size_per_gpu'], data['gt_size'], torch.Generator().manual_seed(0)
-    variances, angles = sample_kernel_parameters(batch, training_variance_range(SCALE), generator)
-    kernels = anisotropic_gaussian_kernels(variances, angles, 21, SCALE).view(batch, -1, 1, 1)
+    few = min(batch, _FEW)
+    variances, angles = sample_kernel_parameters(few, training_variance_range(SCALE), generator)
+    kernels = anisotropic_gaussian_kernels(variances, angles, 21, SCALE).view(few, -1, 1, 1)
     model = build_model(options)
     model.feed_data({
-        'gt': torch.rand(batch, 3, side, side, generator=generator),
-        'lq': torch.rand(batch, 3, side // SCALE, side // SCALE, generator=generator),
-        'kernel': kernels, 'gt_path': [''] * batch, 'lq_path': [''] * batch,
+        'gt': torch.rand(few, 3, side, side, generator=generator),
+        'lq': torch.rand(few, 3, side // SCALE, side // SCALE, generator=generator),
+        'kernel': kernels, 'gt_path': [''] * few, 'lq_path': [''] * few,
     })  # fmt: skip
     with FlopCounterMode(display=False) as counter:
         model.optimize_parameters(1)
-    seconds = [_cpu_seconds(lambda: model.optimize_parameters(2)) for _ in range(steps)]
+    seconds = _cpu_seconds(lambda: model.optimize_parameters(2))
     return {
         'steps': options['train']['total_iter'], 'batch': batch, 'side': side,
-        'flop': counter.get_total_flops(), 'seconds': min(seconds),
+        'flop': counter.get_total_flops() * batch / few, 'seconds': seconds * batch / few,
     }  # fmt: skip
 
 
