@@ -54,7 +54,8 @@ def _cell(rows: Sequence[Row], reference: Sequence[Row], metric: str, blur: str)
     if found is None:
         return f'{value:{style}}'
     sign = style.replace('.', '+.')
-    return f'{value:{style}} ({found.mean:{sign}} ± {found.error:{style}})'
+    error = '' if found.images == 1 else f' ± {found.error:{style}}'
+    return f'{value:{style}} ({found.mean:{sign}}{error})'
 
 
 def result_tables(results: Results, image_sets: Sequence[str]) -> str:
