@@ -137,7 +137,7 @@ def cost_table(measured: Measured) -> str:
         each = f'{cost["flop"] / 1e12:.2f} | {cost["seconds"]:.1f}'
         whole = f'{cost["steps"] * cost["flop"] / 1e15:.2f} PFLOP, {cost_of(entry, measured)}'
         lines.append(f'| {entry.name} | `{entry.training}` | {cost["steps"]:,} | {size} | {each} | {whole} |')
-    return '\n'.join(lines)
+    return '\n'.join(lines) if done else 'Not measured yet.'
 
 
 def _missing(outcome: Outcome, measured: Measured) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,8 @@ def panels_of(images: str, image: str, choice: Choice, folder: Path) -> list[tup
             pairs.append((first, ('no kernels', white)))
         else:
             field = made.field[0].cpu().expand(-1, height, width)
-            pairs.append((first, (f'kernels: {scores["lr_psnr"]:.2f} dB LR', field)))
+            known = 'exact' if math.isinf(scores['lr_psnr']) else f'{scores["lr_psnr"]:.2f} dB LR'
+            pairs.append((first, (f'kernels: {known}', field)))
     pairs.append((('truth', gt), ('true kernels', sample['kernel'].expand(-1, height, width))))
     return pairs
 
