@@ -214,8 +214,10 @@ def measure_training(entry: Entry) -> dict[str, float]:
         'lq': torch.rand(few, 3, side // SCALE, side // SCALE, generator=generator),
         'kernel': kernels, 'gt_path': [''] * few, 'lq_path': [''] * few,
     })  # fmt: skip
+    precision, model.amp_dtype = model.amp_dtype, None  # counted in bfloat16, a convolution takes its slow path
     with FlopCounterMode(display=False) as counter:
         model.optimize_parameters(1)
+    model.amp_dtype = precision
     seconds = _cpu_seconds(lambda: model.optimize_parameters(2))
     return {
         'steps': options['train']['total_iter'], 'batch': batch, 'side': side,
