@@ -27,6 +27,8 @@ from manet_basicsr.utils.errors import first_line
 #: Changed whenever the same configuration would be scored differently.
 SCORING_VERSION = 1
 Progress = Callable[[Iterator[Any], int], Iterator[Any]]
+#: Tells of a method, a condition and the name of a sample whether the one is scored on the other.
+Wanted = Callable[[Method, Condition, str], bool]
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def evaluate(
     record_path: Path,
     *,
     limit: int | None = None,
+    wanted: Wanted = lambda method, condition, sample: True,
     progress: Progress = lambda steps, total: steps,
 ) -> Evaluation:
     """Score every image of every condition by every method that fits it, except where the record has it already.
@@ -134,6 +137,8 @@ def evaluate(
         methods: What to evaluate.
         record_path: The record, made if missing.
         limit: Images of each set to evaluate; None for all.
+        wanted: Leaves out samples of a method, such as most of those of a slow one; their numbers, of which random
+            draws depend, stay.
         progress: Wraps the iteration over the images, given with their number.
 
     Returns:
@@ -154,17 +159,9 @@ def evaluate(
             raise OptionError([f'{name}: fits none of the conditions; it is for another scale or alignment'])
         if any(sum(method.fits(condition) for method in namesakes) > 1 for condition in conditions):
             raise OptionError([f'{name}: two methods of this name fit one condition; give one another: NAME=FILE.yml'])
-    checksums, surroundings = _ImageChecksums(), {**machine(), 'version': _version(), 'scoring': SCORING_VERSION}
     result = Evaluation()
     with RecordFile(record_path) as record:
-        steps = []
-        for place in opened:
-            fitting = [(method, words) for method, words in fingerprints if method.fits(place.condition)]
-            for index in range(place.size):
-                checksum = checksums(place.dataset, place.dataset.gt_name(index))
-                parts = (place.labels, place.description, checksum, place.sample_name(index), index, surroundings)
-                steps.append((place, index, [(method, row_key(words, *parts)) for method, words in fitting]))
-            result.expected.update({(place.condition, method.name): place.size for method, _ in fitting})
+        steps = _plan(opened, fingerprints, wanted, result)
         known = record.rows
         missing = ((place, index, [(m, key) for m, key in todo if key not in known]) for place, index, todo in steps)
         pending = [step for step in missing if step[2]]
@@ -175,6 +172,35 @@ def evaluate(
             result.failures += _score_sample(place, index, todo, record)
         result.rows = [record.rows[key] for _, _, todo in steps for _, key in todo if key in record.rows]
     return result
+
+
+#: A sample of a condition, by its number, and the methods to score on it with the keys of their rows.
+_Step = tuple[_OpenCondition, int, list[tuple[Method, str]]]
+
+
+def _plan(
+    opened: Sequence[_OpenCondition],
+    fingerprints: Sequence[tuple[Method, dict[str, Any]]],
+    wanted: Wanted,
+    result: Evaluation,
+) -> list[_Step]:
+    """List what is to be scored, and note in the result how many rows of each condition and method there should be."""
+    checksums, surroundings = _ImageChecksums(), {**machine(), 'version': _version(), 'scoring': SCORING_VERSION}
+    steps: list[_Step] = []
+    for place in opened:
+        fitting = [(method, words) for method, words in fingerprints if method.fits(place.condition)]
+        counts = dict.fromkeys([method.name for method, _ in fitting], 0)
+        for index in range(place.size):
+            name = place.sample_name(index)
+            todo = [(method, words) for method, words in fitting if wanted(method, place.condition, name)]
+            if not todo:
+                continue
+            checksum = checksums(place.dataset, place.dataset.gt_name(index))
+            parts = (place.labels, place.description, checksum, name, index, surroundings)
+            steps.append((place, index, [(method, row_key(words, *parts)) for method, words in todo]))
+            counts.update({method.name: counts[method.name] + 1 for method, _ in todo})
+        result.expected.update({(place.condition, name): count for name, count in counts.items() if count})
+    return steps
 
 
 def _version() -> str:
@@ -195,7 +221,7 @@ def _score_sample(
     for method, key in todo:
         try:
             prediction = method.predict(sample, place.condition)
-            scores = _scores(sample, prediction, place.condition.scale)
+            scores = score_sample(sample, prediction, place.condition.scale)
         except Exception as error:  # one image of one method, whatever is wrong with it, must not cost the others
             failures.append(Failure(method.name, place.condition, name, first_line(error)))
         else:
@@ -217,7 +243,7 @@ def _row(key: str, method: Method, condition: Condition, sample: str, scores: Ro
     }
 
 
-def _scores(sample: Row, prediction: Prediction, scale: int) -> Row:
+def score_sample(sample: Row, prediction: Prediction, scale: int) -> Row:
     """Score a prediction as the validation of RestorationModel does: 8-bit images on Y, with a border of ``scale``."""
     scores: Row = dict.fromkeys(METRICS)
     scores.update(seconds=prediction.cost.seconds, peak_mib=prediction.cost.peak_mib)

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from manet_basicsr.data.field_files import save_field
 from manet_basicsr.degradation import blur_downsample
+from manet_basicsr.losses import IndirectLoss
 from manet_basicsr.models.batches import Batch, need
 from manet_basicsr.models.restoration_model import RestorationModel
 from manet_basicsr.visualization.pictures import kernels_over_image
@@ -31,15 +32,19 @@ class KernelL1Model(RestorationModel):
     """Train and test an estimator ``lq -> field`` against the true kernels (MANet, stage 1).
 
     ``train.kernel_opt`` is the loss on kernels, taken on the LR grid; ``train.lr_image_opt`` a loss on the clean LR
-    image that the estimated kernels make out of the HR image (alone it fails, as the paper shows).
+    image that the estimated kernels make out of the HR image (alone it fails, as the paper shows);
+    ``train.indirect_opt`` an :class:`IndirectLoss`, on the image that a frozen generator makes with them.
     """
 
-    TRAIN_KEYS = RestorationModel.TRAIN_KEYS - {'pixel_opt', 'perceptual_opt'} | {'kernel_opt', 'lr_image_opt'}
-    LOSS_KEYS = ('kernel_opt', 'lr_image_opt')
+    LOSS_KEYS = ('kernel_opt', 'lr_image_opt', 'indirect_opt')
+    TRAIN_KEYS = RestorationModel.TRAIN_KEYS - {'pixel_opt', 'perceptual_opt'} | {*LOSS_KEYS}
 
     def init_training_settings(self) -> None:
         """Set up what RestorationModel does; the losses take logits where the network gives them."""
         super().init_training_settings()
+        indirect = self.losses.get('indirect')
+        if not isinstance(indirect, IndirectLoss | None):
+            raise ValueError(f'train.indirect_opt.type: found {type(indirect).__name__}, expected IndirectLoss')
         network = self.get_bare_model(self.net_g)
         takes_logits = hasattr(self.losses.get('kernel'), 'from_logits')
         self.logit_network = network if takes_logits and isinstance(network, LogitEstimator) else None
@@ -69,11 +74,15 @@ class KernelL1Model(RestorationModel):
                 # The field is made again in the backward pass: kept, it would be the largest tensor of the step.
                 estimated = checkpoint(self._lr_images, output, batch['gt'], use_reentrant=False)
                 losses['l_lr_image'] = self.losses['lr_image'](estimated, clean)
+        if 'indirect' in self.losses:  # in the precision of networks: there is one in it
+            losses['l_indirect'] = self.losses['indirect'](self._field(output), batch['kernel'], batch['lq'])
         return losses
 
     def _lr_images(self, output: Tensor, gt: Tensor) -> Tensor:
-        field = output.float() if self.logit_network is None else self.logit_network.field_of_logits(output)
-        return blur_downsample(gt, field, self.opt['scale'])
+        return blur_downsample(gt, self._field(output), self.opt['scale'])
+
+    def _field(self, output: Tensor) -> Tensor:
+        return output.float() if self.logit_network is None else self.logit_network.field_of_logits(output)
 
     def evaluate(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Estimate the kernel field of a batch."""

@@ -75,6 +75,7 @@ TRAIN = {
     'code_opt': Key('object|null', 'loss on kernel codes'),
     'kernel_opt': Key('object|null', 'loss on the kernel field'),
     'lr_image_opt': Key('object|null', 'loss on the LR image that the estimated kernels make'),
+    'indirect_opt': Key('object|null', 'loss on the image that a frozen generator makes with the estimated kernels'),
     'amp': Key('null|false|"bf16"|"fp16"', 'mixed precision'),
     'channels_last': Key('boolean|"auto"', 'memory format; auto: true on tensor cores and AMX'),
     'compile': Key('boolean|"auto"|"reduce-overhead"', 'torch.compile; auto: where it works and gains'),

@@ -77,6 +77,35 @@ def test_both_losses_are_added_and_logged(batch: dict[str, Any], photos: Path, t
     assert set(model.get_current_log()) == {'l_kernel', 'l_lr_image'}
 
 
+def test_the_indirect_loss_compares_images_of_a_frozen_generator_and_moves_the_estimator_alone(
+    batch: dict[str, Any], photos: Path, tmp_path: Path
+) -> None:
+    small = '{type: SFTRRDBNet, num_feat: 8, num_block: 1, num_grow_ch: 4}'
+    indirect = f'train:indirect_opt={{type: IndirectLoss, loss_weight: 2.0, generator: {small}}}'
+    model = build(tmp_path, photos, indirect, 'train:kernel_opt=~')
+    generator = model.losses['indirect'].generator
+    before = {key: value.clone() for key, value in generator.state_dict().items()}
+    field = batch['kernel'].expand(-1, -1, 16, 16)
+    # One kernel an image and one a pixel are projected in another order.
+    assert model.compute_losses(field, batch)['l_indirect'] == pytest.approx(0, abs=1e-5)
+    other = field.roll(1, 0)
+    expected = 2 * (generator(batch['lq'], other) - generator(batch['lq'], batch['kernel'])).abs().mean()
+    assert expected > 1e-5
+    torch.testing.assert_close(model.compute_losses(other, batch)['l_indirect'], expected)
+    model.feed_data(batch)
+    model.optimize_parameters(1)
+    assert set(model.get_current_log()) == {'l_indirect'}
+    assert all(parameter.grad is not None for parameter in model.net_g.parameters())
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in generator.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in generator.state_dict().items())
+    assert not any('generator' in key for key in model.net_g.state_dict())
+
+
+def test_another_loss_in_its_place_is_refused(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='indirect_opt.type: found L1Loss, expected IndirectLoss'):
+        build(tmp_path, photos, 'train:indirect_opt={type: L1Loss}')
+
+
 def test_without_any_loss_it_says_which_keys_are_expected(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match='expected at least one of kernel_opt, lr_image_opt'):
         build(tmp_path, photos, 'train:kernel_opt=~')

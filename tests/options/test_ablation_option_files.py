@@ -28,6 +28,21 @@ STUDIES: dict[str, dict[str, Any]] = {
         'train.kernel_opt': None,
         'train.lr_image_opt': {'type': 'L1Loss', 'loss_weight': 1.0, 'reduction': 'mean'},
     },
+    'indirect_loss': {
+        'train.kernel_opt': None,
+        'train.lr_image_opt': None,
+        'train.indirect_opt': {
+            'type': 'IndirectLoss',
+            'loss_weight': 1.0,
+            'generator': {
+                **load_options(shortened.option_file('train', 'SFTRRDB_stage2', 4))['network_g'],
+                'num_block': 2,
+                'pretrained': 'weights://blind_x4',
+                'param_key': 'params',
+            },
+        },
+    },
+    'collage': {FIELD: {'type': 'collage', 'variance': [0.7, 10], 'block_size': [24, 96]}},
     'smooth': {FIELD: {'type': 'smooth', 'variance': [0.7, 10], 'period': 96}},
     'motion': {'type': 'motion', 'radius': [1.5, 6], 'trajectory': 'camera', 'variance': 0.7},
     'motion_variant': {'type': 'motion', 'radius': [1.5, 6], 'trajectory': 'camera', 'variant': True, 'variance': 0.7},

@@ -135,6 +135,7 @@ def test_the_noise_of_bsrdm_follows_the_residual_at_the_end_of_a_round_and_then_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_bsrdm_on_butterfly_is_where_an_independent_implementation_was(shared: Path) -> None:
     """24.11 dB there, of one seed; bicubic has 21.38 dB. Eight CPU minutes."""
     image = cv2.imread(str(shared / 'data/eval/Set5/butterfly.png'))[..., ::-1].astype(np.float32) / 255

@@ -1,0 +1,279 @@
+"""The comparison with other systems: its rows, its verdicts at results that are made up, its page and its picture."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import pytest
+import torch
+
+from manet_basicsr.evaluation.paired import Verdict
+from manet_basicsr.options.shipped import option_files
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = [('Set5', str(number)) for number in range(5)] + [('BSD100', str(number)) for number in range(20)]
+
+
+@pytest.fixture(scope='module')
+def peers() -> Iterator[SimpleNamespace]:
+    """The modules of the tool, by the last word of their names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / 'tools'))
+        names = ('rows', 'claims', 'measure', 'page', 'picture')
+        parts = {name: importlib.import_module(f'peers_{name}') for name in names}
+        yield SimpleNamespace(main=importlib.import_module('peers').main, **parts)
+
+
+def rows(score: float, blur: str, metric: str = 'psnr', seconds: float = 1.0, spread: float = 0.1) -> list[Any]:
+    """Rows of 25 images about a score, the same ups and downs for every method but for a small part of each."""
+    found = []
+    for number, (images, sample) in enumerate(IMAGES):
+        value = score + number % 3 + spread * math.sin(7.1 * number * score)
+        found.append({'images': images, 'set': blur, 'sample': sample, 'method': 'm', metric: value})
+        found[-1].update(seconds=seconds, peak_mib=100.0)
+    return found
+
+
+def results(scores: dict[str, float], sets: tuple[str, ...], metric: str = 'psnr') -> dict[str, list[Any]]:
+    return {name: [row for blur in sets for row in rows(score, blur, metric)] for name, score in scores.items()}
+
+
+def claim(peers: SimpleNamespace, number: str) -> Any:
+    (found,) = (claim for claim in peers.claims.CLAIMS if claim.number == number)
+    return found
+
+
+def test_weights_are_looked_for_where_the_option_files_of_the_rows_put_them(peers: SimpleNamespace) -> None:
+    files = option_files()
+    for entry in peers.rows.ENTRIES:
+        if entry.training:
+            assert entry.weights == f'experiments/{files[Path(entry.training).stem].stem}/models/net_g_latest.pth'
+        if entry.word.endswith('.yml'):
+            assert (ROOT / entry.word) == files[Path(entry.word).stem]
+    names = [entry.name for entry in peers.rows.ENTRIES]
+    assert len(set(names)) == len(names)
+
+
+def test_tests_of_claims_name_rows_of_the_table(peers: SimpleNamespace) -> None:
+    """But for one that is not built, which the page says."""
+    named = {
+        name
+        for one in peers.claims.CLAIMS
+        for test in one.tests
+        if isinstance(test, peers.claims.Inequality)
+        for name in (test.first, test.second)
+    }
+    assert named - set(peers.rows.BY_NAME) == {'DIP (true kernel)'}
+
+
+@pytest.mark.parametrize(
+    ('mean', 'manet', 'verdict'),
+    [(28.0, 29.0, Verdict.HOLDS), (29.0, 28.0, Verdict.REFUTED), (28.0, 28.02, Verdict.OPEN)],
+)
+def test_claim_5a_is_decided_by_made_up_results(
+    peers: SimpleNamespace, mean: float, manet: float, verdict: Verdict
+) -> None:
+    made = results({'oracle': 31.0, 'mean': mean, peers.rows.MANET: manet}, peers.claims.VARIANT)
+    found, outcomes = claim(peers, '5a').judge(made, {})
+    assert found is verdict
+    assert outcomes[0].verdict is Verdict.HOLDS
+    assert outcomes[1].figure.startswith('type1: ') and '±' in outcomes[1].figure
+
+
+def test_one_type_that_fails_refutes_a_claim_about_every_type(peers: SimpleNamespace) -> None:
+    made = results({'oracle': 31.0, 'mean': 28.0, peers.rows.MANET: 29.0}, peers.claims.VARIANT)
+    made['mean'] = [row if row['set'] != 'type3' else {**row, 'psnr': 40.0} for row in made['mean']]
+    assert claim(peers, '5a').judge(made, {})[0] is Verdict.REFUTED
+
+
+def test_claim_2_compares_a_network_with_itself_on_another_set(peers: SimpleNamespace) -> None:
+    sets = (*peers.claims.VARIANT, 'invariant')
+    made = results({'RCAN (bicubic)': 26.9, 'HAN (bicubic)': 26.9, 'bicubic': 26.5}, sets)
+    for name in ('RCAN (bicubic)', 'HAN (bicubic)'):
+        made[name] += rows(31.0, 'bicubic')
+    assert claim(peers, '2').judge(made, {})[0] is Verdict.HOLDS
+    made['HAN (bicubic)'] = [row for row in made['HAN (bicubic)'] if row['set'] != 'bicubic'] + rows(28.0, 'bicubic')
+    assert claim(peers, '2').judge(made, {})[0] is Verdict.REFUTED
+
+
+def test_claim_6_asks_two_methods_to_be_close(peers: SimpleNamespace) -> None:
+    scores = {peers.rows.MANET: 29.9, 'IKC': 29.0, 'KernelGAN+ZSSR': 27.0, 'HAN (bicubic)': 27.1, 'DIP': 26.9}
+    assert claim(peers, '6').judge(results(scores, ('invariant',)), {})[0] is Verdict.HOLDS
+    scores['DIP'] = 24.0
+    assert claim(peers, '6').judge(results(scores, ('invariant',)), {})[0] is Verdict.REFUTED
+
+
+def test_claim_11_is_about_ratios_of_times(peers: SimpleNamespace) -> None:
+    made = {'KernelGAN': rows(20, 'type4', seconds=60.0), peers.rows.MANET: rows(29, 'type4', seconds=0.3)}
+    verdict, outcomes = claim(peers, '11').judge(made, {'ikc_ratio': 25.0})
+    assert verdict is Verdict.HOLDS
+    assert [outcome.figure for outcome in outcomes] == ['25.0x', 'type4: 200x']
+    assert claim(peers, '11').judge(made, {'ikc_ratio': 2.0})[0] is Verdict.REFUTED
+
+
+def test_claims_without_rows_or_measurements_are_open_and_say_what_is_missing(peers: SimpleNamespace) -> None:
+    for one in peers.claims.CLAIMS:
+        verdict, outcomes = one.judge({}, {})
+        assert verdict is Verdict.OPEN
+        assert all(outcome.missing and not outcome.figure for outcome in outcomes)
+    few = {name: made[:4] for name, made in results({'oracle': 31.0, 'mean': 28.0}, ('type1',)).items()}
+    outcome = peers.claims.Inequality('oracle', 'mean', sets=('type1',)).judge(few, {})
+    assert outcome.verdict is Verdict.OPEN
+    assert outcome.figure.endswith('(4 of at least 5 images)')
+
+
+def test_a_measurement_is_a_number_or_a_difference_an_image(peers: SimpleNamespace) -> None:
+    test = peers.claims.Measurement('saved', 'saved', 25, '{:.1f} %')
+    assert test.judge({}, {'saved': 28.9}) == peers.claims.Outcome('saved', Verdict.HOLDS, '28.9 %')
+    assert test.judge({}, {'saved': 25.0}).verdict is Verdict.REFUTED
+    assert test.judge({}, {'saved': [30.0, 31, 29, 30, 30]}).figure == '+30.00 ± 0.32 (n = 5)'
+
+
+def test_mutual_affine_convolutions_save_what_the_paper_counts(peers: SimpleNamespace) -> None:
+    found = peers.measure.measure_sizes()
+    assert found['parameters_saved'] == pytest.approx(28.9, abs=0.1)
+    assert found['macs_saved'] == pytest.approx(25.3, abs=0.2)
+    assert len(found['time_saved']) == 7
+
+
+def test_the_most_textured_place_is_found_away_from_the_border(peers: SimpleNamespace) -> None:
+    lq = torch.zeros(3, 40, 60)
+    lq[:, 20:24:2, 41:45] = 1
+    lq[:, 0, ::2] = 1  # within the margin only
+    top, left = peers.measure.most_textured(lq, 8)
+    assert top <= 20 and top + 8 >= 23 and left <= 41 and left + 8 >= 45
+
+
+def test_a_patch_is_scored_on_its_middle_whatever_its_size(peers: SimpleNamespace) -> None:
+    """The true kernels are an exact match, and what surrounds the middle 9x9 px of a patch does not count."""
+    generator = torch.Generator().manual_seed(0)
+    kernel = torch.rand(441, 1, 1, generator=generator)
+    kernel /= kernel.sum()
+    gt = torch.rand(3, 60, 60, generator=generator)
+    for side in (9, 16, 22):
+        field = kernel[None].repeat(1, 1, side, side)
+        assert peers.measure.score_patch(field, kernel, gt) == 100
+        middle = (side - 9) // 2
+        if middle:
+            field[..., 0, 0] = 1 / 441
+            assert peers.measure.score_patch(field, kernel, gt) == 100
+        field[..., middle + 4, middle + 4] = 1 / 441
+        assert peers.measure.score_patch(field, kernel, gt) < 100
+
+
+def test_patches_of_all_sizes_have_the_same_middle(peers: SimpleNamespace) -> None:
+    whole = torch.arange(60 * 70).view(1, 60, 70)
+    middles = set()
+    for side in peers.measure.SIDES:
+        patch = peers.measure.middle(whole, 5, 7, side)
+        assert patch.shape[-2:] == (side, side)
+        cut = (side - 9) // 2
+        middles.add(int(patch[0, cut, cut]))
+    assert len(middles) == 1
+
+
+def test_the_page_says_what_is_not_trained_and_never_a_number(
+    peers: SimpleNamespace, monkeypatch: Any, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where nothing is trained
+    made = results({peers.rows.MANET: 29.0, 'bicubic': 26.0}, peers.page.SETS)
+    costs = {'steps': 100, 'batch': 8, 'side': 128, 'flop': 1e12, 'seconds': 36.0}
+    measured = {'trainings': {entry.training: costs for entry in peers.rows.ENTRIES if entry.training}}
+    parts = peers.page.parts_of(made, measured)
+    assert '| IKC | not trained yet |  |  |  |  |  |  |  |' in parts['results']
+    line = next(line for line in parts['results'].splitlines() if line.startswith('| bicubic'))
+    assert re.fullmatch(r'\| bicubic \| 26\.\d+ \(-3\.\d+ ± 0\.\d+\) .* \| 1\.00 \| 100 \|', line)
+    assert (
+        '| IKC | `options/peers/train_IKC_x4.yml` | 100 | 8, 128 | 1.00 | 36.0 | 0.10 PFLOP, 1.0 CPU h |'
+        in parts['costs']
+    )
+    assert '| MANet 0.1.0 > IKC; types 1 to 5 | IKC: not trained yet (1.0 CPU h) | open |' in parts['claims']
+    assert '| SRSVD | needs weights that are not trained yet |' in parts['solvers']
+    assert '| DIP | not run |' in parts['solvers']
+
+
+def test_solvers_say_on_which_images_and_seeds_they_were_run(peers: SimpleNamespace) -> None:
+    made = results({peers.rows.MANET: 29.0}, ('type4',))
+    mine = [row for row in rows(24.0, 'type4') if row['images'] == 'Set5' and row['sample'] == '2']
+    made['DIP'] = [{**row, 'method': f'dip[steps=1000{seed}]'} for row in mine for seed in ('', ',seed=1')]
+    table = peers.page.solver_table(made, ['Set5', 'BSD100'])
+    assert '| DIP, `dip[steps=1000]` | Set5 type4 | 2 | 2 | ' in table
+
+
+def test_marked_parts_of_a_page_are_replaced_and_nothing_else(peers: SimpleNamespace) -> None:
+    page = 'before\n<!-- a: begin -->\nold\n<!-- a: end -->\nafter\n'
+    assert peers.page.fill(page, {'a': 'new\n'}) == page.replace('old', 'new')
+    with pytest.raises(ValueError, match="found no '<!-- b: begin -->'"):
+        peers.page.fill(page, {'b': ''})
+
+
+def test_solvers_are_run_on_three_kernels_and_the_images_that_are_asked_for(peers: SimpleNamespace) -> None:
+    choice = peers.rows.Choice(solver_images=('butterfly',), solver_sets=('invariant', 'type4'))
+    dip, mean, rcan = (peers.rows.BY_NAME[name] for name in ('DIP', 'mean', 'RCAN (bicubic)'))
+    wanted = [
+        sample
+        for blur, sample in (
+            *(('invariant', f'butterfly_k{number}') for number in range(9)),
+            ('invariant', 'baby_k0'), ('type4', 'butterfly'), ('type4', 'baby'), ('type1', 'butterfly'),
+        )
+        if choice.wants(dip, SimpleNamespace(blur=blur), sample)
+    ]  # fmt: skip
+    assert wanted == ['butterfly_k0', 'butterfly_k2', 'butterfly_k8', 'butterfly']
+    assert choice.wants(mean, SimpleNamespace(blur='type1'), 'baby')
+    assert not choice.wants(mean, SimpleNamespace(blur='bicubic'), 'baby')
+    assert choice.wants(rcan, SimpleNamespace(blur='bicubic'), 'baby')
+
+
+def test_seeds_and_shortened_settings_are_in_the_names_of_solvers(peers: SimpleNamespace) -> None:
+    names = [method.name for method in peers.rows.BY_NAME['DIP'].methods('short', 2)]
+    assert names == ['dip[steps=1000,width=64]', 'dip[seed=1,steps=1000,width=64]']
+
+
+def test_one_command_scores_measures_and_draws_and_what_was_done_is_not_done_again(
+    peers: SimpleNamespace, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'Set5').mkdir()
+    cv2.imwrite('Set5/butterfly.png', cv2.imread(str(photos / 'astronaut.png'))[:80, :88])
+    page = tmp_path / 'page.md'
+    page.write_text(
+        ''.join(f'<!-- {part}: begin -->\n<!-- {part}: end -->\n' for part in ('results', 'solvers', 'claims', 'costs'))
+    )
+    calls: list[int] = []
+
+    def patches(images: list[str], limit: int) -> dict[str, Any]:
+        calls.append(limit)
+        return {'patch_scores': {str(name): [40.0, 41] for name in (*peers.measure.SIDES, 'whole', 'fixed')}}
+
+    costs = {'steps': 10, 'batch': 2, 'side': 48, 'flop': 1.0, 'seconds': 1.0}
+    monkeypatch.setattr(peers.measure, 'measure_patches', patches)
+    monkeypatch.setattr(peers.measure, 'measure_training', lambda entry: costs)
+    monkeypatch.setattr(peers.measure, 'measure_ikc', lambda: {'ikc_ratio': 20.0})
+    monkeypatch.setitem(peers.rows.BY_NAME, 'DIP', peers.rows.Entry('DIP', 'dip[steps=2,width=4]'))
+    entries = tuple(peers.rows.BY_NAME[name] for name in ('bicubic', 'DIP', 'mean', peers.rows.MANET, 'IKC'))
+    monkeypatch.setattr(peers.rows, 'ENTRIES', entries)
+    command = ['out', '--images', 'Set5', '--seeds', '2', '--solver-sets', 'type4', '--page', str(page)]
+    command += ['--plot', 'plot.png', '--picture', 'picture.png']
+    assert peers.main(command) == 0
+    records = (tmp_path / 'out/records.jsonl').read_text().splitlines()
+    # Three rows on nine kernels and five types, two of them without blur, too; two seeds of a solver on one type.
+    assert len(records) == 3 * 14 + 2 + 2
+    assert {json.loads(line)['method'] for line in records if 'dip' in line} == {
+        'dip[steps=2,width=4]', 'dip[seed=1,steps=2,width=4]'
+    }  # fmt: skip
+    assert '| bicubic | ' in page.read_text()
+    assert cv2.imread('picture.png').shape[1] > 1000 and Path('plot.png').is_file()
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / 'out/predictions').iterdir()}
+    assert len(kept) == 2
+    assert peers.main(command) == 0
+    assert (tmp_path / 'out/records.jsonl').read_text().splitlines() == records
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / 'out/predictions').iterdir()} == kept
+    assert calls == [20]

@@ -1,0 +1,109 @@
+"""Compare MANet with the systems that the paper's authors compare with, from whatever is trained: docs/PEERS.md.
+
+    python tools/peers.py results/peers --images datasets/Set5 datasets/BSD100 --page docs/PEERS.md \\
+        --plot docs/peers_patches.png --picture docs/peers.png
+
+scores every row whose weights are there (the table in tools/peers_rows.py says where each is looked for), judges the
+claims, and writes tables. A row without weights says so, with what its training costs. Trained later, it falls into
+place by the same command: what was scored is in OUTPUT/records.jsonl, what was measured beside in
+OUTPUT/measured.json.
+
+Solvers take minutes an image, and are run on three of the nine invariant kernels. --solver-images, --solver-sets,
+--seeds and --budget make less of them; tables say which images and seeds there are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import manet_basicsr  # noqa: F401  (before basicsr, which it mends)
+
+# isort: split
+from peers_measure import draw_patches, measure_missing
+from peers_page import SETS, fill, parts_of
+from peers_picture import draw, panels_of
+from peers_rows import ENTRIES, REDUCED, Choice
+
+from manet_basicsr.evaluation import evaluate, plan_conditions
+from manet_basicsr.evaluation.paired import group_by_method
+from manet_basicsr.evaluation.records import Row
+from manet_basicsr.utils.files import atomic_path, write_lines
+from manet_basicsr.utils.progress import with_progress
+from manet_basicsr.zero_shot import BUDGETS
+
+
+def compare(images: Sequence[str], limit: int, choice: Choice, output: Path) -> tuple[dict[str, list[Row]], list[str]]:
+    """Score all rows that are there.
+
+    Args:
+        images: Folders or LMDBs of HR images.
+        limit: Images of each.
+        choice: Which rows, and how much of solvers.
+        output: Folder of the record.
+
+    Returns:
+        The rows of the evaluation by the name of the row of the comparison, and what failed.
+    """
+    conditions = plan_conditions(images, sets=SETS, more_fields={REDUCED: {'type': 'bicubic'}})
+    methods = choice.methods(output / 'predictions')
+    result = evaluate(
+        conditions,
+        [method for _, method in methods.values()],
+        output / 'records.jsonl',
+        limit=limit,
+        wanted=lambda method, condition, sample: choice.wants(methods[method.name][0], condition, sample),
+        progress=with_progress,
+    )
+    grouped = group_by_method(result.rows, {name: entry.name for name, (entry, _) in methods.items()})
+    return grouped, [str(failure) for failure in result.failures]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument('output', type=Path, metavar='OUTPUT', help='folder of the results; made if missing')
+    parser.add_argument('--images', nargs='+', required=True, metavar='IMAGES')
+    parser.add_argument('--limit', type=int, default=20, metavar='N', help='images of each set; default 20')
+    parser.add_argument(
+        '--rows', nargs='+', default=[], choices=[entry.name for entry in ENTRIES], metavar='ROW', help='default: all'
+    )
+    parser.add_argument('--budget', choices=BUDGETS, default='full', help='of solvers; default full')
+    parser.add_argument('--seeds', type=int, default=3, metavar='N', help='of solvers; default 3')
+    parser.add_argument('--solver-images', nargs='+', default=[], metavar='NAME', help='without suffix; default: all')
+    parser.add_argument('--solver-sets', nargs='+', default=[], choices=SETS, metavar='SET', help='default: all')
+    parser.add_argument('--page', type=Path, metavar='FILE', help='page whose marked parts are written anew')
+    parser.add_argument('--plot', type=Path, metavar='FILE', help='LR PSNR over the size of patches')
+    parser.add_argument('--picture', type=Path, metavar='FILE', help='one scene by every method')
+    parser.add_argument('--scene', default='butterfly', metavar='NAME', help='of the picture, in the first IMAGES')
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 1 where images failed."""
+    args = build_parser().parse_args(argv)
+    choice = Choice(tuple(args.rows), args.budget, args.seeds, tuple(args.solver_images), tuple(args.solver_sets))
+    results, failures = compare(args.images, args.limit, choice, args.output)
+    measured = measure_missing(args.output / 'measured.json', args.images, args.limit)
+    parts = parts_of(results, measured)
+    for name, part in parts.items():
+        print(f'## {name}\n\n{part}\n')
+    if args.page:
+        text = fill(args.page.read_text(encoding='utf-8'), parts)
+        with atomic_path(args.page) as temporary:
+            write_lines(temporary, text)
+    if args.plot:
+        draw_patches(measured['patch_scores'], args.plot)
+    if args.picture:
+        draw(args.picture, panels_of(args.images[0], args.scene, choice, args.output / 'predictions'))
+    for failure in failures:
+        print(f'failed: {failure}', file=sys.stderr)
+    return int(bool(failures))
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,282 @@
+"""The claims of the write-up, each with what would show it, and the verdict that results give.
+
+A claim is judged by tests. A test compares two rows of the comparison, image by image, or looks at what
+tools/peers_measure.py has measured. Nothing here measures anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peers_rows import MANET, REDUCED
+
+from manet_basicsr.evaluation.paired import (
+    FEWEST_IMAGES,
+    Difference,
+    Verdict,
+    all_of,
+    exceeds,
+    paired_difference,
+    stays_within,
+)
+from manet_basicsr.evaluation.records import Row
+
+#: Rows of an evaluation, by the name of the row of the comparison.
+Results = Mapping[str, Sequence[Row]]
+#: What was measured beside: differences image by image, or exact numbers, by name.
+Measured = Mapping[str, Any]
+
+VARIANT = ('type1', 'type2', 'type3', 'type4', 'type5')
+INVARIANT = ('invariant',)
+_UNITS = {'psnr': 'dB', 'ssim': '', 'lr_psnr': 'dB LR'}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a test gave.
+
+    Attributes:
+        words: What is tested.
+        verdict: Of it.
+        figure: The numbers, as text; '' where there are none.
+        missing: Rows that are not there.
+    """
+
+    words: str
+    verdict: Verdict
+    figure: str
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inequality:
+    """One row is better than another by more than a margin, on each of some sets.
+
+    Args:
+        first: Name of a row.
+        second: Name of another.
+        margin: That the difference exceeds; negative for ``at most so much worse``. Of times, the ratio.
+        sets: Each must show it.
+        metric: ``psnr``, ``ssim``, ``lr_psnr`` or ``seconds``, of which the ratio of geometric means is judged.
+        against: Set of the second row where it is another one.
+        within: The claim is that the difference is smaller than the margin, whatever its sign.
+    """
+
+    first: str
+    second: str
+    margin: float = 0.0
+    sets: tuple[str, ...] = VARIANT
+    metric: str = 'psnr'
+    against: str = ''
+    within: bool = False
+
+    @property
+    def words(self) -> str:
+        """Say what is tested."""
+        sets = 'types 1 to 5' if self.sets == VARIANT else ', '.join(self.sets)
+        if self.metric == 'seconds':
+            return f'seconds, {self.first} / {self.second} >= {self.margin:g}; {sets}'
+        second = f'{self.second}, {self.against}' if self.against else self.second
+        unit = _UNITS[self.metric]
+        if self.within:
+            return f'{unit} between {self.first} and {second} < {self.margin:g}; {sets}'.strip()
+        add = f' {"+" if self.margin > 0 else "-"} {abs(self.margin):g} {unit}'.rstrip() if self.margin else ''
+        measure = ' (LR PSNR)' if self.metric == 'lr_psnr' and not self.margin else ''
+        return f'{self.first} > {second}{add}{measure}; {sets}'
+
+    def judge(self, results: Results, measured: Measured) -> Outcome:
+        """Judge it by the results; open where a row is not there."""
+        missing = tuple(name for name in dict.fromkeys((self.first, self.second)) if not results.get(name))
+        if missing:
+            return Outcome(self.words, Verdict.OPEN, '', missing)
+        is_time = self.metric == 'seconds'
+        metric = 'log10_seconds' if is_time else self.metric
+        verdicts, figures = [], []
+        for name in self.sets:
+            sets = (name, self.against) if self.against else name
+            found = paired_difference(results[self.first], results[self.second], metric, sets)
+            if found is None:
+                verdicts.append(Verdict.OPEN)
+                figures.append(f'{name}: no image in common')
+                continue
+            verdicts.append(self._verdict(found))
+            value = f'{10**found.mean:,.0f}x' if is_time else str(found)
+            few = f' ({found.images} of at least {FEWEST_IMAGES} images)' if found.images < FEWEST_IMAGES else ''
+            figures.append(f'{name}: {value}{few}')
+        return Outcome(self.words, all_of(verdicts), '; '.join(figures))
+
+    def _verdict(self, found: Difference) -> Verdict:
+        if self.metric == 'seconds':
+            return exceeds(found, math.log10(self.margin))
+        return stays_within(found, self.margin) if self.within else exceeds(found, self.margin)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Something that was measured beside the evaluation exceeds a margin.
+
+    Args:
+        words: What is tested.
+        key: Of the measured: a number, which is exact, or a list of differences, one an image.
+        margin: What it exceeds.
+        style: How a number is written.
+    """
+
+    words: str
+    key: str
+    margin: float
+    style: str = '{:.2f}'
+
+    def judge(self, results: Results, measured: Measured) -> Outcome:
+        """Judge it by what was measured; open where it was not."""
+        value = measured.get(self.key)
+        if value is None:
+            return Outcome(self.words, Verdict.OPEN, '', (f'measurement {self.key}',))
+        if isinstance(value, list):
+            found = Difference.of(value)
+            return Outcome(self.words, exceeds(found, self.margin), f'{found} (n = {found.images})')
+        verdict = Verdict.HOLDS if value > self.margin else Verdict.REFUTED
+        return Outcome(self.words, verdict, self.style.format(value))
+
+
+Test = Inequality | Measurement
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim and its tests, all of which it needs.
+
+    Args:
+        number: As the list has it.
+        sentence: The claim in our words.
+        tests: What would show it.
+    """
+
+    number: str
+    sentence: str
+    tests: tuple[Test, ...]
+
+    def judge(self, results: Results, measured: Measured) -> tuple[Verdict, list[Outcome]]:
+        """Judge it by its tests."""
+        outcomes = [test.judge(results, measured) for test in self.tests]
+        return all_of([outcome.verdict for outcome in outcomes]), outcomes
+
+
+_OTHERS = ('RCAN (bicubic)', 'HAN (bicubic)', 'DIP', 'KernelGAN+ZSSR', 'SRSVD')
+CLAIMS = (
+    Claim(
+        '1', 'MANet is best on spatially variant blur, IKC second.',
+        (Inequality(MANET, 'IKC'), *(Inequality('IKC', other) for other in _OTHERS)),
+    ),
+    Claim(
+        '2', 'Networks trained without blur, RCAN and HAN, drop badly where there is blur.',
+        tuple(
+            test
+            for name in ('RCAN (bicubic)', 'HAN (bicubic)')
+            for test in (
+                Inequality(name, name, 3, (REDUCED,), against='invariant'),
+                Inequality('bicubic', name, -1),
+            )
+        ),
+    ),
+    Claim(
+        '3', 'DIP is poor because it takes its kernel for granted.',
+        (Inequality('IKC', 'DIP', sets=(*INVARIANT, *VARIANT)), Inequality('DIP (true kernel)', 'DIP', 1, INVARIANT)),
+    ),
+    Claim(
+        '4', 'SRSVD handles variant blur, at a price.',
+        (
+            Inequality('SRSVD', 'fixed', sets=VARIANT[:4]),
+            Inequality('SRSVD', 'SRSVD (one kernel)', sets=VARIANT[:4]),
+            Inequality('SRSVD', MANET, 50, VARIANT[:4], 'seconds'),
+        ),
+    ),
+    Claim(
+        '5', 'What limits IKC is that it has one kernel an image.',
+        (
+            Inequality('mean', 'IKC', -0.1),
+            Inequality('mean', 'IKC', 0.5, INVARIANT, within=True),
+        ),
+    ),
+    Claim(
+        '5a', 'One kernel an image, even the best one, costs the same generator image quality where blur varies.',
+        (Inequality('oracle', 'mean'), Inequality(MANET, 'mean')),
+    ),
+    Claim(
+        '6', 'On invariant blur MANet is best, IKC second, KernelGAN about as good as HAN and DIP.',
+        (
+            Inequality(MANET, 'IKC', sets=INVARIANT),
+            Inequality('KernelGAN+ZSSR', 'HAN (bicubic)', 0.5, INVARIANT, within=True),
+            Inequality('KernelGAN+ZSSR', 'DIP', 0.5, INVARIANT, within=True),
+        ),
+    ),
+    Claim(
+        '7', 'A loss on the LR image alone does not train an estimator; a loss on kernels does.',
+        (
+            Inequality('fixed', 'LR image loss', sets=INVARIANT, metric='lr_psnr'),
+            Inequality('MANet (study)', 'fixed', 3, INVARIANT, 'lr_psnr'),
+        ),
+    ),
+    Claim(
+        '7a',
+        'A loss on the image that a frozen generator makes with the kernels does train one.',
+        (Inequality('indirect loss', 'fixed', 3, INVARIANT, 'lr_psnr'),),
+    ),
+    Claim(
+        '7b',
+        'Crops of several kernels in training help where blur varies.',
+        (Inequality('collage', 'MANet (study)', metric='lr_psnr'),),
+    ),
+    Claim(
+        '8', 'A receptive field of 38x38 is worse than one of 22x22 where blur varies.',
+        (Inequality('MANet (study)', 'two blocks', metric='lr_psnr'),),
+    ),
+    Claim(
+        '9', 'More groups that modulate each other help.',
+        (
+            Inequality('split 4', 'MANet (study)', sets=(*INVARIANT, *VARIANT), metric='lr_psnr'),
+            Inequality('MANet (study)', 'convolutions', sets=(*INVARIANT, *VARIANT), metric='lr_psnr'),
+        ),
+    ),
+    Claim(
+        '10', 'Mutual affine convolutions save about 30 % of parameters and work, and are not worse.',
+        (
+            Measurement('parameters saved in MANet, % > 25', 'parameters_saved', 25, '{:.1f} %'),
+            Measurement('multiply-adds saved in MANet, % > 25', 'macs_saved', 25, '{:.1f} %'),
+            Measurement('CPU time saved in estimating, % > 0', 'time_saved', 0, '{:.0f} %'),
+            Inequality('MANet (study)', 'convolutions', -0.1, (*INVARIANT, *VARIANT), 'lr_psnr'),
+        ),
+    ),
+    Claim(
+        '11', 'MANet finds kernels in a fraction of the time of IKC and KernelGAN.',
+        (
+            Measurement('seconds, kernels of IKC / kernels of MANet > 10', 'ikc_ratio', 10, '{:.1f}x'),
+            Inequality('KernelGAN', MANET, 100, ('type4',), 'seconds'),
+        ),
+    ),
+    Claim(
+        '12', 'MANet finds kernels from patches of 9x9 LR px.',
+        tuple(
+            Measurement(f'LR PSNR of MANet above fixed, patches of {side}x{side}, dB > 0', f'patches_{side}', 0)
+            for side in (9, 16, 22, 32)
+        ),
+    ),
+    Claim(
+        '13', 'Trained with noise and JPEG, kernels are still found under noise 15 and JPEG 70.',
+        (Measurement('LR PSNR of such weights above fixed, dB > 2', 'noisy', 2),),
+    ),
+    Claim(
+        'A', 'Kernels are needed at all: the same budget in a network without them is worth less.',
+        (Inequality(MANET, 'RCAN (our blur)', sets=(*INVARIANT, *VARIANT)),),
+    ),
+    Claim(
+        'B', 'Methods of one kernel fail in the estimate and not in the assumption: the best one is 1 dB better.',
+        tuple(
+            Inequality('mean', name, 1, (*INVARIANT, *VARIANT))
+            for name in ('IKC', 'DAN', 'KernelGAN', 'KernelGAN+ZSSR', 'BSRDM')
+        ),
+    ),
+)  # fmt: skip

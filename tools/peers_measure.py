@@ -1,0 +1,259 @@
+"""What tools/peers.py needs beside scores: sizes, times, what small patches tell, what trainings cost."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from basicsr.archs import build_network
+from peers_rows import ENTRIES, ROOT, STUDY_STEPS, Entry
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from manet_basicsr.archs import MANet
+from manet_basicsr.archs.loading import load_network
+from manet_basicsr.degradation import anisotropic_gaussian_kernels, sample_kernel_parameters, training_variance_range
+from manet_basicsr.degradation.gaussian import fixed_field
+from manet_basicsr.evaluation import plan_conditions
+from manet_basicsr.evaluation.paired import Difference
+from manet_basicsr.metrics import calculate_lr_psnr
+from manet_basicsr.models.scoring import EXACT_MATCH_DB
+from manet_basicsr.options.reading import load_options
+from manet_basicsr.utils.files import atomic_path, write_lines
+
+SCALE = 4
+#: Sides of patches in LR px; scores are of the middle 9x9 px of each, so that only what the network sees differs.
+SIDES = (9, 12, 16, 22, 32, 48)
+_SCORED = 9
+# A kernel of 21 taps reaches 10 HR px: so many LR px about what is scored decide nothing that lies further out.
+_MARGIN = 3
+_REPEATS = 7
+#: Images of a batch with which a training is measured.
+_FEW = 4
+
+
+def _cpu_seconds(work: Callable[[], Any]) -> float:
+    """Measure the CPU time of a piece of work; on a busy machine wall time says little."""
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
+
+
+def measure_sizes() -> dict[str, Any]:
+    """Compare MANet with the same network of ordinary convolutions: what it saves, in percent.
+
+    Returns:
+        ``parameters_saved``, ``macs_saved``: exact. ``time_saved``: CPU time of an estimate on 64x64 LR px, in turns.
+    """
+    networks = [MANet(conv=kind).eval() for kind in ('maconv', 'conv')]
+    lq = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    sizes = [sum(parameter.numel() for parameter in network.parameters()) for network in networks]
+    work, seconds = [], []
+    with torch.inference_mode():
+        for network in networks:
+            with FlopCounterMode(display=False) as counter:
+                network(lq)
+            work.append(counter.get_total_flops())
+        for _ in range(_REPEATS):
+            seconds.append([_cpu_seconds(partial(network, lq)) for network in networks])
+    saved = [100 * (1 - ours / other) for ours, other in (sizes, work)]
+    times = [100 * (1 - ours / other) for ours, other in seconds]
+    return {'parameters_saved': saved[0], 'macs_saved': saved[1], 'time_saved': times}
+
+
+def measure_ikc() -> dict[str, Any]:
+    """Compare the CPU time of estimating kernels of 64x64 LR px: IKC's network, untrained, by MANet's."""
+    options = load_options(ROOT / f'options/peers/test_IKC_x{SCALE}.yml')['network_g']
+    ikc, manet = build_network(options).eval(), load_network(f'weights://manet_x{SCALE}')
+    lq = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        pairs = [[_cpu_seconds(partial(ikc.estimate, lq)), _cpu_seconds(partial(manet, lq))] for _ in range(_REPEATS)]
+    return {'ikc_ratio': statistics.median(slow / fast for slow, fast in pairs)}
+
+
+def most_textured(lq: Tensor, side: int) -> tuple[int, int]:
+    """Find where an LR image has most detail.
+
+    Args:
+        lq: ``(3, h, w)``.
+        side: Of the window, in LR px.
+
+    Returns:
+        Row and column of the upper left corner of the window with the largest sum of gradients, which leaves a margin
+        to the border of the image.
+    """
+    grey = lq.mean(0)
+    down, across = (F.pad(part, pad) for part, pad in ((grey.diff(dim=0), (0, 0, 0, 1)), (grey.diff(dim=1), (0, 1))))
+    sums = F.avg_pool2d(torch.hypot(down, across)[None, None], side, 1)[0, 0]
+    inner = sums[_MARGIN : sums.shape[0] - _MARGIN, _MARGIN : sums.shape[1] - _MARGIN]
+    row, column = divmod(int(inner.argmax()), inner.shape[1])
+    return row + _MARGIN, column + _MARGIN
+
+
+def middle(whole: Tensor, top: int, left: int, side: int, more: int = 0) -> Tensor:
+    """Cut the middle ``side`` px, and ``more`` at each side, out of the largest patch at a place."""
+    offset = (SIDES[-1] - side) // 2 - more
+    rows, columns = (slice(at + offset, at + offset + side + 2 * more) for at in (top, left))
+    return whole[..., rows, columns]
+
+
+def score_patch(field: Tensor, kernel: Tensor, gt: Tensor) -> float:
+    """Score kernels (1, k*k, n, n) or (1, k*k, 1, 1) of a patch on its middle 9x9 px, LR PSNR.
+
+    Args:
+        field: The kernels.
+        kernel: The true one, ``(k*k, 1, 1)``.
+        gt: HR image of the middle and the margin about it, ``(3, H, W)``.
+    """
+    side = field.shape[-1]
+    if side > 1:
+        cut = (side - _SCORED) // 2
+        field = F.pad(field[..., cut : cut + _SCORED, cut : cut + _SCORED], [_MARGIN] * 4, mode='replicate')
+    score = calculate_lr_psnr(field=field, field_gt=kernel, gt=gt, scale=SCALE, crop_border=_MARGIN)
+    return min(score, EXACT_MATCH_DB)
+
+
+def measure_patches(images: Sequence[str], limit: int) -> dict[str, Any]:
+    """Estimate kernels from patches of several sizes about the most textured place of each image.
+
+    Args:
+        images: Folders or LMDBs of HR images.
+        limit: Images of each.
+
+    Returns:
+        ``patch_scores``: LR PSNR by side of the patch, ``whole`` and ``fixed``, a number an image, the mean of the nine
+        invariant kernels; and ``patches_SIDE``, the differences to ``fixed``.
+    """
+    network = load_network(f'weights://manet_x{SCALE}')
+    fixed = fixed_field(SCALE, 21, 'centered')
+    scores: dict[str, list[float]] = {name: [] for name in (*map(str, SIDES), 'whole', 'fixed')}
+    for condition in plan_conditions(images, sets=['invariant'], scales=[SCALE]):
+        dataset = condition.open()
+        kernels = len(dataset) // len(dataset.images.names)
+        for number in range(min(limit, len(dataset.images.names))):
+            found = [_scores_of(network, fixed, dataset[number * kernels + index]) for index in range(kernels)]
+            for name, values in scores.items():
+                values.append(statistics.fmean(one[name] for one in found))
+    above = {
+        f'patches_{side}': [a - b for a, b in zip(scores[str(side)], scores['fixed'], strict=True)] for side in SIDES
+    }
+    return {'patch_scores': scores, **above}
+
+
+@torch.inference_mode()
+def _scores_of(network: Any, fixed: Tensor, sample: dict[str, Any]) -> dict[str, float]:
+    """Score all sizes on one degraded image."""
+    lq, kernel = sample['lq'], sample['kernel']
+    top, left = most_textured(lq, SIDES[-1])
+    offset = (SIDES[-1] - _SCORED) // 2 - _MARGIN
+    side = SCALE * (_SCORED + 2 * _MARGIN)
+    rows, columns = (slice(SCALE * (at + offset), SCALE * (at + offset) + side) for at in (top, left))
+    gt = sample['gt'][:, rows, columns]
+    fields = {str(side): network(middle(lq, top, left, side)[None]) for side in SIDES}
+    fields['whole'] = middle(network(lq[None]), top, left, _SCORED)
+    fields['fixed'] = fixed
+    return {name: score_patch(field, kernel, gt) for name, field in fields.items()}
+
+
+def draw_patches(scores: dict[str, list[float]], path: Path) -> None:
+    """Draw LR PSNR over the side of the patch, with standard errors, beside the whole image's and that of ``fixed``."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.6), layout='constrained')
+    axis = figure.add_subplot()
+    means = {name: Difference.of(values) for name, values in scores.items()}
+    shown = [means[str(side)] for side in SIDES]
+    axis.errorbar(
+        SIDES, [m.mean for m in shown], [m.error for m in shown], fmt='o-', capsize=3, label='MANet on a patch'
+    )
+    for name, style in (('whole', '--'), ('fixed', ':')):
+        label = {'whole': 'MANet on the whole image', 'fixed': 'fixed kernel'}[name]
+        axis.axhline(means[name].mean, linestyle=style, color='grey', label=label)
+    axis.set(xlabel='side of the patch, LR px', ylabel='LR PSNR of the middle 9x9, dB', xticks=SIDES)
+    axis.grid(alpha=0.3)
+    axis.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def training_options(entry: Entry) -> dict[str, Any]:
+    """Read the training of a row; those of the design study at the size of the weights that ship."""
+    options = load_options(ROOT / entry.training)
+    options.update(is_train=True, dist=False, rank=0, world_size=1, num_gpu=0)
+    options['train']['compile'] = False  # it would take longer than what is measured
+    if entry.study:
+        options['train'].update(total_iter=STUDY_STEPS, amp='bf16')
+        options['datasets']['train'].update(gt_size=128, batch_size_per_gpu=16)
+    return options
+
+
+def measure_training(entry: Entry) -> dict[str, float]:
+    """Measure what the training of a row costs, by two of its steps on a few random images; both grow with the batch.
+
+    Returns:
+        ``steps`` of the training, ``batch``, ``side`` of its HR crops; of one step ``flop`` and CPU ``seconds``.
+    """
+    from basicsr.models import build_model
+
+    options = training_options(entry)
+    data = options['datasets']['train']
+    batch, side, generator = data['batch_size_per_gpu'], data['gt_size'], torch.Generator().manual_seed(0)
+    few = min(batch, _FEW)
+    variances, angles = sample_kernel_parameters(few, training_variance_range(SCALE), generator)
+    kernels = anisotropic_gaussian_kernels(variances, angles, 21, SCALE).view(few, -1, 1, 1)
+    model = build_model(options)
+    model.feed_data({
+        'gt': torch.rand(few, 3, side, side, generator=generator),
+        'lq': torch.rand(few, 3, side // SCALE, side // SCALE, generator=generator),
+        'kernel': kernels, 'gt_path': [''] * few, 'lq_path': [''] * few,
+    })  # fmt: skip
+    precision, model.amp_dtype = model.amp_dtype, None  # counted in bfloat16, a convolution takes its slow path
+    with FlopCounterMode(display=False) as counter:
+        model.optimize_parameters(1)
+    model.amp_dtype = precision
+    seconds = _cpu_seconds(lambda: model.optimize_parameters(2))
+    return {
+        'steps': options['train']['total_iter'], 'batch': batch, 'side': side,
+        'flop': counter.get_total_flops() * batch / few, 'seconds': seconds * batch / few,
+    }  # fmt: skip
+
+
+def measure_missing(path: Path, images: Sequence[str], limit: int) -> dict[str, Any]:
+    """Measure what a file lacks, and write it there part by part.
+
+    Args:
+        path: The file, of JSON; made if missing.
+        images: As for :func:`measure_patches`.
+        limit: Likewise.
+
+    Returns:
+        All that is in it: what the functions above give, and the costs of trainings under ``trainings`` by their option
+        files.
+    """
+    found: dict[str, Any] = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {'trainings': {}}
+
+    def keep(part: dict[str, Any]) -> None:
+        part = {**part, 'trainings': {**found['trainings'], **part.get('trainings', {})}}
+        found.update(part)
+        with atomic_path(path) as temporary:
+            write_lines(temporary, json.dumps(found, indent=1) + '\n')
+
+    parts = (
+        ('macs_saved', measure_sizes),
+        ('ikc_ratio', measure_ikc),
+        ('patch_scores', partial(measure_patches, images, limit)),
+    )
+    for key, measure in parts:
+        if key not in found:
+            keep(measure())
+    for entry in ENTRIES:
+        if entry.training and entry.training not in found['trainings']:
+            keep({'trainings': {entry.training: measure_training(entry)}})
+    return found

@@ -1,0 +1,182 @@
+"""The tables of docs/PEERS.md: results, claims with their verdicts, and what is not trained yet with its cost."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from peers_claims import CLAIMS, VARIANT, Measured, Outcome, Results
+from peers_rows import BY_NAME, ENTRIES, MANET, REDUCED, Entry
+
+from manet_basicsr.evaluation.paired import mean_scores_by, paired_difference
+from manet_basicsr.evaluation.records import Row
+from manet_basicsr.evaluation.runner import machine
+
+SETS = ('invariant', *VARIANT)
+_METRICS = {'psnr': ('PSNR_Y', '.2f'), 'ssim': ('SSIM_Y', '.4f'), 'lr_psnr': ('LR PSNR_Y', '.2f')}
+_HOURS = 3600
+
+
+def fill(text: str, parts: Mapping[str, str]) -> str:
+    """Write the generated parts of a page between their marks, ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->``.
+
+    Raises:
+        ValueError: The page has no such marks.
+    """
+    for name, part in parts.items():
+        begin, end = (f'<!-- {name}: {word} -->' for word in ('begin', 'end'))
+        pattern = re.compile(f'{begin}\n.*?{end}', re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(f"the page: found no '{begin}' with '{end}' after it; put them where the part belongs")
+        text = pattern.sub(lambda _, part=part, begin=begin, end=end: f'{begin}\n{part.strip()}\n{end}', text)  # type: ignore[misc]
+    return text
+
+
+def _mean(rows: Sequence[Row], metric: str) -> float | None:
+    """Average images, each of which counts once."""
+    scores = mean_scores_by(rows, metric, False)
+    return statistics.fmean(scores.values()) if scores else None
+
+
+def _of(rows: Sequence[Row], images: str, sets: Sequence[str] = SETS) -> list[Row]:
+    return [row for row in rows if row['images'] == images and row['set'] in sets]
+
+
+def _cell(rows: Sequence[Row], reference: Sequence[Row], metric: str, blur: str) -> str:
+    """Write a mean, and its paired difference from the reference unless they are the same rows."""
+    style = _METRICS[metric][1]
+    value = _mean([row for row in rows if row['set'] == blur], metric)
+    if value is None:
+        return ''
+    found = None if rows is reference else paired_difference(rows, reference, metric, blur)
+    if found is None:
+        return f'{value:{style}}'
+    sign = style.replace('.', '+.')
+    error = '' if found.images == 1 else f' ± {found.error:{style}}'
+    return f'{value:{style}} ({found.mean:{sign}}{error})'
+
+
+def result_tables(results: Results, image_sets: Sequence[str]) -> str:
+    """Write a table for each image set and measure: a row for what is no solver, whether it is there or not."""
+    lines = []
+    for images in image_sets:
+        reference = _of(results[MANET], images)
+        number = len(mean_scores_by(reference, 'psnr', False))
+        for metric, (head, _) in _METRICS.items():
+            times = ['s / image', 'MiB'] if metric == 'psnr' else []
+            lines += [
+                '',
+                f'**{images}, {number} images: {head}** (paired difference from {MANET} ± standard error)',
+                '',
+            ]
+            lines += [f'| | {" | ".join([*SETS, *times])} |', '|---|' + '---:|' * (len(SETS) + len(times))]
+            for entry in (entry for entry in ENTRIES if not entry.is_solver and not entry.study):
+                rows = reference if entry.name == MANET else _of(results.get(entry.name, []), images)
+                cells = [_cell(rows, reference, metric, blur) for blur in SETS]
+                if not rows:
+                    cells[0] = 'not trained yet' if not entry.is_there() else 'not run'
+                elif not any(cells):
+                    continue  # it knows no kernels, or makes no image
+                lines.append(f'| {entry.name} | {" | ".join([*cells, *(_costs(rows) if times else [])])} |')
+    return '\n'.join(lines)
+
+
+def _costs(rows: Sequence[Row]) -> list[str]:
+    seconds = [row['seconds'] for row in rows if row['seconds'] is not None]
+    memory = [row['peak_mib'] for row in rows if row['peak_mib'] is not None]
+    return [f'{statistics.fmean(seconds):.2f}' if seconds else '', f'{max(memory):.0f}' if memory else '']
+
+
+def solver_table(results: Results, image_sets: Sequence[str]) -> str:
+    """Write a row for each solver, image set and set: which images, how many seeds, and its distance to MANet there."""
+    heads = ('solver', 'set', 'images', 'seeds', 'PSNR_Y', 'SSIM_Y', 'LR PSNR_Y', 's / image', 'MiB')
+    lines = [f'| {" | ".join(heads)} |', '|---|---|---|---:|---:|---:|---:|---:|---:|']
+    for entry in (entry for entry in ENTRIES if entry.is_solver):
+        rows = results.get(entry.name, [])
+        if not rows:
+            why = 'needs weights that are not trained yet' if not entry.is_there() else 'not run'
+            lines.append(f'| {entry.name} | {why} | | | | | | | |')
+        for images, blur in ((images, blur) for images in image_sets for blur in SETS):
+            here = _of(rows, images, [blur])
+            if here:
+                lines.append(f'| {" | ".join(_solver_cells(entry, here, results, images, blur))} |')
+    return '\n'.join(lines)
+
+
+def _solver_cells(entry: Entry, rows: Sequence[Row], results: Results, images: str, blur: str) -> list[str]:
+    names = sorted({image for (_, image), _ in mean_scores_by(rows, 'seconds', False)})
+    words = f'`{re.sub(r",?seed=[0-9]+", "", str(rows[0]["method"])).replace("[]", "")}`'
+    seeds = len({row['method'] for row in rows})
+    reference = _of(results[MANET], images, [blur])
+    scores = [_cell(rows, reference, metric, blur) for metric in _METRICS]
+    which = ', '.join(names) if len(names) <= 3 else f'{len(names)}'
+    return [f'{entry.name}, {words}', f'{images} {blur}', which, str(seeds), *scores, *_costs(rows)]
+
+
+def cost_of(entry: Entry, measured: Measured) -> str:
+    """Say what the training of a row takes; '' where it was not measured."""
+    cost = measured.get('trainings', {}).get(entry.training)
+    return f'{cost["steps"] * cost["seconds"] / _HOURS:.1f} CPU h' if cost else ''
+
+
+def cost_table(measured: Measured) -> str:
+    """Write what the trainings that are missing cost."""
+    lines = [
+        '| row | training | steps | batch, HR crop | TFLOP a step | CPU s a step | in all |',
+        '|---|---|---:|---|---:|---:|---:|',
+    ]
+    done = set()
+    for entry in (entry for entry in ENTRIES if entry.training and not entry.is_there()):
+        cost: dict[str, Any] | None = measured.get('trainings', {}).get(entry.training)
+        if cost is None or entry.training in done:
+            continue
+        done.add(entry.training)
+        size = f'{cost["batch"]}, {cost["side"]}'
+        each = f'{cost["flop"] / 1e12:.2f} | {cost["seconds"]:.1f}'
+        whole = f'{cost["steps"] * cost["flop"] / 1e15:.2f} PFLOP, {cost_of(entry, measured)}'
+        lines.append(f'| {entry.name} | `{entry.training}` | {cost["steps"]:,} | {size} | {each} | {whole} |')
+    return '\n'.join(lines) if done else 'Not measured yet.'
+
+
+def _missing(outcome: Outcome, measured: Measured) -> str:
+    """Say why a test has no figure, and what it would cost."""
+    words = []
+    for name in outcome.missing:
+        entry = BY_NAME.get(name)
+        if entry is None:
+            words.append(f'{name}: not there')
+        elif entry.is_there():
+            words.append(f'{name}: not run')
+        else:
+            words.append(f'{name}: not trained yet ({cost_of(entry, measured) or "cost not measured"})')
+    return '; '.join(words)
+
+
+def claim_table(results: Results, measured: Measured) -> str:
+    """Write the claims: the verdict of each, and of each of its tests the figure and the verdict."""
+
+    def lines() -> Iterator[str]:
+        yield '| | claim, and what would show it | figure | verdict |'
+        yield '|---|---|---|---|'
+        for claim in CLAIMS:
+            verdict, outcomes = claim.judge(results, measured)
+            yield f'| **{claim.number}** | **{claim.sentence}** | | **{verdict.value}** |'
+            for outcome in outcomes:
+                figure = outcome.figure or _missing(outcome, measured)
+                yield f'| | {outcome.words} | {figure} | {outcome.verdict.value} |'
+
+    return '\n'.join(lines())
+
+
+def parts_of(results: Results, measured: Measured) -> dict[str, str]:
+    """Write all generated parts of the page by their names."""
+    image_sets = list(dict.fromkeys(row['images'] for row in results[MANET] if row['set'] != REDUCED))
+    about = ', '.join(f'{key} {value}' for key, value in machine().items())
+    return {
+        'results': f'Measured on {about}.\n{result_tables(results, image_sets)}',
+        'solvers': solver_table(results, image_sets),
+        'claims': claim_table(results, measured),
+        'costs': cost_table(measured),
+    }
