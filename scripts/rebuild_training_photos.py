@@ -168,7 +168,8 @@ def index_files(folder: Path) -> dict[str, list[Path]]:
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name != '.git']
         for name in names:
-            files.setdefault(unicodedata.normalize('NFC', name), []).append(Path(root, name))
+            if (file := Path(root, name)).is_file():  # and no link that leads nowhere
+                files.setdefault(unicodedata.normalize('NFC', name), []).append(file)
     return files
 
 

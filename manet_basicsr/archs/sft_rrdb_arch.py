@@ -17,6 +17,8 @@ from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.weights import load_state_dict_file
 
 RESIDUAL_SCALE = 0.2
+# Of the length of any kernel in the old basis in the new one; one for another scale or alignment keeps 0.01 to 0.3.
+_LEAST_KEPT = 0.9
 SFT_WIDTH = 32
 
 
@@ -163,7 +165,8 @@ def change_kernel_basis(state_dict: Mapping[str, Tensor], basis: Tensor) -> dict
         A state dict of the same keys; ``pca_matrix`` is the new basis.
 
     Raises:
-        ValueError: It is not the state dict of such a network, or the basis is for another kernel size.
+        ValueError: It is not the state dict of such a network, or the basis is for another kernel size, scale or
+            alignment, or too short.
     """
     old = state_dict.get('pca_matrix')
     if old is None:
@@ -171,6 +174,11 @@ def change_kernel_basis(state_dict: Mapping[str, Tensor], basis: Tensor) -> dict
     if basis.shape[0] != old.shape[1]:
         raise ValueError(f'the basis is for kernels of {basis.shape[0]} taps, the weights for {old.shape[1]}')
     old_in_new = old.flatten(2)[0].double().T @ basis.double()
+    if basis.shape[1] < len(old_in_new) or torch.linalg.svdvals(old_in_new)[-1] < _LEAST_KEPT:
+        raise ValueError(
+            'the basis has not all kernels that the weights were trained with, expected one for their scale and '
+            'alignment and as long as theirs or longer'
+        )
     changed = dict(state_dict)
     for key, weight in state_dict.items():
         if key.endswith(('.SFT.mul_conv1.weight', '.SFT.add_conv1.weight')):
@@ -202,7 +210,9 @@ def change_basis(
         FileExistsError: ``target`` exists and ``overwrite`` is not given.
         ValueError: ``source`` cannot be read, or the two do not fit together.
     """
-    target = Path(target)
+    target = Path(os.path.expanduser(target))
+    if target.suffix.lower() == '.safetensors':
+        raise ValueError(f'{target}: a .safetensors file is a bare state dict, expected a .pth file')
     if target.exists() and not overwrite:
         raise FileExistsError(f'{target} already exists; overwrite=True replaces it')
     changed = change_kernel_basis(load_state_dict_file(source, param_key), basis)

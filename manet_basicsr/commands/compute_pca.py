@@ -24,11 +24,15 @@ from manet_basicsr.degradation import ALIGNMENTS
 from manet_basicsr.degradation.pca import kernel_covariance, principal_components
 from manet_basicsr.degradation.pipeline import Degradation
 from manet_basicsr.degradation.sampler import FieldSampler
+from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.reading import load_options
 from manet_basicsr.options.shipped import find_option_file
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.files import atomic_path, check_writable
 from manet_basicsr.utils.progress import progress_bar
+
+#: Options that are about Gaussians, or said by an option file, with their defaults.
+_OF_GAUSSIANS = {'kernel_size': 21, 'alignment': 'centered', 'variance': None}
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -67,7 +71,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         basis, explained = principal_components(covariance, options.code_length)
         with atomic_path(options.output) as partial:
             np.save(partial, basis.numpy())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OptionError) as error:
         return say_failure(error)
     share = explained.sum().item()
     say(f'{options.output}: {basis.shape[0]} x {basis.shape[1]}, explains {share:.4%} of the variance')
@@ -80,16 +84,22 @@ def _take_from_file(options: argparse.Namespace) -> FieldSampler:
     Raises:
         ValueError: The file has no training set that is degraded, or is wrong.
     """
+    given = [f'--{name.replace("_", "-")}' for name, value in _OF_GAUSSIANS.items() if getattr(options, name) != value]
+    if given:
+        raise ValueError(f'{given[0]}: found beside --opt, whose file says it; leave it out')
     content = load_options(find_option_file(options.opt))
-    datasets = content.get('datasets') or {}
-    sections = [
-        dataset['degradation']
-        for name, dataset in datasets.items()
-        if name.startswith('train') and isinstance(dataset, dict) and dataset.get('degradation')
+    datasets = content.get('datasets')
+    training = [
+        dataset.get('degradation')
+        for name, dataset in (datasets.items() if isinstance(datasets, dict) else ())
+        if str(name).startswith('train') and isinstance(dataset, dict)
     ]
-    if not sections:
-        raise ValueError(f'{options.opt}: found no degradation in datasets.train, whose kernels would be drawn')
-    degradation = Degradation.from_options(sections[0])
+    section = next((section for section in training if isinstance(section, dict)), None)
+    if section is None:
+        raise ValueError(f'{options.opt}: found no section degradation in datasets.train, whose kernels would be drawn')
+    if not isinstance(content.get('scale'), int):
+        raise ValueError(f'{options.opt}: scale: found {content.get("scale")!r}, expected a whole number')
+    degradation = Degradation.from_options(section)
     options.scale, options.kernel_size = content['scale'], degradation.kernel_size
     options.alignment = degradation.alignment
     return degradation.sampler

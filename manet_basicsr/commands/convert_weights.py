@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     parser.add_argument('--force', action='store_true', help='replace an existing target')
     options = parser.parse_args(arguments)
     try:
-        if options.basis:
+        if options.basis is not None:
             change_basis(options.source, options.target, _basis_of(options), options.param_key, options.force)
             say(f'{options.target}: written for the basis {options.basis}')
             return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,8 +13,7 @@ from manet_basicsr.degradation.kernels import check_kernel_grid, place_kernels, 
 from manet_basicsr.degradation.sampler import FieldSampler, register_field
 from manet_basicsr.degradation.values import check_pair, check_variance_range
 
-# Between the shapes of 2 and 0.5 the exponents' logarithms lie evenly about that of 1, the Gaussian.
-_LEAST_SHAPE = 0.25
+_LARGEST_SHAPE = 16.0  # a cylinder, or an ellipse; far above, powers overflow
 
 
 def generalized_kernels(
@@ -33,7 +33,9 @@ def generalized_kernels(
     Returns:
         ``(N, k*k)`` kernels, each summing to 1, on the device of the parameters.
 
-    Source: BSRGAN (ICCV 2021) and Real-ESRGAN (ICCVW 2021), which draw both.
+    Tails are cut where the square of taps ends, which a wide kernel of small shape fills.
+
+    Source: Real-ESRGAN (ICCVW 2021).
     """
     check_kernel_grid(kernel_size, scale, alignment)
     side = kernel_size - scale + 1
@@ -50,7 +52,7 @@ class GeneralizedSampler(FieldSampler):
     Args:
         variance: Smallest and largest variance in HR px^2 that the Gaussian of shape 1 would have; drawn as for
             ``invariant``.
-        shape: Smallest and largest exponent, at least 0.25; 1 is the Gaussian. Its logarithm is drawn uniformly.
+        shape: Smallest and largest exponent, 0.5 to 16; 1 is the Gaussian. Its logarithm is drawn uniformly.
 
     Raises:
         ValueError: If a range is not in ascending order, or a number too small.
@@ -63,12 +65,14 @@ class GeneralizedSampler(FieldSampler):
 
     variance: tuple[float, float]
     shape: tuple[float, float] = (0.5, 4)
+    least_shape: ClassVar[float] = 0.5
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'variance', check_variance_range(self.variance))
         smallest, largest = check_pair('shape', self.shape)
-        if not _LEAST_SHAPE <= smallest <= largest:
-            raise ValueError(f'shape must be [min, max] with {_LEAST_SHAPE} <= min <= max, found {self.shape!r}')
+        if not self.least_shape <= smallest <= largest <= _LARGEST_SHAPE:
+            expected = f'{self.least_shape:g} <= min <= max <= {_LARGEST_SHAPE:g}'
+            raise ValueError(f'shape must be [min, max] with {expected}, found {self.shape!r}')
         object.__setattr__(self, 'shape', (smallest, largest))
 
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
@@ -89,7 +93,7 @@ class PlateauSampler(GeneralizedSampler):
     Args:
         variance: Smallest and largest square in HR px^2 of the distance at which half of the height is left, along the
             axes; drawn as for ``invariant``.
-        shape: Smallest and largest exponent, at least 0.25: the larger, the steeper the edge. Its logarithm is drawn
+        shape: Smallest and largest exponent, 1 to 16: the larger, the steeper the edge. Its logarithm is drawn
             uniformly.
 
     Raises:
@@ -102,6 +106,7 @@ class PlateauSampler(GeneralizedSampler):
     """
 
     shape: tuple[float, float] = (1, 2)
+    least_shape: ClassVar[float] = 1.0  # below, most of a plateau would lie outside of any square
 
     def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
         return generalized_kernels(parameters, kernel_size, scale, alignment, plateau=True)

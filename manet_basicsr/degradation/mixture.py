@@ -92,7 +92,7 @@ class MixtureSampler(FieldSampler):
             if parameters.device.type == 'cpu':
                 rows = own[:, 0].nonzero()[:, 0]
                 if len(rows):
-                    kernels[rows] = kind.kernels(numbers[rows], kernel_size, scale, alignment)
+                    kernels[rows] = kind.kernels(numbers[rows], kernel_size, scale, alignment).to(kernels.dtype)
                 continue
             # Which rows are whose is known on the device alone: without waiting for it, all are made of each kind.
             made = kind.kernels(numbers.where(own, _NEUTRAL), kernel_size, scale, alignment)

@@ -41,18 +41,29 @@ def find_problems(options: Options, *, is_train: bool) -> list[str]:
         options: The options as read, not yet resolved.
         is_train: Whether they are for training.
     """
-    return _said_once(list(_form_problems(options)) or list(_problems(options, is_train)))
+    return _said_once(list(_form_problems(options)) or list(_problems(options, is_train)), options)
 
 
-def _said_once(problems: list[str]) -> list[str]:
+def _said_once(problems: list[str], options: Options) -> list[str]:
     """Leave out that a key is missing where another line has found it misspelt."""
     absences = []
     for match in filter(None, map(_MISSPELT.match, problems)):
         *sections, meant = filter(None, match.groups())
+        if _has(options, '.'.join([*sections, meant])):
+            continue  # what is wrong in it is another problem
         where, key = (re.escape('.'.join(words)) for words in (sections, [*sections, meant]))
         absences.append(rf'{key}(\.\w+)*: (missing|found None|expected at least one)')
         absences.append(rf'{where}: expected at least one of .*\b{meant}\b')
     return [problem for problem in problems if not any(re.match(absence, problem) for absence in absences)]
+
+
+def _has(options: Options, path: str) -> bool:
+    """Tell whether there is a key, given by its path of keys."""
+    *sections, last = path.split('.')
+    section: Any = options
+    for key in sections:
+        section = section.get(key) if isinstance(section, dict) else None
+    return isinstance(section, dict) and last in section
 
 
 def check(options: Options, *, is_train: bool) -> None:

@@ -209,7 +209,7 @@ def _shortened(name: str, added: int) -> str:
 
 def _exchange_folder(new: Path, target: Path) -> None:
     """Rename ``new`` to ``target`` and remove what was there: a folder, a file or a link."""
-    if not target.exists():
+    if not os.path.lexists(target):
         os.replace(new, target)
         return
     # Not a name of a leftover: a kill between the two renames must not cost the old folder as well.

@@ -306,14 +306,14 @@ def _read(path: str | os.PathLike[str]) -> dict[Any, Any]:
         raise ValueError(f'{path} cannot be read as weights (nothing but tensors is read): {reason}') from error
     if not isinstance(content, dict):
         raise ValueError(f'{path} holds a {type(content).__name__}, expected a dict of weights')
-    if {'optimizers', 'schedulers'} <= content.keys():
+    if {'optimizers', 'schedulers'} <= content.keys() and not any(_networks_in(content)):
         raise ValueError(_words_on_state(file))
     return content
 
 
 def _words_on_state(file: Path) -> str:
     """Say what a training state is, and where the networks of its run lie."""
-    models = Path(os.path.abspath(file)).parents[1] / 'models'
+    models = Path(os.path.abspath(file)).parent.parent / 'models'
     networks = sorted(models.glob(f'*_{file.stem}.pth'))
     there = ', '.join(map(str, networks)) or f'net_g_{file.stem}.pth in the folder models beside training_states'
     return f'{file} is a training state, from which a run goes on: found no network in it, expected {there}'

@@ -220,5 +220,8 @@ def test_a_basis_for_other_kernels_or_weights_without_one_are_refused(basis: Pat
     state = small(basis).state_dict()
     with pytest.raises(ValueError, match='kernels of 49 taps, the weights for 25'):
         change_kernel_basis(state, torch.rand(49, 3))
+    for other in (torch.linalg.qr(torch.rand(25, 3))[0], torch.from_numpy(np.load(basis))[:, :2]):
+        with pytest.raises(ValueError, match='has not all kernels'):
+            change_kernel_basis(state, other)
     with pytest.raises(ValueError, match='no pca_matrix'):
         change_kernel_basis({'conv_first.weight': torch.ones(1)}, torch.rand(25, 3))

@@ -12,6 +12,7 @@ from manet_basicsr.degradation import kernel_pca_basis, load_pca_basis
 from manet_basicsr.degradation.defocus import disk_kernels
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'scripts' / 'compute_pca.py'
+DISKS = {'type': 'defocus', 'radius': [1, 3]}
 SMALL = ['--scale', '2', '--kernel-size', '9', '--code-length', '4', '--num-kernels', '200']
 
 
@@ -67,7 +68,7 @@ def test_the_kernels_may_be_those_that_an_option_file_trains_on(
     main: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     file = tmp_path / 'train.yml'
-    degradation = {'kernel_size': 9, 'alignment': 'published', 'field': {'type': 'defocus', 'radius': [1, 3]}}
+    degradation = {'kernel_size': 9, 'alignment': 'published', 'field': DISKS}
     file.write_text(yaml.safe_dump({'scale': 2, 'datasets': {'train': {'degradation': degradation}}}))
     output = tmp_path / 'basis.npy'
     assert main([str(output), '--opt', str(file), '--code-length', '4', '--num-kernels', '300']) == 0
@@ -78,6 +79,30 @@ def test_the_kernels_may_be_those_that_an_option_file_trains_on(
     assert outside.norm() < 0.1 * deviations.norm()
     gaussian = deviations - deviations @ (other := kernel_pca_basis(2, 9, 4, num_kernels=300)) @ other.T
     assert outside.norm() < gaussian.norm()
-    file.write_text(yaml.safe_dump({'scale': 2, 'datasets': {'val': {}}}))
-    assert main([str(tmp_path / 'none.npy'), '--opt', str(file)]) == 2
-    assert 'found no degradation in datasets.train' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('content', 'more', 'message'),
+    [
+        ({'scale': 2, 'datasets': {'val': {}}}, [], 'found no section degradation in datasets.train'),
+        ({'scale': 2, 'datasets': [1]}, [], 'found no section degradation in datasets.train'),
+        ({'scale': 2, 'datasets': {'train': {'degradation': 'published'}}}, [], 'found no section degradation'),
+        ({'datasets': {'train': {'degradation': {'field': DISKS}}}}, [], 'scale: found None, expected a whole number'),
+        ({'scale': '4', 'datasets': {'train': {'degradation': {'field': DISKS}}}}, [], "scale: found '4'"),
+        ({'scale': 4, 'datasets': {'train': {'degradation': {}}}}, [], 'degradation.field: missing'),
+        (
+            {'scale': 4, 'datasets': {'train': {'degradation': {'field': DISKS}}}},
+            ['--variance', '1', '2'],
+            '--variance',
+        ),
+        (None, [], 'No such file'),
+    ],
+)
+def test_a_wrong_option_file_is_one_line(
+    main: Callable, tmp_path: Path, capsys: pytest.CaptureFixture, content: object, more: list[str], message: str
+) -> None:
+    file = tmp_path / 'train.yml'
+    if content is not None:
+        file.write_text(yaml.safe_dump(content))
+    assert main([str(tmp_path / 'none.npy'), '--opt', str(file), *more]) == 2
+    assert message in capsys.readouterr().err

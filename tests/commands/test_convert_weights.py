@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from manet_basicsr.archs import BlindSRNet, MANet, SFTRRDBNet
+from manet_basicsr.degradation import load_pca_basis
 from manet_basicsr.weights import load_pretrained
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'scripts/convert_weights.py'
@@ -76,15 +77,17 @@ def test_a_generator_gets_another_basis(
 ) -> None:
     source, target, basis = (tmp_path / name for name in ('old.pth', 'new.pth', 'basis.npy'))
     torch.save({'params': network_of_stage(3).state_dict()}, source)
-    np.save(basis, np.linalg.qr(np.random.default_rng(0).normal(size=(441, 20)))[0].astype(np.float32))
+    np.save(basis, load_pca_basis(4, code_length=40)[:, :30].numpy())
     command = [str(source), str(target), '--basis', str(basis)]
     assert main(command) == 0
     assert capsys.readouterr().out == f'{target}: written for the basis {basis}\n'
-    load_pretrained(SFTRRDBNet(num_feat=16, num_block=2, num_grow_ch=8, code_length=20, pca_path=str(basis)), target)
+    load_pretrained(SFTRRDBNet(num_feat=16, num_block=2, num_grow_ch=8, code_length=30, pca_path=str(basis)), target)
     assert main(command) == 2
     assert capsys.readouterr().err == f'error: {target} already exists; --force replaces it\n'
     assert main([*command, '--force']) == 0
     assert main([str(source), str(target), '--basis', '40', '--force']) == 0  # one that ships
     load_pretrained(SFTRRDBNet(num_feat=16, num_block=2, num_grow_ch=8, code_length=40), target)
+    assert main([str(source), str(tmp_path / 'new.safetensors'), '--basis', '40']) == 2
+    assert 'expected a .pth file' in capsys.readouterr().err
     assert main([str(source), str(target), '--basis', '39', '--force']) == 2
     assert 'no PCA basis is shipped for scale 4, kernel_size 21, code_length 39' in capsys.readouterr().err

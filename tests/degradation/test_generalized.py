@@ -51,22 +51,36 @@ def test_a_larger_shape_is_flatter_inside_and_steeper_at_the_edge() -> None:
 
 @pytest.mark.parametrize('name', ['generalized', 'plateau'])
 def test_shapes_lie_evenly_about_their_geometric_mean(name: str) -> None:
-    sampler = build_field_sampler({'type': name, 'variance': [0.7, 10], 'shape': [0.5, 4]})
+    sampler = build_field_sampler({'type': name, 'variance': [0.7, 10], 'shape': [1, 8]})
     generator = torch.Generator().manual_seed(0)
     drawn = torch.cat([sampler.parameters(96, 96, scale=4, generator=generator)[0] for _ in range(2000)])
     logarithms = drawn[:, 3].log()
-    assert logarithms.min() >= math.log(0.5) - 1e-6
-    assert logarithms.max() <= math.log(4) + 1e-6
+    assert logarithms.min() >= -1e-6
+    assert logarithms.max() <= math.log(8) + 1e-6
     # 2,000 draws of a uniform distribution: four standard errors.
-    assert logarithms.mean().item() == pytest.approx(math.log(math.sqrt(2)), abs=4 * math.log(8) / math.sqrt(12 * 2000))
+    assert logarithms.mean().item() == pytest.approx(math.log(math.sqrt(8)), abs=4 * math.log(8) / math.sqrt(12 * 2000))
     assert drawn[:, 0].max() <= 10
     assert (drawn[:, 1] <= drawn[:, 0]).all()
 
 
-@pytest.mark.parametrize('shape', [[2, 1], [0.1, 1], [0, 1], 'round', [1, math.inf]])
+@pytest.mark.parametrize('shape', [[2, 1], [0.1, 1], [0, 1], 'round', [1, math.inf], [1, 17]])
 def test_wrong_shapes_are_refused(shape: object) -> None:
     with pytest.raises(ValueError, match='shape must be'):
         build_field_sampler({'type': 'generalized', 'variance': [0.7, 10], 'shape': shape})
+
+
+def test_plateaus_below_1_are_refused() -> None:
+    with pytest.raises(ValueError, match='1 <= min <= max <= 16'):
+        build_field_sampler({'type': 'plateau', 'variance': [0.7, 10], 'shape': [0.5, 1]})
+
+
+@pytest.mark.parametrize('plateau', [False, True])
+@pytest.mark.parametrize('scale', [1, 2, 3, 4])
+def test_the_narrowest_and_the_widest_are_finite(scale: int, plateau: bool) -> None:
+    parameters = rows(*((v, v, 0.3, shape) for v in (0.1, 30) for shape in (0.5, 1, 16)))
+    kernels = generalized_kernels(parameters, 21, scale, 'centered', plateau)
+    torch.testing.assert_close(kernels.sum(1), torch.ones(len(parameters)))
+    assert (kernels >= 0).all()
 
 
 def test_both_are_kinds_of_field() -> None:

@@ -9,6 +9,7 @@ from manet_basicsr.degradation import (
     FixedSampler,
     InvariantSampler,
     ProtocolSampler,
+    add_gaussian_noise,
     blur_downsample,
     jpeg_compress,
     quantize,
@@ -90,8 +91,13 @@ def test_a_share_of_the_images_is_left_clean(hr: torch.Tensor) -> None:
 
 
 def test_what_is_not_asked_for_draws_nothing(hr: torch.Tensor) -> None:
-    options = {'field': FIELD, 'noise': [5, 20], 'jpeg': [40, 90]}
-    assert torch.equal(degraded(options, hr), degraded({**options, 'shot_noise': [0, 0], 'clean': 0}, hr))
+    """So older option files give the same images: a level, the noise, a quality, and nothing else."""
+    generator = seeded()
+    clean = blur_downsample(hr[None], FixedSampler((6, 1), 0.785).draw(96, 120, scale=4), 4)[0]
+    sigma = 5 + 15 * float(torch.rand((), generator=generator))
+    noisy = add_gaussian_noise(clean, sigma, generator)
+    expected = jpeg_compress(noisy, int(torch.randint(40, 91, (), generator=generator)))
+    assert torch.equal(degraded({'field': FIELD, 'noise': [5, 20], 'jpeg': [40, 90]}, hr), expected)
 
 
 @pytest.mark.parametrize(('key', 'value'), [('clean', 1.5), ('clean', -0.1), ('shot_noise', [5, 1]), ('shot_noise', 3)])

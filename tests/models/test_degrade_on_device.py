@@ -93,6 +93,25 @@ def test_noise_has_the_same_levels_and_distribution_and_is_drawn_again_alike(pho
     assert torch.equal(model.batch['lq'], first)
 
 
+def test_noise_of_light_and_clean_images_are_those_that_were_drawn(photos: Path, tmp_path: Path) -> None:
+    where = 'datasets:train:degradation'
+    model, _, device = model_and_sets(tmp_path, photos, f'{where}:shot_noise=[30, 60]', f'{where}:clean=0.5')
+    batch = collated(device)
+    levels = batch['noise_levels'].clone()
+    model.feed_data(batch)
+    clean = blur_downsample(model.batch['gt'], model.batch['kernel'], 4)
+    for found, expected, (sigma, shot) in zip(model.batch['lq'], clean, levels.tolist(), strict=True):
+        inside = (expected > 0.35) & (expected < 0.65)  # away from the clipping at 0 and 1
+        noise = ((found - expected) * 255)[inside]
+        assert sigma == 0
+        if shot == 0:
+            assert noise.abs().max() <= 0.51
+        else:
+            normal = noise / (shot * expected[inside].sqrt())
+            assert normal.std() == pytest.approx(1, abs=4 / len(normal) ** 0.5)
+    assert 0 < (levels[:, 1] == 0).sum() < len(levels)
+
+
 def test_accumulation_and_a_step_work_on_such_a_batch(photos: Path, tmp_path: Path) -> None:
     model, _, device = model_and_sets(tmp_path, photos, 'train:accumulate=2', 'datasets:train:batch_size_per_gpu=4')
     model.feed_data(collated(device, 4))

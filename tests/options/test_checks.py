@@ -115,6 +115,13 @@ def test_what_is_wrong_beside_a_misspelt_key_is_said(tmp_path: Path) -> None:
     ]
 
 
+def test_what_is_missing_in_a_section_is_said_beside_a_stray_section_of_nearly_its_name(tmp_path: Path) -> None:
+    options = changed(valid(tmp_path), 'loggers', {})
+    del options['logger']['print_freq']
+    found = [problem.split(':')[0] for problem in find_problems(options, is_train=True)]
+    assert sorted(found) == ['logger.print_freq', 'loggers']
+
+
 @pytest.mark.parametrize(
     ('key', 'value', 'problem'),
     [

@@ -143,7 +143,7 @@ def test_atomic_folder_replaces_only_when_asked(tmp_path: Path) -> None:
     assert [path.name for path in target.iterdir()] == ['new'] and list(tmp_path.iterdir()) == [target]
 
 
-@pytest.mark.parametrize('kind', ['file', 'link'])
+@pytest.mark.parametrize('kind', ['file', 'link', 'dangling link'])
 def test_atomic_folder_replaces_a_file_or_a_link_of_its_name_and_nothing_behind_it(tmp_path: Path, kind: str) -> None:
     target, other = tmp_path / 'set.lmdb', tmp_path / 'other'
     other.mkdir()
@@ -151,7 +151,7 @@ def test_atomic_folder_replaces_a_file_or_a_link_of_its_name_and_nothing_behind_
     if kind == 'file':
         target.write_text('old')
     else:
-        target.symlink_to(other)
+        target.symlink_to(other if kind == 'link' else tmp_path / 'nowhere')
 
     with atomic_folder(target, overwrite=True) as folder:
         (folder / 'new').touch()
