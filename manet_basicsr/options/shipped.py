@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib import resources
+from itertools import takewhile
 from pathlib import Path
 
 _FOLDERS = ('train', 'test', 'mixing', 'ablation', 'peers')  # in the order in which they are listed
@@ -23,13 +25,10 @@ def option_files() -> dict[str, Path]:
 
 def summary_of(file: Path) -> str:
     """Return the first sentence of an option file, which says what it is for."""
-    comments = (line.removeprefix('# ') for line in file.read_text(encoding='utf-8').splitlines())
-    words: list[str] = []
-    for line in comments:
-        words.append(line)
-        if line.endswith('.'):
-            break
-    return ' '.join(words)
+    lines = takewhile(lambda line: line.startswith('#'), file.read_text(encoding='utf-8').splitlines())
+    text = ' '.join(line.removeprefix('# ') for line in lines)
+    sentence = re.match(r'.*?\.(?=\s|$)', text)
+    return sentence[0] if sentence else text
 
 
 def find_option_file(path: str | os.PathLike[str]) -> str:

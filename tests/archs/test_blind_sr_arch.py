@@ -16,6 +16,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from manet_basicsr.archs import BlindSRNet, SFTRRDBNet
+from manet_basicsr.training.processes import end_processes
 
 
 class UpsampleByField(nn.Module):
@@ -162,14 +163,17 @@ def test_an_estimator_that_is_not_frozen_learns(options: dict[str, Any], lq: Ten
 
 
 def test_trains_under_distributed_data_parallel(options: dict[str, Any], lq: Tensor, tmp_path: Path) -> None:
-    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
-    try:
+    def train() -> None:
         network = nn.parallel.DistributedDataParallel(BlindSRNet(**options))
         for _ in range(2):  # a parameter without a gradient would stop the second step
             network(lq).mean().backward()
         assert {key.removeprefix('module.') for key in network.state_dict()} == set(network.module.state_dict())
+
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    try:
+        train()  # which leaves no network behind: one that still exchanges now and then blocks the end for ever
     finally:
-        torch.distributed.destroy_process_group()
+        end_processes()
 
 
 def test_basicsr_saves_and_strictly_reloads_network_and_ema(model: SRModel, lq: Tensor, tmp_path: Path) -> None:
