@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from basicsr.archs.rrdbnet_arch import ResidualDenseBlock
@@ -13,8 +11,6 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from manet_basicsr.archs.kernel_code import KernelCodeNet
-from manet_basicsr.utils.files import atomic_path
-from manet_basicsr.weights import load_state_dict_file
 
 RESIDUAL_SCALE = 0.2
 # Of the length of any kernel in the old basis in the new one; one for another scale or alignment keeps 0.01 to 0.3.
@@ -187,34 +183,3 @@ def change_kernel_basis(state_dict: Mapping[str, Tensor], basis: Tensor) -> dict
             changed[key] = torch.cat([feature, code], dim=1)
     changed['pca_matrix'] = basis.to(old).view(1, *basis.shape, 1, 1)
     return changed
-
-
-def change_basis(
-    source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
-    basis: Tensor,
-    param_key: str = 'params',
-    overwrite: bool = False,
-) -> None:
-    """Write a file of weights anew whose generator takes kernels in another PCA basis.
-
-    Args:
-        source: A BasicSR file of an :class:`SFTRRDBNet`, or a blind network with one.
-        target: The file to write: aside first, then renamed.
-        basis: As in :func:`change_kernel_basis`.
-        param_key: Which of the state dicts of ``source`` is taken; it is ``params`` in ``target``.
-        overwrite: Whether an existing ``target`` is replaced.
-
-    Raises:
-        FileNotFoundError: ``source`` is missing.
-        FileExistsError: ``target`` exists and ``overwrite`` is not given.
-        ValueError: ``source`` cannot be read, or the two do not fit together.
-    """
-    target = Path(os.path.expanduser(target))
-    if target.suffix.lower() == '.safetensors':
-        raise ValueError(f'{target}: a .safetensors file is a bare state dict, expected a .pth file')
-    if target.exists() and not overwrite:
-        raise FileExistsError(f'{target} already exists; overwrite=True replaces it')
-    changed = change_kernel_basis(load_state_dict_file(source, param_key), basis)
-    with atomic_path(target) as partial:
-        torch.save({'params': changed}, partial)

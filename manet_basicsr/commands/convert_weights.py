@@ -9,15 +9,18 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from manet_basicsr.archs.loading import load_network
-from manet_basicsr.archs.sft_rrdb_arch import change_basis
+from manet_basicsr.archs.sft_rrdb_arch import change_kernel_basis
 from manet_basicsr.commands.failures import say_failure
 from manet_basicsr.data.preparation import ExistsError
 from manet_basicsr.degradation.pca import load_pca_basis, read_pca_basis
 from manet_basicsr.utils.console import say
-from manet_basicsr.weights import convert_file
+from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.weights import convert_file, load_state_dict_file
+from manet_basicsr.weights.files import is_safetensors, new_target
 
 STAGES = {1: 'estimator (MANet)', 2: 'generator (SFTRRDBNet)', 3: 'blind network (BlindSRNet)'}
 
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     options = parser.parse_args(arguments)
     try:
         if options.basis is not None:
-            change_basis(options.source, options.target, _basis_of(options), options.param_key, options.force)
+            _change_basis(options)
             say(f'{options.target}: written for the basis {options.basis}')
             return 0
         stage = convert_file(options.source, options.target, options.to, options.param_key, options.force)
@@ -54,6 +57,16 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     say(f'{options.source}: stage {stage}, {STAGES[stage]}')
     say(f'{options.target}: written in the {options.to} form')
     return 0
+
+
+def _change_basis(options: argparse.Namespace) -> None:
+    """Write the target: the weights of the source, whose generator takes kernels in another basis."""
+    target = new_target(options.target, options.force)
+    if is_safetensors(target):
+        raise ValueError(f'{target}: a .safetensors file is a bare state dict, expected a .pth file')
+    changed = change_kernel_basis(load_state_dict_file(options.source, options.param_key), _basis_of(options))
+    with atomic_path(target) as partial:
+        torch.save({'params': changed}, partial)
 
 
 def _basis_of(options: argparse.Namespace) -> Tensor:

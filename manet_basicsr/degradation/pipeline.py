@@ -119,12 +119,8 @@ class Degradation:
         # What is not asked for draws nothing, so that older option files give the same images.
         if self.clean > 0 and float(torch.rand((), generator=generator)) < self.clean:
             return None
-        draws = torch.rand(2 if self.shot_noise[1] > 0 else 1, generator=generator).tolist()
-        sigma, shot = (
-            low + (high - low) * draw
-            for (low, high), draw in zip((self.noise, self.shot_noise), (*draws, 0.0), strict=False)
-        )
-        return sigma, shot
+        sigma = _drawn(self.noise, generator)
+        return sigma, _drawn(self.shot_noise, generator) if self.shot_noise[1] > 0 else 0.0
 
     def degrade_batch(
         self, hr: Tensor, parameters: Tensor, levels: Tensor, scale: int, generator: torch.Generator
@@ -153,3 +149,8 @@ class Degradation:
         if self.noise[1] > 0 or self.shot_noise[1] > 0:
             lr = add_gaussian_noise(lr, levels[:, 0], generator, levels[:, 1] if self.shot_noise[1] > 0 else 0.0)
         return quantize(lr), field
+
+
+def _drawn(limits: tuple[float, float], generator: torch.Generator) -> float:
+    low, high = limits
+    return low + (high - low) * float(torch.rand((), generator=generator))

@@ -244,27 +244,38 @@ def convert_file(
         FileExistsError: If ``target`` exists and ``overwrite`` is not given.
         ValueError: If ``source`` is not of the other form, not of this package's networks, or not finite.
     """
-    target = Path(os.path.expanduser(target))
-    if target.exists() and not overwrite:
-        raise FileExistsError(f'{target} already exists; overwrite=True replaces it')
-    if _is_safetensors(target) and form == 'basicsr':
+    target = new_target(target, overwrite)
+    if is_safetensors(target) and form == 'basicsr':
         raise ValueError(f"{target}: a .safetensors file is a bare state dict, expected the form 'released'")
     content = _read(source)
-    if is_state_dict(content) == (form == 'released') and _is_safetensors(source) == _is_safetensors(target):
+    if is_state_dict(content) == (form == 'released') and is_safetensors(source) == is_safetensors(target):
         found, other = _FORMS[form], _FORMS['basicsr' if form == 'released' else 'released']
         raise ValueError(f'{source} is {found}, expected {other}: nothing to convert to the form {form!r}')
     state_dict = _finite(_select(content, source, None if is_state_dict(content) else param_key), source)
     stage = detect_stage(state_dict)
     converted = convert_state_dict(state_dict, form)
     with atomic_path(target) as partial:
-        if _is_safetensors(target):
+        if is_safetensors(target):
             _safetensors().torch.save_file({key: value.contiguous() for key, value in converted.items()}, partial)
         else:
             torch.save(converted if form == 'released' else {'params': converted}, partial)
     return stage
 
 
-def _is_safetensors(path: str | os.PathLike[str]) -> bool:
+def new_target(target: str | os.PathLike[str], overwrite: bool) -> Path:
+    """Give the path of a file to write (``~`` is expanded).
+
+    Raises:
+        FileExistsError: It exists, and ``overwrite`` is not given.
+    """
+    path = Path(os.path.expanduser(target))
+    if path.exists() and not overwrite:
+        raise FileExistsError(f'{path} already exists; overwrite=True replaces it')
+    return path
+
+
+def is_safetensors(path: str | os.PathLike[str]) -> bool:
+    """Tell by its suffix whether a file is one of the package safetensors."""
     return os.fspath(path).lower().endswith('.safetensors')
 
 
@@ -277,7 +288,7 @@ def _safetensors() -> Any:
 
 
 def _load_tensors(file: Path) -> Any:
-    if not _is_safetensors(file):
+    if not is_safetensors(file):
         return torch.load(file, map_location='cpu', weights_only=True)
     safetensors = _safetensors()
     try:
@@ -293,7 +304,7 @@ def _read(path: str | os.PathLike[str]) -> dict[Any, Any]:
             begins = opened.read(2)
     except OSError as error:
         raise ValueError(f'{path} cannot be read as weights: {error.strerror}') from error
-    if not _is_safetensors(file) and not begins.startswith(_SAVED_BY_TORCH):
+    if not is_safetensors(file) and not begins.startswith(_SAVED_BY_TORCH):
         raise ValueError(f'{path} cannot be read as weights: torch saved no such file; expected .pth or .safetensors')
     try:
         content = _load_tensors(file)
