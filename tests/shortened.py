@@ -89,9 +89,9 @@ def option_file(phase: str, job: str, scale: int) -> Path:
     return ROOT / 'options' / folder / f'{phase}_{job}_x{scale}.yml'
 
 
-def cpu_files(job: str) -> list[Path]:
+def files_of_weights(job: str) -> list[Path]:
     """Give the option files with which weights that ship were trained."""
-    return sorted((ROOT / 'options/train').glob(f'train_{job}_x[1234]_cpu*.yml'))
+    return sorted((ROOT / 'options/train').glob(f'train_{job}_x[1234]_[cg]pu*.yml'))
 
 
 def small_network(job: str) -> list[str]:

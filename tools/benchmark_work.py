@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from manet_basicsr.archs import BlindSRNet, MANet
 from manet_basicsr.archs.loading import load_network
 from manet_basicsr.data.lmdb_writer import write_lmdb
+from manet_basicsr.data.on_host import SeveralOnHost
 from manet_basicsr.degradation import (
     anisotropic_gaussian_kernels,
     block_field,
@@ -216,10 +217,11 @@ def step_without(setting: Setting, batch: int, side: int, job: str = 'MANet_stag
 def step_of(model: Any, batch: int, side: int) -> Work:
     """Let a model do one iteration with crops and kernels of its own."""
     variances, angles = kernel_parameters(batch)
+    parameters = torch.cat([variances, angles[:, None]], dim=1).flatten()
     data = {
         'gt_uint8': crops(batch, side),
-        'kernel_parameters': torch.cat([variances, angles[:, None]], 1).view(batch, 1, 1, 3),
-        'noise_levels': torch.zeros(batch, 2),
+        'kernel_parameters': SeveralOnHost(parameters, [torch.Size((1, 1, 3))] * batch),
+        'levels': torch.zeros(batch, 3),
         'noise_seed': ['0'] * batch,
         'gt_path': [''] * batch,
         'lq_path': [''] * batch,

@@ -6,7 +6,8 @@
 ``option_templates/train.yml`` and ``test.yml`` are whole option files in which $name, $scale and what follows from the
 scale are filled in. ``option_templates/table.yml`` has an entry a file: which template or other entry it is like, the
 comment at its head, and the sections and keys that are other than there, each as the value or the lines to write in its
-place. What several of them share is in the table's ``parts``. So a wording stands once, and a test says so.
+place; and, for single scales, ``values`` that placeholders have instead. What several of them share is in the table's
+``parts``. So a wording stands once, and a test says so.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ def generate() -> dict[Path, str]:
             text = text_of(key, table)
             text = replace(text, entry.get('at', {}).get(str(scale), {}), table['parts'])
             path = Path(entry['folder']) / f'{name}.yml'
-            files[path] = string.Template(text).substitute(values_of(name, scale), folder=entry['folder'])
+            values = values_of(name, scale) | entry.get('values', {}).get(str(scale), {})
+            files[path] = string.Template(text).substitute(values, folder=entry['folder'])
     return files
 
 

@@ -4,10 +4,10 @@ The bases that the package ships are those of ``--scale 1``, ``2``, ``3`` and ``
 
     basicsr compute-pca manet_basicsr/degradation/pca/x4_k21_c15_centered.npy --scale 4
 
-With --opt the kernels are those that an option file trains on. So the one for photographs was made:
+With --opt the kernels are those that an option file trains on. So those for photographs were made, of x1, x2 and x4:
 
     basicsr compute-pca manet_basicsr/degradation/pca/x4_k21_c40_centered.npy --code-length 40 --num-kernels 30000 \\
-        --opt options/train/train_MANet_stage1_x4_cpu_real.yml
+        --opt options/train/train_MANet_stage1_x4_gpu_real.yml
 """
 
 from __future__ import annotations

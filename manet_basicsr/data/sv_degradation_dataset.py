@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from manet_basicsr.data.image_cache import CachedImages
 from manet_basicsr.data.images import BadSampleError, ImageFolder, ImageLmdb, image_to_tensor, open_images
 from manet_basicsr.data.manifest import read_manifest
+from manet_basicsr.data.on_host import OnHost
 from manet_basicsr.data.sampling import SampleIndex, sample_generator
 from manet_basicsr.degradation import FixedSampler, invariant_protocol_parameters
 from manet_basicsr.degradation.kernels import check_kernel_grid
@@ -164,9 +165,6 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
         yield from _choice_of_training_problems(opt, 'degrade_on', DEGRADE_ON)
         yield from _choice_of_training_problems(opt, 'on_bad_sample', ON_BAD_SAMPLE)
         yield from _cache_problems(opt)
-        compressed = isinstance(degradation, Mapping) and degradation.get('jpeg') is not None
-        if compressed and opt.get('degrade_on') == 'device':
-            yield 'degrade_on: device has no JPEG; expected loader, or degradation.jpeg: ~'
         if phase == 'train' and scale_known:
             yield from _training_problems(opt, int(scale or 0))
 
@@ -289,8 +287,9 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
             generator: Draws crop, kernels and noise level, the same as for :meth:`degrade_sample`.
 
         Returns:
-            ``gt_uint8`` (3, H, W), ``kernel_parameters`` (rows, cols, P), ``noise_levels`` (2,) and ``noise_seed``, a
-            text: collation and prefetching leave it on the host, where it is needed.
+            ``gt_uint8`` (3, H, W), ``kernel_parameters`` (:class:`OnHost`: (rows, cols, P), which of the image's kinds
+            of field), ``levels`` (3,) of noise and JPEG and ``noise_seed``, a text: collation and prefetching leave
+            it on the host, where it is needed.
 
         Raises:
             BadSampleError: The image is damaged or too small, or has more than 8 bits.
@@ -304,8 +303,8 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
         path = self.images.path(name)
         return {
             'gt_uint8': torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))),
-            'kernel_parameters': parameters,
-            'noise_levels': torch.tensor(degradation.draw_noise_levels(generator) or (0.0, 0.0)),
+            'kernel_parameters': OnHost(parameters),
+            'levels': torch.tensor(degradation.draw_levels(generator)),
             'noise_seed': str(int(torch.randint(2**62, (), generator=generator))),
             'gt_path': path,
             'lq_path': path,

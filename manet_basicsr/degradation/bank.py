@@ -242,6 +242,10 @@ class BankSampler(FieldSampler):
         except FileNotFoundError as error:
             raise ValueError(f'folder: {error}') from error
 
+    @property
+    def varies(self) -> bool:
+        return self.period is not None
+
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
         lr_size(height, width, scale)
         size = (1, 1) if self.period is None else (math.ceil(height / self.period), math.ceil(width / self.period))

@@ -44,6 +44,8 @@ def blur_downsample(hr: Tensor, field: Tensor, scale: int) -> Tensor:
         tensor([[[[0.0000, 0.0000, 0.6667, 1.0000]]]])
     """
     kernel_size = _check_shapes(hr, field, scale)
+    if field.stride()[2:] == (0, 0):  # one kernel, expanded to all pixels
+        field = field[..., :1, :1]
     dtype = torch.promote_types(hr.dtype, field.dtype)
     invariant = field.shape[2:] == (1, 1)
     # On CUDA a float32 convolution may run in TF32, with three digits.
@@ -109,6 +111,15 @@ def _tap_pixels(phases: Tensor, kernel_size: int, grid: torch.Size) -> Iterator[
         yield from (row[x % scale][x // scale] for x in range(kernel_size))
 
 
+def _sum_rows(lr: Tensor, phases: Tensor, field: Tensor, kernel_size: int) -> Tensor:
+    """Add what the taps read to ``lr``, a row of taps at a time: on an accelerator each operation has its price."""
+    pixels = list(_tap_pixels(phases, kernel_size, lr.shape[2:]))
+    for first in range(0, kernel_size**2, kernel_size):
+        row = torch.stack(pixels[first : first + kernel_size], dim=2)
+        lr += row.mul_(field[:, None, first : first + kernel_size]).sum(2)
+    return lr
+
+
 class _TapSum(torch.autograd.Function):
     """Sum ``field[:, tap] * pixels(tap)`` over the taps.
 
@@ -121,6 +132,8 @@ class _TapSum(torch.autograd.Function):
         ctx.kernel_size = kernel_size  # type: ignore[attr-defined]
         grid = field.shape[2:]
         lr = phases.new_zeros(*phases.shape[:2], *grid)
+        if phases.device.type != 'cpu':
+            return _sum_rows(lr, phases, field, kernel_size)
         for weight, pixels in zip(field.unsqueeze(2).unbind(1), _tap_pixels(phases, kernel_size, grid), strict=True):
             lr.addcmul_(weight.to(lr.dtype), pixels)
         return lr

@@ -46,6 +46,10 @@ class CollageSampler(FieldSampler):
             raise ValueError(f'block_size must be {expected}, found {self.block_size!r}')
         object.__setattr__(self, 'block_size', (int(smallest), int(largest)))
 
+    @property
+    def varies(self) -> bool:
+        return True
+
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
         rows, columns = (self._blocks_of_pixels(side // scale, scale, generator) for side in (height, width))
         grid = int(rows[-1]) + 1, int(columns[-1]) + 1

@@ -61,6 +61,10 @@ class DefocusSampler(FieldSampler):
             object.__setattr__(self, 'period', check_number('period', self.period))
             check_period(float(self.period))
 
+    @property
+    def varies(self) -> bool:
+        return self.period is not None
+
     def check(self, kernel_size: int, scale: int) -> None:
         check_radius(self.radius[1], (kernel_size - scale) / 2, kernel_size, scale)
 

@@ -8,13 +8,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from manet_basicsr.degradation.sampler import FieldSampler, build_field_sampler, distinct_kernels, register_field
+from manet_basicsr.degradation.sampler import FieldSampler, build_field_sampler, lr_size, register_field
 from manet_basicsr.degradation.values import check_numbers
-
-#: Stands in for the parameters of kernels that are made and not used; every kind of kernel can be made of it.
-_NEUTRAL = 0.5
 
 
 @register_field('mixture')
@@ -22,9 +20,8 @@ _NEUTRAL = 0.5
 class MixtureSampler(FieldSampler):
     """One of several kinds of field, drawn anew for each image.
 
-    Parameters are ``(rows, columns, 1 + P)``: the number of the kind, and its parameters followed by zeros. They are
-    for each LR pixel unless every kind has one kernel an image, so that the images of a batch have parameters and
-    fields of one shape, whatever kinds they got.
+    Parameters are ``(rows, columns, 1 + P)``: the number of the kind, and its parameters. Fields are for each LR pixel
+    unless every kind has one kernel an image, so that the images of a batch have fields of one shape.
 
     Args:
         of: The kinds, each as ``degradation.field`` describes one.
@@ -65,42 +62,74 @@ class MixtureSampler(FieldSampler):
             except ValueError as error:
                 raise ValueError(f'of[{number}].{error}') from error
 
+    @property
+    def varies(self) -> bool:
+        return any(kind.varies for kind in self.kinds)
+
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
-        # All kinds are drawn, and one is taken: so the shape is the same for every image.
-        drawn = [kind.parameters(height, width, scale=scale, generator=generator) for kind in self.kinds]
         assert self.weights is not None
         number = int(torch.multinomial(torch.tensor(self.weights), 1, generator=generator))
-        chosen = drawn[number]
-        if any(parameters.shape[:2] != (1, 1) for parameters in drawn):
-            chosen = _for_each_pixel(chosen, height // scale, width // scale, scale, self.kinds[number].block(scale))
-        rows, columns, numbers = chosen.shape
-        result = torch.zeros(rows, columns, 1 + max(parameters.shape[2] for parameters in drawn))
-        result[..., 0] = number
-        result[..., 1 : 1 + numbers] = chosen
-        return result
+        drawn = self.kinds[number].parameters(height, width, scale=scale, generator=generator)
+        return F.pad(drawn, (1, 0), value=number)
 
-    def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
-        return distinct_kernels(self._kernels_of_kinds, parameters, kernel_size, scale, alignment)
+    def make_batch(
+        self,
+        parameters: Sequence[Tensor],
+        height: int,
+        width: int,
+        *,
+        scale: int,
+        kernel_size: int = 21,
+        alignment: str = 'centered',
+        device: torch.device | str = 'cpu',
+    ) -> Tensor:
+        numbers = torch.tensor([int(of_image[0, 0, 0]) for of_image in parameters])
+        grid = lr_size(height, width, scale) if self.varies else (1, 1)
+        if len(parameters) == 1:  # a view, which the blur takes for the one kernel that it is
+            own = self.kinds[numbers[0]].make(
+                parameters[0][..., 1:].to(device),
+                height,
+                width,
+                scale=scale,
+                kernel_size=kernel_size,
+                alignment=alignment,
+            )
+            return own.expand(-1, -1, *grid)
+        field = torch.empty(len(parameters), kernel_size**2, *grid, device=device)
+        for number in numbers.unique():
+            rows = (numbers == number).nonzero()[:, 0]
+            own = self.kinds[number].make_batch(
+                [parameters[row][..., 1:] for row in rows],
+                height,
+                width,
+                scale=scale,
+                kernel_size=kernel_size,
+                alignment=alignment,
+                device=device,
+            )
+            field[rows.to(device, non_blocking=True)] = own
+        return field
 
-    def _kernels_of_kinds(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
-        kernels = torch.zeros(len(parameters), kernel_size**2, device=parameters.device)
-        unused = torch.Generator()  # draws from it tell how many parameters each kind has
-        for number, kind in enumerate(self.kinds):
-            own = parameters[:, :1] == number
-            width = kind.parameters(scale, scale, scale=scale, generator=unused).shape[2]
-            numbers = parameters[:, 1 : 1 + width]
-            if parameters.device.type == 'cpu':
-                rows = own[:, 0].nonzero()[:, 0]
-                if len(rows):
-                    kernels[rows] = kind.kernels(numbers[rows], kernel_size, scale, alignment).to(kernels.dtype)
-                continue
-            # Which rows are whose is known on the device alone: without waiting for it, all are made of each kind.
-            made = kind.kernels(numbers.where(own, _NEUTRAL), kernel_size, scale, alignment)
-            kernels = kernels.where(~own, made)
-        return kernels
-
-    def block(self, scale: int) -> int:
-        return scale
+    def make(
+        self,
+        parameters: Tensor,
+        height: int,
+        width: int,
+        *,
+        scale: int,
+        kernel_size: int = 21,
+        alignment: str = 'centered',
+    ) -> Tensor:
+        images = parameters[None] if parameters.ndim == 3 else parameters
+        return self.make_batch(
+            tuple(images),
+            height,
+            width,
+            scale=scale,
+            kernel_size=kernel_size,
+            alignment=alignment,
+            device=parameters.device,
+        )
 
 
 def _build_kind(number: int, options: Mapping[str, Any]) -> FieldSampler:
@@ -108,11 +137,3 @@ def _build_kind(number: int, options: Mapping[str, Any]) -> FieldSampler:
         return build_field_sampler(options)
     except ValueError as error:
         raise ValueError(f'of[{number}]{str(error).removeprefix("degradation.field")}') from None
-
-
-def _for_each_pixel(parameters: Tensor, lr_height: int, lr_width: int, scale: int, block: int) -> Tensor:
-    """Repeat the parameters (rows, columns, P) of blocks, or of one kernel, for each LR pixel in them."""
-    if parameters.shape[:2] == (1, 1):
-        return parameters.expand(lr_height, lr_width, -1)
-    rows, columns = (torch.arange(side) * scale // block for side in (lr_height, lr_width))
-    return parameters[rows[:, None], columns]

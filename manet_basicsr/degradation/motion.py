@@ -167,6 +167,10 @@ class MotionSampler(FieldSampler):
         if self.variance <= 0:
             raise ValueError(f'variance must be positive (HR px^2), found {self.variance:g}')
 
+    @property
+    def varies(self) -> bool:
+        return self.variant
+
     def check(self, kernel_size: int, scale: int) -> None:
         # Two standard deviations of the stroke: what is cut off beyond does not move the centre of mass.
         check_radius(self.radius[1], (kernel_size - scale) / 2 - 2 * math.sqrt(self.variance), kernel_size, scale)

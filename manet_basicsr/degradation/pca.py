@@ -71,8 +71,11 @@ def kernel_covariance(
             variances, angles = sample_kernel_parameters(num, variance, generator)
             kernels = anisotropic_gaussian_kernels(variances, angles, kernel_size, scale, alignment, torch.float64)
         else:
-            parameters = torch.stack([_parameters_of_pixel(sampler, scale, generator) for _ in range(num)])
-            kernels = sampler.kernels(parameters, kernel_size, scale, alignment).double()
+            parameters = [_parameters_of_pixel(sampler, scale, generator) for _ in range(num)]
+            field = sampler.make_batch(
+                parameters, scale, scale, scale=scale, kernel_size=kernel_size, alignment=alignment
+            )
+            kernels = field.flatten(1).double()
         kernel_sum += kernels.sum(0)
         product_sum += kernels.T @ kernels
         if progress is not None:
@@ -82,10 +85,10 @@ def kernel_covariance(
 
 
 def _parameters_of_pixel(sampler: FieldSampler, scale: int, generator: torch.Generator) -> Tensor:
-    """Draw the parameters (P,) of a random place of a field of its own."""
+    """Draw the parameters (1, 1, P) of a random place of a field of its own."""
     side = _PIXELS * scale
     cells = sampler.parameters(side, side, scale=scale, generator=generator).flatten(0, 1)
-    return cells[int(torch.randint(len(cells), (), generator=generator))]
+    return cells[int(torch.randint(len(cells), (), generator=generator))][None, None]
 
 
 @lru_cache(maxsize=8)

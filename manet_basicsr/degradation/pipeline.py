@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from manet_basicsr.degradation.blur import blur_downsample
 from manet_basicsr.degradation.corruption import add_gaussian_noise, jpeg_compress, quantize
+from manet_basicsr.degradation.jpeg import jpeg_compress_batch
 from manet_basicsr.degradation.kernels import ALIGNMENTS
 from manet_basicsr.degradation.sampler import FieldSampler, build_field_sampler
 from manet_basicsr.degradation.values import check_number, check_range
@@ -109,9 +110,8 @@ class Degradation:
         if levels is not None and max(levels) > 0:
             sigma, shot = levels
             lr = add_gaussian_noise(lr, sigma, generator, shot)
-        if levels is not None and self.jpeg is not None:
-            quality = torch.randint(int(self.jpeg[0]), int(self.jpeg[1]) + 1, (), generator=generator)
-            lr = jpeg_compress(lr, int(quality))
+        if levels is not None and (quality := self._draw_quality(generator)):
+            lr = jpeg_compress(lr, quality)
         return quantize(lr).contiguous()  # JPEG leaves the channels last
 
     def draw_noise_levels(self, generator: torch.Generator) -> tuple[float, float] | None:
@@ -122,33 +122,40 @@ class Degradation:
         sigma = _drawn(self.noise, generator)
         return sigma, _drawn(self.shot_noise, generator) if self.shot_noise[1] > 0 else 0.0
 
+    def _draw_quality(self, generator: torch.Generator) -> int:
+        """Draw the quality of JPEG compression; 0 where there is none."""
+        if self.jpeg is None:
+            return 0
+        return int(torch.randint(int(self.jpeg[0]), int(self.jpeg[1]) + 1, (), generator=generator))
+
+    def draw_levels(self, generator: torch.Generator) -> tuple[float, float, int]:
+        """Draw what an image of a batch is corrupted by: the two levels of noise, and the quality, 0 for no JPEG."""
+        levels = self.draw_noise_levels(generator)
+        return (0.0, 0.0, 0) if levels is None else (*levels, self._draw_quality(generator))
+
     def degrade_batch(
-        self, hr: Tensor, parameters: Tensor, levels: Tensor, scale: int, generator: torch.Generator
+        self, hr: Tensor, parameters: Sequence[Tensor], levels: Tensor, scale: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Degrade a batch on the device it is on, without waiting for that device.
 
         Args:
             hr: ``(B, 3, H, W)`` in [0, 1], H and W multiples of ``scale``.
-            parameters: ``(B, rows, cols, P)``, what :meth:`draw_parameters` drew for each image; P is 3 for
-                Gaussians.
-            levels: ``(B, 2)``, what :meth:`draw_noise_levels` drew for each image; 0 for None.
+            parameters: For each image what :meth:`draw_parameters` drew, ``(rows, columns, P)``; on the CPU, or on
+                the device of the images.
+            levels: ``(B, 3)``, what :meth:`draw_levels` drew for each image, on the device of the images.
             scale: Downsampling factor.
             generator: Draws the noise, on the device of the images.
 
         Returns:
             LR images ``(B, 3, h, w)`` in [0, 1], rounded to 8 bit, and the field ``(B, k*k, h, w)`` or
             ``(B, k*k, 1, 1)``.
-
-        Raises:
-            ValueError: There is JPEG compression, which runs on the host.
         """
-        if self.jpeg is not None:
-            raise ValueError(f'jpeg: found {list(self.jpeg)}, expected ~: a batch is not compressed on a device')
-        field = self.make_field(parameters, hr.shape[2], hr.shape[3], scale)
+        grid: dict[str, Any] = {'scale': scale, 'kernel_size': self.kernel_size, 'alignment': self.alignment}
+        field = self.sampler.make_batch(parameters, *hr.shape[2:], **grid, device=hr.device)
         lr = blur_downsample(hr, field, scale)
         if self.noise[1] > 0 or self.shot_noise[1] > 0:
             lr = add_gaussian_noise(lr, levels[:, 0], generator, levels[:, 1] if self.shot_noise[1] > 0 else 0.0)
-        return quantize(lr), field
+        return quantize(lr) if self.jpeg is None else jpeg_compress_batch(lr, levels[:, 2]), field
 
 
 def _drawn(limits: tuple[float, float], generator: torch.Generator) -> float:

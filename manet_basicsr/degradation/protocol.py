@@ -147,5 +147,9 @@ class ProtocolSampler(FieldSampler):
         if isinstance(self.kind, bool) or self.kind not in PROTOCOL_KINDS:
             raise ValueError(f'kind must be one of 1 to 6, found {self.kind!r}')
 
+    @property
+    def varies(self) -> bool:
+        return True
+
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
         return protocol_parameters(self.kind, height, width, scale, generator)

@@ -110,6 +110,10 @@ class PsfGridSampler(FieldSampler):
         except (FileNotFoundError, ValueError) as error:
             raise ValueError(f'file: {error}') from error
 
+    @property
+    def varies(self) -> bool:
+        return True
+
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
         pixels = lr_size(height, width, scale)
         sides = [count * scale for count in pixels]

@@ -12,7 +12,7 @@ file is all that a new blur needs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 
@@ -165,9 +165,15 @@ class FieldSampler:
         """
         return PROTOCOL_BLOCK
 
+    @property
+    def varies(self) -> bool:
+        """Whether an image gets several kernels, and not one for all of it."""
+        return False
+
     def is_gaussian_blocks(self, scale: int) -> bool:
         """Tell whether the parameters are those of Gaussians for the protocol's blocks, all that they need be read."""
-        return type(self).kernels is FieldSampler.kernels and self.block(scale) == PROTOCOL_BLOCK
+        own = type(self).kernels is FieldSampler.kernels and type(self).make is FieldSampler.make
+        return own and self.block(scale) == PROTOCOL_BLOCK
 
     def make(
         self,
@@ -184,6 +190,34 @@ class FieldSampler:
         own = type(self).kernels is not FieldSampler.kernels
         kernels = self.kernels if own else gaussian_kernels
         return block_field(parameters, height, width, scale, kernel_size, alignment, self.block(scale), kernels)
+
+    def make_batch(
+        self,
+        parameters: Sequence[Tensor],
+        height: int,
+        width: int,
+        *,
+        scale: int,
+        kernel_size: int = 21,
+        alignment: str = 'centered',
+        device: torch.device | str = 'cpu',
+    ) -> Tensor:
+        """Make the fields of several images at once.
+
+        Args:
+            parameters: What was drawn for each image, ``(rows, cols, P)``; on the CPU, or all on ``device``.
+            height: HR height in px.
+            width: HR width in px.
+            scale: Downsampling factor.
+            kernel_size: Side k of the kernels in taps.
+            alignment: ``centered`` or ``published``.
+            device: Where the kernels are made; the host does not wait for it.
+
+        Returns:
+            Field ``(B, k*k, height // scale, width // scale)`` or ``(B, k*k, 1, 1)``, on ``device``.
+        """
+        together = torch.stack(tuple(parameters)).to(device, non_blocking=True)
+        return self.make(together, height, width, scale=scale, kernel_size=kernel_size, alignment=alignment)
 
     def draw(
         self,

@@ -91,6 +91,10 @@ class SmoothSampler(FieldSampler):
         object.__setattr__(self, 'period', check_number('period', self.period))
         check_period(self.period)
 
+    @property
+    def varies(self) -> bool:
+        return True
+
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
         return smooth_parameters(height, width, scale, self.variance, self.period, generator)
 

@@ -143,13 +143,12 @@ class RestorationModel(SRModel):
         """Replace what SVDegradationDataset gives with ``degrade_on: device`` by what it gives otherwise."""
         if self.degradation is None:
             raise ValueError('the batch is not degraded, but no dataset for training has degrade_on: device')
-        crops, parameters, levels, seeds = (
-            self.batch.pop(key) for key in ('gt_uint8', 'kernel_parameters', 'noise_levels', 'noise_seed')
-        )
+        parameters: Any = self.batch.pop('kernel_parameters')
+        crops, levels, seeds = (self.batch.pop(key) for key in ('gt_uint8', 'levels', 'noise_seed'))
         gt = crops.float() / 255
         # One stream of noise for the batch: its images are the same whenever it is drawn again.
         generator = torch.Generator(self.device).manual_seed(int(seeds[0]))
-        lq, field = self.degradation.degrade_batch(gt, parameters, levels, self.opt['scale'], generator)
+        lq, field = self.degradation.degrade_batch(gt, parameters.tensors(), levels, self.opt['scale'], generator)
         self.batch.update(gt=gt, lq=lq, kernel=field)
 
     def predict(self, net: nn.Module, batch: Batch) -> Tensor:

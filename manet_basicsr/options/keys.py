@@ -104,7 +104,7 @@ DATASET = {
     'use_hflip': Key('boolean', 'flip crops'),
     'use_rot': Key('boolean', 'turn crops'),
     'degradation': Key('object', 'how LR images are made'),
-    'degrade_on': Key('"loader"|"device"', 'where that is done; device: a batch at a time on the GPU, without JPEG'),
+    'degrade_on': Key('"loader"|"device"', 'where that is done; device: a batch at a time on the GPU'),
     'on_bad_sample': Key('"raise"|"skip"', 'what a damaged or too small image does'),
     'cache': Key('string|integer|null', 'memory for decoded images, shared by the workers, such as 4G; for training'),
     'kernels': Key('string|null', "manifest of the LR images' kernels"),

@@ -12,7 +12,7 @@ import torch
 
 from manet_basicsr.data import SVDegradationDataset
 from manet_basicsr.data.manifest import DrawnEntry, Manifest, read_manifest, sharpness_of, write_manifest
-from manet_basicsr.degradation import MixtureSampler, build_field_sampler
+from manet_basicsr.degradation import MixtureSampler, blur_downsample, build_field_sampler
 from manet_basicsr.degradation.pipeline import Degradation
 
 INVARIANT: dict[str, Any] = {'type': 'invariant', 'variance': [0.7, 10]}
@@ -23,9 +23,9 @@ MIXTURE: dict[str, Any] = {'type': 'mixture', 'of': [INVARIANT, COLLAGE]}
 def test_a_mixture_draws_its_kinds_in_proportion_to_their_weights() -> None:
     field = build_field_sampler({**MIXTURE, 'weights': [3, 1]})
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.stack([field.parameters(128, 128, scale=4, generator=generator) for _ in range(800)])
-    kinds = drawn[:, 0, 0, 0]
-    assert (drawn[..., 0] == kinds[:, None, None]).all()
+    drawn = [field.parameters(128, 128, scale=4, generator=generator) for _ in range(800)]
+    kinds = torch.stack([parameters[0, 0, 0] for parameters in drawn])
+    assert all((parameters[..., 0] == kind).all() for parameters, kind in zip(drawn, kinds, strict=True))
     # Three standard deviations of a share of 1/4 of 800.
     assert float(kinds.mean()) == pytest.approx(0.25, abs=3 * math.sqrt(0.25 * 0.75 / 800))
     distinct = torch.tensor([len(torch.unique(one.flatten(0, 1), dim=0)) for one in drawn])
@@ -47,13 +47,20 @@ def test_a_mixture_s_field_is_that_of_the_kind_it_drew() -> None:
         parameters = field.parameters(96, 96, scale=4, generator=torch.Generator().manual_seed(seed))
         number = int(parameters[0, 0, 0])
         seen.add(number)
-        generator = torch.Generator().manual_seed(seed)
-        own = [kind.parameters(96, 96, scale=4, generator=generator) for kind in field.kinds][number]
-        expected = field.kinds[number].make(own, 96, 96, scale=4)
+        expected = field.kinds[number].make(parameters[..., 1:], 96, 96, scale=4)
         made = field.make(parameters, 96, 96, scale=4)
         assert made.shape == (1, 441, 24, 24)
         torch.testing.assert_close(made, expected.expand_as(made), atol=1e-7, rtol=1e-5)
     assert seen == {0, 1, 2, 3}
+
+
+def test_a_kernel_for_the_whole_image_blurs_it_as_one_although_other_kinds_have_many() -> None:
+    field = build_field_sampler({'type': 'mixture', 'of': [INVARIANT, COLLAGE], 'weights': [1, 1e-9]})
+    made = field.draw(48, 64, scale=4, generator=torch.Generator().manual_seed(0))
+    assert made.shape == (1, 441, 12, 16)
+    assert made.untyped_storage().nbytes() == 441 * 4
+    hr = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(blur_downsample(hr, made, 4), blur_downsample(hr, made.contiguous(), 4))
 
 
 def test_a_mixture_of_invariant_kinds_keeps_one_kernel_an_image() -> None:
@@ -68,7 +75,7 @@ def test_a_batch_degraded_at_once_is_its_images_degraded_one_by_one(options: dic
     hr = torch.rand(4, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     drawn = [degradation.draw_parameters(64, 96, 4, torch.Generator().manual_seed(seed)) for seed in range(4)]
     generator = torch.Generator().manual_seed(0)
-    lq, field = degradation.degrade_batch(hr, torch.stack(drawn), torch.zeros(4), 4, generator)
+    lq, field = degradation.degrade_batch(hr, drawn, torch.zeros(4, 3), 4, generator)
     assert field.shape == (4, 441, 16, 24)
     for index, parameters in enumerate(drawn):
         alone = degradation.make_field(parameters, 64, 96, 4)

@@ -211,13 +211,14 @@ def test_the_mean_kernel_is_the_same_also_while_a_network_is_built_without_memor
     assert mean.sum().item() == pytest.approx(1)
 
 
-def test_the_basis_for_photographs_spans_the_kernels_that_its_option_file_trains_on() -> None:
-    file = Path(__file__).resolve().parents[2] / 'options/train/train_MANet_stage1_x4_cpu_real.yml'
+@pytest.mark.parametrize('scale', [1, 2, 4])
+def test_the_basis_for_photographs_spans_the_kernels_that_its_option_file_trains_on(scale: int) -> None:
+    file = Path(__file__).resolve().parents[2] / f'options/train/train_MANet_stage1_x{scale}_gpu_real.yml'
     sampler = build_field_sampler(load_options(file)['datasets']['train']['degradation']['field'])
-    covariance = kernel_covariance(4, num_kernels=1000, seed=1, sampler=sampler)
-    basis = load_pca_basis(4, code_length=40).double()
+    covariance = kernel_covariance(scale, num_kernels=1000, seed=1, sampler=sampler)
+    basis = load_pca_basis(scale, code_length=40).double()
     torch.testing.assert_close(basis.T @ basis, torch.eye(40, dtype=torch.float64), atol=1e-5, rtol=0)
     explained = (basis.T @ covariance @ basis).trace() / covariance.trace()
-    assert explained > 0.995
-    gaussians = load_pca_basis(4).double()
-    assert (gaussians.T @ covariance @ gaussians).trace() / covariance.trace() < 0.99
+    assert explained > 0.99
+    gaussians = load_pca_basis(scale).double()
+    assert (gaussians.T @ covariance @ gaussians).trace() / covariance.trace() < explained

@@ -14,8 +14,7 @@ from torch.utils.data import default_collate
 from manet_basicsr.data import SVDegradationDataset
 from manet_basicsr.data.images import BadSampleError
 from manet_basicsr.data.sampling import SampleIndex
-from manet_basicsr.degradation import blur_downsample
-from manet_basicsr.degradation.pipeline import Degradation
+from manet_basicsr.degradation import blur_downsample, jpeg_compress, quantize
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.train import train_pipeline
 from tests import shortened
@@ -75,7 +74,7 @@ def test_noise_has_the_same_levels_and_distribution_and_is_drawn_again_alike(pho
     clean = blur_downsample(model.batch['gt'], model.batch['kernel'], 4)
     for index in range(8):
         sample = device[SampleIndex(index % len(device), 100 + index)]
-        sigmas.append(float(sample['noise_levels'][0]))
+        sigmas.append(float(sample['levels'][0]))
         # The same draws as the loader's: crop, kernel, level.
         generator.manual_seed(100 + index)
         degradation = loader.degradations[0]
@@ -97,10 +96,10 @@ def test_noise_of_light_and_clean_images_are_those_that_were_drawn(photos: Path,
     where = 'datasets:train:degradation'
     model, _, device = model_and_sets(tmp_path, photos, f'{where}:shot_noise=[30, 60]', f'{where}:clean=0.5')
     batch = collated(device)
-    levels = batch['noise_levels'].clone()
+    levels = batch['levels'].clone()
     model.feed_data(batch)
     clean = blur_downsample(model.batch['gt'], model.batch['kernel'], 4)
-    for found, expected, (sigma, shot) in zip(model.batch['lq'], clean, levels.tolist(), strict=True):
+    for found, expected, (sigma, shot, _) in zip(model.batch['lq'], clean, levels.tolist(), strict=True):
         inside = (expected > 0.35) & (expected < 0.65)  # away from the clipping at 0 and 1
         noise = ((found - expected) * 255)[inside]
         assert sigma == 0
@@ -132,7 +131,6 @@ def test_every_stage_trains_with_it(job: str, photos_lmdb: Path, tmp_path: Path)
     ('entry', 'message'),
     [
         ('datasets:train:degrade_on=devise', "degrade_on 'devise' is not one of loader, device; did you mean 'device'"),
-        ('datasets:train:degradation:jpeg=[70, 100]', 'degrade_on: device has no JPEG; expected loader'),
         ('datasets:val:degrade_on=device', 'degrade_on: device is for training'),
         ('model_type=SRModel', r'datasets\.train\.degrade_on: device needs a model of manet_basicsr.* SRModel'),
     ],
@@ -154,7 +152,18 @@ def test_16_bit_images_are_refused_by_name(tmp_path: Path) -> None:
         SVDegradationDataset({**opt, 'degrade_on': 'device'})[0]
 
 
-def test_a_batch_is_not_compressed_on_a_device() -> None:
-    degradation = Degradation.from_options({'field': {'type': 'fixed', 'variances': [1, 1]}, 'jpeg': [70, 70]})
-    with pytest.raises(ValueError, match='jpeg: found'):
-        degradation.degrade_batch(torch.rand(1, 3, 8, 8), torch.ones(1, 1, 1, 3), torch.zeros(1), 4, torch.Generator())
+def test_compression_has_the_quality_that_was_drawn_and_leaves_clean_images(photos: Path, tmp_path: Path) -> None:
+    where = 'datasets:train:degradation'
+    model, _, device = model_and_sets(tmp_path, photos, f'{where}:jpeg=[30, 90]', f'{where}:clean=0.5')
+    batch = collated(device)
+    qualities = batch['levels'][:, 2].tolist()
+    model.feed_data(batch)
+    blurred = quantize(blur_downsample(model.batch['gt'], model.batch['kernel'], 4))
+    pairs = list(zip(blurred, qualities, strict=True))
+    expected = torch.stack([jpeg_compress(clean, int(quality)) if quality else clean for clean, quality in pairs])
+    clean = torch.tensor(qualities) == 0
+    assert 0 < clean.sum() < len(qualities)
+    assert torch.equal(model.batch['lq'][clean], blurred[clean])
+    # Of images this small a coefficient that is rounded the other way is much.
+    assert (model.batch['lq'] - expected).abs().mean() < 0.15 * (blurred - expected).abs().mean()
+    assert len(set(qualities)) > 3

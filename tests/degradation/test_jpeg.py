@@ -1,0 +1,39 @@
+"""Compression of a batch by tensor operations, against the codec."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from manet_basicsr.degradation import jpeg_compress, quantize
+from manet_basicsr.degradation.jpeg import jpeg_compress_batch
+
+QUALITIES = (1, 10, 30, 49, 60, 75, 90, 95, 100)
+
+
+@pytest.mark.parametrize('size', [(32, 32), (50, 37), (17, 16), (9, 33), (1, 1)], ids=str)
+def test_a_batch_is_compressed_as_the_codec_does(size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(len(QUALITIES), 3, 5, 6, generator=generator)
+    images = F.interpolate(coarse, size, mode='bicubic', align_corners=True)
+    images = (images + 0.03 * torch.randn(images.shape, generator=generator)).clamp(0, 1)
+    compressed = jpeg_compress_batch(images, torch.tensor(QUALITIES))
+    levels = 0.0
+    for image, found, quality in zip(images, compressed, QUALITIES, strict=True):
+        expected = jpeg_compress(image, quality)
+        assert torch.equal(quantize(found), found)
+        difference = (found - expected).abs() * 255
+        # A coefficient that is rounded the other way is as large as a step of its table.
+        assert difference.mean() < 0.05 * (quantize(image) - expected).abs().mean() * 255 + 0.2
+        levels += float(difference.mean()) / len(QUALITIES)
+    assert levels < 0.15
+
+
+def test_quality_0_is_no_compression_and_wrong_shapes_are_refused() -> None:
+    image = torch.rand(2, 3, 20, 24, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(jpeg_compress_batch(image, torch.zeros(2)), quantize(image))
+    with pytest.raises(ValueError, match=r'found \(2, 1, 20, 24\) and \(2,\)'):
+        jpeg_compress_batch(image[:, :1], torch.zeros(2))
+    with pytest.raises(ValueError, match=r'and \(3,\)'):
+        jpeg_compress_batch(image, torch.zeros(3))
