@@ -30,6 +30,8 @@ from manet_basicsr.restoration.tiling import estimate_field_tiled, restore_tiled
 from manet_basicsr.utils.console import is_open
 from manet_basicsr.utils.errors import ValidationError, last_line
 
+# As many iterations as the average looks back over are a tenth of those that were done, until ema_decay is reached.
+_EMA_WARMUP = 10
 _AMP_TYPES = {None: None, False: None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
@@ -209,7 +211,8 @@ class RestorationModel(SRModel):
         self.grad_scaler.step(self.optimizer_g)
         self.grad_scaler.update()
         if self.ema_decay > 0:
-            self.model_ema(decay=self.ema_decay)
+            # Less at first: with 0.999 a seventh of the averaged weights would be their beginning after 2,000 steps.
+            self.model_ema(decay=min(self.ema_decay, (1 + current_iter) / (_EMA_WARMUP + current_iter)))
 
     def _watch(self, current_iter: int) -> bool:
         """Note whether losses and gradients are finite, and tell whether the step may be taken."""

@@ -67,7 +67,7 @@ DIST = {
 TRAIN = {
     'total_iter': Key('number', 'iterations to train'),
     'warmup_iter': Key('number', 'iterations in which the rate rises; -1: none'),
-    'ema_decay': Key('number', 'of the averaged weights; 0: none'),
+    'ema_decay': Key('number', 'of the averaged weights, at iteration n at most (1 + n) / (10 + n); 0: none'),
     'optim_g': Key('object', 'the optimizer'),
     'scheduler': Key('object', 'the schedule of its rate'),
     'pixel_opt': Key('object|null', 'loss on the restored image'),

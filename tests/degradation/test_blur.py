@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from skimage import data
 
 from manet_basicsr.degradation import block_field, blur_downsample, protocol_field
+from manet_basicsr.degradation.blur import _sum_rows
 from manet_basicsr.utils.memory import peak_memory, reset_peak, resident_memory, return_freed_memory
 from tests.forked import result_of
 
@@ -198,3 +199,16 @@ def test_full_hd_variant_degradation_stays_within_a_gigabyte() -> None:
     growth = result_of(full_hd_growth) / 2**20
     # The plain formulation needs 3 * 441 * 1080 * 1920 floats, 11 GB, for the patches alone.
     assert 50 < growth < 1000
+
+
+@pytest.mark.parametrize('batch_of_field', [1, 2])
+def test_rows_of_taps_at_once_are_the_sum_of_single_taps(batch_of_field: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    hr, field = (
+        torch.rand(2, 3, 50, 62, generator=generator),
+        torch.rand(batch_of_field, 25, 12, 15, generator=generator),
+    )
+    padded = F.pad(F.pad(hr, [2] * 4, mode='replicate'), (0, 2, 0, 2))
+    phases = F.pixel_unshuffle(padded, 4).view(2, 3, 4, 4, 14, 17)
+    found = _sum_rows(torch.zeros(2, 3, 12, 15), phases, field, 5)
+    torch.testing.assert_close(found, blur_downsample(hr, field, 4))
