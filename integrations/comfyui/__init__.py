@@ -19,7 +19,7 @@ from manet_basicsr.weights import SHIPPED
 
 _WEIGHTS = (
     'STRING',
-    {'default': f'{SHIPPED}blind_x4', 'tooltip': 'file of weights of a blind network, or one that ships'},
+    {'default': f'{SHIPPED}real_x4', 'tooltip': 'file of weights of a blind network, or one that ships'},
 )
 _TILE = ('INT', {'default': TILE, 'min': SMALLEST_TILE, 'max': 4096, 'step': 16, 'tooltip': 'side in pixels'})
 

@@ -17,8 +17,9 @@ from manet_basicsr.weights import SHIPPED, describe_shipped
 from manet_basicsr.zero_shot import BUDGETS, SOLVERS
 
 _EXAMPLES = """examples:
-  manet-restore photo.jpg -o restored                    # with the x4 weights that ship, weights://blind_x4
+  manet-restore photo.jpg -o restored                    # with the x4 weights that ship, weights://real_x4
   manet-restore holiday/ 'scans/**/*.tif' -o restored --weights blind_x2.pth --max-memory 4G --kernels
+  manet-restore clean.png -o restored --weights blind_x4 # no noise, no JPEG: those for clean images do more
   manet-restore - -o - --format jpg < photo.jpg > restored.jpg
   manet-restore --weights help                           # lists the weights that ship
 

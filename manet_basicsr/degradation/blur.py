@@ -44,7 +44,7 @@ def blur_downsample(hr: Tensor, field: Tensor, scale: int) -> Tensor:
         tensor([[[[0.0000, 0.0000, 0.6667, 1.0000]]]])
     """
     kernel_size = _check_shapes(hr, field, scale)
-    if field.stride()[2:] == (0, 0):  # one kernel, expanded to all pixels
+    if field.stride()[2:] == (0, 0) and not field.requires_grad:  # one kernel, expanded to all pixels
         field = field[..., :1, :1]
     dtype = torch.promote_types(hr.dtype, field.dtype)
     invariant = field.shape[2:] == (1, 1)

@@ -7,6 +7,7 @@ chroma at half the size (4:2:0), as libjpeg, Pillow and OpenCV make it unless th
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -64,18 +65,24 @@ def jpeg_compress_batch(lq: Tensor, quality: Tensor) -> Tensor:
         )
     rounded = quantize(lq.detach().float())
     levels = rounded * 255
-    matrix = torch.tensor(_YCC, device=lq.device)
-    offset = torch.tensor([0.0, 128.0, 128.0], device=lq.device).view(3, 1, 1)
+    matrix = _constant(_YCC, lq.device)
+    offset = _constant((0.0, 128.0, 128.0), lq.device).view(3, 1, 1)
     ycc = _round(torch.einsum('ij,bjhw->bihw', matrix, levels) + offset)
     scaling = torch.where(quality < 50, 5000 / quality.clamp(min=1), 200 - 2 * quality.float()).floor()
     height, width = lq.shape[2:]
     luma = _through_blocks(ycc[:, :1], _tables(_LUMA, scaling))
-    chroma = _enlarge(_through_blocks(_halve(ycc[:, 1:]), _tables(_CHROMA, scaling)))[..., :height, :width]
+    halves = _through_blocks(_halve(ycc[:, 1:]), _tables(_CHROMA, scaling))[..., : -(-width // 2)]
+    chroma = _enlarge(halves)[..., :height, :width]
     blue, red = (chroma - 128).split(1, dim=1)
     green = luma - 0.344136286 * blue - 0.714136286 * red
     rgb = torch.cat([luma + 1.402 * red, green, luma + 1.772 * blue], dim=1)
     compressed = _round(rgb).clamp(0, 255) / 255
     return torch.where((quality > 0).view(-1, 1, 1, 1), compressed, rounded).to(lq.dtype)
+
+
+def _constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
+    """Make a tensor of numbers, without waiting for the device."""
+    return torch.tensor(values, dtype=torch.float32).to(device, non_blocking=True)
 
 
 def _round(values: Tensor) -> Tensor:
@@ -84,7 +91,7 @@ def _round(values: Tensor) -> Tensor:
 
 def _tables(base: tuple[tuple[int, ...], ...], scaling: Tensor) -> Tensor:
     """Give the quantisation tables (B, 8, 8) of images whose base tables are scaled by so many per cent."""
-    table = torch.tensor(base, device=scaling.device, dtype=torch.float32)
+    table = _constant(base, scaling.device)
     return ((table * scaling.view(-1, 1, 1) + 50) / 100).floor().clamp(1, 255)
 
 
@@ -113,9 +120,9 @@ def _cosines(device: torch.device) -> Tensor:
 
 
 def _halve(planes: Tensor) -> Tensor:
-    """Average squares of 2 x 2 values, repeating the last row and column where there is an odd number."""
+    """Average squares of 2 x 2 values; rows are repeated to an even number, columns until blocks of halves are full."""
     height, width = planes.shape[2:]
-    even = F.pad(planes, (0, width % 2, 0, height % 2), mode='replicate')
+    even = F.pad(planes, (0, -width % (2 * _SIDE), 0, height % 2), mode='replicate')
     sums = 4 * F.avg_pool2d(even, 2)
     # Halves go down and up in turn, so that nothing gets brighter on the whole.
     bias = 1 + torch.arange(sums.shape[3], device=planes.device) % 2
@@ -128,7 +135,7 @@ def _enlarge(planes: Tensor) -> Tensor:
         return planes.repeat_interleave(2, 2).repeat_interleave(2, 3)
     rows = _between(planes, 2)
     columns = _between(rows, 3)
-    bias = torch.tensor([8.0, 7.0], device=planes.device).repeat(planes.shape[3])
+    bias = _constant((8.0, 7.0), planes.device).repeat(planes.shape[3])
     return ((columns + bias) / 16).floor()
 
 

@@ -72,6 +72,21 @@ class MixtureSampler(FieldSampler):
         drawn = self.kinds[number].parameters(height, width, scale=scale, generator=generator)
         return F.pad(drawn, (1, 0), value=number)
 
+    def make(
+        self,
+        parameters: Tensor,
+        height: int,
+        width: int,
+        *,
+        scale: int,
+        kernel_size: int = 21,
+        alignment: str = 'centered',
+    ) -> Tensor:
+        kind = self.kinds[int(parameters[0, 0, 0])]
+        own = kind.make(parameters[..., 1:], height, width, scale=scale, kernel_size=kernel_size, alignment=alignment)
+        # Of one kernel a view, which the blur takes for what it is.
+        return own.expand(-1, -1, *self._grid(height, width, scale))
+
     def make_batch(
         self,
         parameters: Sequence[Tensor],
@@ -84,21 +99,10 @@ class MixtureSampler(FieldSampler):
         device: torch.device | str = 'cpu',
     ) -> Tensor:
         numbers = torch.tensor([int(of_image[0, 0, 0]) for of_image in parameters])
-        grid = lr_size(height, width, scale) if self.varies else (1, 1)
-        if len(parameters) == 1:  # a view, which the blur takes for the one kernel that it is
-            own = self.kinds[numbers[0]].make(
-                parameters[0][..., 1:].to(device),
-                height,
-                width,
-                scale=scale,
-                kernel_size=kernel_size,
-                alignment=alignment,
-            )
-            return own.expand(-1, -1, *grid)
-        field = torch.empty(len(parameters), kernel_size**2, *grid, device=device)
-        for number in numbers.unique():
+        field = torch.empty(len(parameters), kernel_size**2, *self._grid(height, width, scale), device=device)
+        for number in numbers.unique().tolist():
             rows = (numbers == number).nonzero()[:, 0]
-            own = self.kinds[number].make_batch(
+            field[rows.to(device, non_blocking=True)] = self.kinds[number].make_batch(
                 [parameters[row][..., 1:] for row in rows],
                 height,
                 width,
@@ -107,29 +111,10 @@ class MixtureSampler(FieldSampler):
                 alignment=alignment,
                 device=device,
             )
-            field[rows.to(device, non_blocking=True)] = own
         return field
 
-    def make(
-        self,
-        parameters: Tensor,
-        height: int,
-        width: int,
-        *,
-        scale: int,
-        kernel_size: int = 21,
-        alignment: str = 'centered',
-    ) -> Tensor:
-        images = parameters[None] if parameters.ndim == 3 else parameters
-        return self.make_batch(
-            tuple(images),
-            height,
-            width,
-            scale=scale,
-            kernel_size=kernel_size,
-            alignment=alignment,
-            device=parameters.device,
-        )
+    def _grid(self, height: int, width: int, scale: int) -> tuple[int, int]:
+        return lr_size(height, width, scale) if self.varies else (1, 1)
 
 
 def _build_kind(number: int, options: Mapping[str, Any]) -> FieldSampler:

@@ -31,6 +31,7 @@ class Degradation:
         shot_noise: Range of the standard deviation that the noise of light has where the image is white, on the 0..255
             scale, drawn uniformly; its square grows in proportion to the image.
         clean: Share of the images that get neither noise nor JPEG.
+        uncompressed: Share of the other images that get no JPEG, as of a camera's raw files.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -43,6 +44,7 @@ class Degradation:
     jpeg: tuple[float, float] | None = None
     shot_noise: tuple[float, float] = (0.0, 0.0)
     clean: float = 0.0
+    uncompressed: float = 0.0
 
     def __post_init__(self) -> None:
         size = self.kernel_size
@@ -52,9 +54,11 @@ class Degradation:
             raise ValueError(unknown_name('alignment', self.alignment, ALIGNMENTS))
         object.__setattr__(self, 'noise', check_range('noise', self.noise, 0, 255))
         object.__setattr__(self, 'shot_noise', check_range('shot_noise', self.shot_noise, 0, 255))
-        object.__setattr__(self, 'clean', check_number('clean', self.clean))
-        if not 0 <= self.clean <= 1:
-            raise ValueError(f'clean: found {self.clean:g}, expected a share within 0..1')
+        for name in ('clean', 'uncompressed'):
+            share = check_number(name, getattr(self, name))
+            if not 0 <= share <= 1:
+                raise ValueError(f'{name}: found {share:g}, expected a share within 0..1')
+            object.__setattr__(self, name, share)
         if self.jpeg is not None:
             qualities = check_range('jpeg', self.jpeg, 1, 100)
             if not all(quality.is_integer() for quality in qualities):
@@ -124,7 +128,9 @@ class Degradation:
 
     def _draw_quality(self, generator: torch.Generator) -> int:
         """Draw the quality of JPEG compression; 0 where there is none."""
-        if self.jpeg is None:
+        if self.jpeg is None or (
+            self.uncompressed > 0 and float(torch.rand((), generator=generator)) < self.uncompressed
+        ):
             return 0
         return int(torch.randint(int(self.jpeg[0]), int(self.jpeg[1]) + 1, (), generator=generator))
 
@@ -140,8 +146,7 @@ class Degradation:
 
         Args:
             hr: ``(B, 3, H, W)`` in [0, 1], H and W multiples of ``scale``.
-            parameters: For each image what :meth:`draw_parameters` drew, ``(rows, columns, P)``; on the CPU, or on
-                the device of the images.
+            parameters: For each image what :meth:`draw_parameters` drew, ``(rows, columns, P)``, on the CPU.
             levels: ``(B, 3)``, what :meth:`draw_levels` drew for each image, on the device of the images.
             scale: Downsampling factor.
             generator: Draws the noise, on the device of the images.

@@ -205,7 +205,7 @@ class FieldSampler:
         """Make the fields of several images at once.
 
         Args:
-            parameters: What was drawn for each image, ``(rows, cols, P)``; on the CPU, or all on ``device``.
+            parameters: What was drawn for each image, ``(rows, cols, P)``, on the CPU.
             height: HR height in px.
             width: HR width in px.
             scale: Downsampling factor.
@@ -216,7 +216,10 @@ class FieldSampler:
         Returns:
             Field ``(B, k*k, height // scale, width // scale)`` or ``(B, k*k, 1, 1)``, on ``device``.
         """
-        together = torch.stack(tuple(parameters)).to(device, non_blocking=True)
+        together = torch.stack(tuple(parameters))
+        if together.device.type == 'cpu' and torch.device(device).type == 'cuda':
+            together = together.pin_memory()  # otherwise the host would wait until larger ones are copied
+        together = together.to(device, non_blocking=True)
         return self.make(together, height, width, scale=scale, kernel_size=kernel_size, alignment=alignment)
 
     def draw(

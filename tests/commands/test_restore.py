@@ -185,7 +185,7 @@ def test_help_of_weights_lists_what_ships_and_needs_nothing_else(capsys: pytest.
     words = (
         'x4, restores photographs without noise; trained on Gaussian blur of variance 0.7 to 10 px², no noise, no JPEG'
     )
-    assert f'weights://blind_x4  {words}; 7.0 MB\n' in said
+    assert f'weights://blind_x4  {words}; 10.3 MB\n' in said
 
 
 def test_weights_that_ship_are_found_by_their_bare_name_unless_a_file_has_it(

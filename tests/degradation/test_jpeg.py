@@ -30,6 +30,17 @@ def test_a_batch_is_compressed_as_the_codec_does(size: tuple[int, int]) -> None:
     assert levels < 0.15
 
 
+@pytest.mark.parametrize('size', [(24, 24), (20, 20), (27, 41)], ids=str)
+def test_the_edges_are_the_codec_s(size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = F.interpolate(torch.rand(12, 3, 5, 6, generator=generator), size, mode='bicubic').clamp(0, 1)
+    expected = torch.stack([jpeg_compress(image, 75) for image in images])
+    difference = (jpeg_compress_batch(images, torch.full((12,), 75)) - expected).abs() * 255
+    rows, columns = difference.mean((0, 1, 3)), difference.mean((0, 1, 2))
+    assert columns[-4:].mean() < 0.3 + 2 * columns[:8].mean()
+    assert rows[-4:].mean() < 0.3 + 2 * rows[:8].mean()
+
+
 def test_quality_0_is_no_compression_and_wrong_shapes_are_refused() -> None:
     image = torch.rand(2, 3, 20, 24, generator=torch.Generator().manual_seed(0))
     assert torch.equal(jpeg_compress_batch(image, torch.zeros(2)), quantize(image))

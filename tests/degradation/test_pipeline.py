@@ -100,7 +100,9 @@ def test_what_is_not_asked_for_draws_nothing(hr: torch.Tensor) -> None:
     assert torch.equal(degraded({'field': FIELD, 'noise': [5, 20], 'jpeg': [40, 90]}, hr), expected)
 
 
-@pytest.mark.parametrize(('key', 'value'), [('clean', 1.5), ('clean', -0.1), ('shot_noise', [5, 1]), ('shot_noise', 3)])
+@pytest.mark.parametrize(
+    ('key', 'value'), [('clean', 1.5), ('clean', -0.1), ('uncompressed', 2), ('shot_noise', [5, 1]), ('shot_noise', 3)]
+)
 def test_wrong_shares_and_levels_are_refused(key: str, value: object) -> None:
     with pytest.raises(ValueError, match=f'degradation.{key}: found'):
         Degradation.from_options({'field': FIELD, key: value})
@@ -180,3 +182,13 @@ def test_a_mistake_in_the_section_says_what_was_found_and_expected(changes: dict
 def test_a_section_without_field_is_an_error_with_an_example() -> None:
     with pytest.raises(ValueError, match=r'degradation\.field: missing, expected a section such as \{type: invariant'):
         Degradation.from_options({'noise': [0, 15]})
+
+
+def test_a_share_of_the_noisy_images_is_not_compressed(hr: torch.Tensor) -> None:
+    options = {'field': FIELD, 'noise': [15, 15], 'jpeg': [30, 30], 'uncompressed': 0.3}
+    noisy = [degraded({'field': FIELD, 'noise': [15, 15]}, hr, seed) for seed in range(150)]
+    found = [torch.equal(degraded(options, hr, seed), image) for seed, image in enumerate(noisy)]
+    assert 0.18 < sum(found) / len(found) < 0.42  # three standard deviations about 0.3
+    assert torch.equal(degraded({**options, 'uncompressed': 1}, hr), noisy[0])
+    levels = [Degradation.from_options(options).draw_levels(torch.Generator().manual_seed(seed)) for seed in range(150)]
+    assert 0.18 < sum(quality == 0 for _, _, quality in levels) / len(levels) < 0.42

@@ -166,16 +166,13 @@ def test_validation_uses_the_ema_network_and_leaves_training_mode_as_it_was(phot
 def test_averaged_weights_forget_the_beginning_of_a_training(photos: Path, tmp_path: Path) -> None:
     model = build_model(options(tmp_path, photos, 'train:ema_decay=0.999'))
     weight, averaged = next(model.net_g.parameters()), next(model.net_g_ema.parameters())
-    expected, share_of_beginning = weight.detach().clone(), 1.0
+    expected = weight.detach().clone()
     for iteration in (*range(1, 31), 100_000):
         decay = min(0.999, (1 + iteration) / (10 + iteration))
         model.feed_data(random_batch())
         model.optimize_parameters(iteration)
         expected = decay * expected + (1 - decay) * weight.detach()
-        share_of_beginning *= decay
         torch.testing.assert_close(averaged.detach(), expected)
-    assert share_of_beginning < 1e-6
-    assert decay == 0.999
 
 
 def test_the_averaged_network_follows_buffers(photos: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ STUDIES: dict[str, dict[str, Any]] = {
             'generator': {
                 **load_options(shortened.option_file('train', 'SFTRRDB_stage2', 4))['network_g'],
                 'num_block': 2,
-                'pretrained': 'weights://blind_x4',
+                'pretrained': 'weights://blind_v0_1_0_x4',
                 'param_key': 'params',
             },
         },

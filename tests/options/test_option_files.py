@@ -21,6 +21,7 @@ EVERY = [(job, scale) for job in shortened.JOBS for scale in shortened.SCALES]
 def test_there_are_the_twenty_four_files_those_of_the_shipped_weights_and_no_others() -> None:
     expected = {shortened.option_file(phase, *job) for phase in ('train', 'test') for job in EVERY}
     expected |= {file for job in shortened.JOBS for file in shortened.files_of_weights(job)}
+    expected |= {shortened.ROOT / f'options/test/test_BlindSR_stage3_x{scale}_real.yml' for scale in (1, 2, 4)}
     assert {file for phase in ('train', 'test') for file in (shortened.ROOT / 'options' / phase).iterdir()} == expected
 
 

@@ -45,6 +45,7 @@ def scores_of(file: Path, entries: list[str], root: Path) -> Any:
 def test_there_are_these_files_and_no_others() -> None:
     expected = {shortened.option_file(phase, *job) for phase in ('train', 'test') for job in EVERY}
     expected |= {shortened.option_file('test', *job) for job in ASSEMBLED}
+    expected |= {shortened.ROOT / 'options/peers/test_BlindSR_v0_1_0_x4.yml'}
     assert set((shortened.ROOT / 'options/peers').iterdir()) == expected
 
 

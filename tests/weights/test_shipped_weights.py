@@ -38,15 +38,15 @@ def test_files_are_those_of_the_checksums_and_small() -> None:
     assert [name for _, name in lines] == sorted(path.name for path in FOLDER.glob('*.pth'))
     for checksum, name in lines:
         assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == checksum
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 40e6
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 64e6
 
 
 def test_names_give_scale_and_kind() -> None:
     assert {'blind_x4', 'manet_x4'} <= set(shipped_weights())
     for name in shipped_weights():
-        kind, scale = re.fullmatch(r'(blind|manet)_x([234])', name).groups()
+        kind, scale = re.fullmatch(r'(blind|blind_v0_1_0|manet|real)_x([1234])', name).groups()
         network = load_network(f'weights://{name}')
-        assert isinstance(network, BlindSRNet if kind == 'blind' else MANet)
+        assert isinstance(network, MANet if kind == 'manet' else BlindSRNet)
         assert kind == 'manet' or network.generator.scale == int(scale)
         assert all(value.isfinite().all() for value in network.state_dict().values())
 
@@ -64,14 +64,31 @@ def test_the_tables_of_the_pages_have_all_weights_and_what_is_said_of_each(page:
     assert rows == [f'| {" | ".join(cells[:columns])} |' for cells in expected]
 
 
+def training_file(name: str) -> Path:
+    """Give the option file of the training that ended in weights that ship."""
+    kind, scale = name.split('_x')
+    job = 'MANet_stage1' if kind == 'manet' else 'BlindSR_stage3'
+    first = kind == 'blind_v0_1_0' or (kind == 'manet' and scale != '4')
+    recipe = 'cpu' if first else 'gpu_real' if kind == 'real' else 'gpu'
+    return shortened.ROOT / f'options/train/train_{job}_x{scale}_{recipe}.yml'
+
+
 @pytest.mark.parametrize('known', describe_shipped(), ids=lambda known: known.name)
 def test_what_the_table_says_of_the_training_is_what_its_option_file_says(known: ShippedWeights) -> None:
-    job = {'manet': 'MANet_stage1', 'blind': 'BlindSR_stage3'}[known.name.split('_')[0]]
-    file = shortened.ROOT / f'options/train/train_{job}_x{known.scale}_cpu.yml'
-    degradation = load_options(file)['datasets']['train']['degradation']
-    low, high = degradation['field']['variance']
-    assert degradation['noise'] == [0, 0] and degradation['jpeg'] is None
-    assert known.trained_on == f'Gaussian blur of variance {low:g} to {high:g} px², no noise, no JPEG'
+    degradation = load_options(training_file(known.name))['datasets']['train']['degradation']
+    field = degradation['field']
+    kinds = {kind['type'] for kind in field['of']} if field['type'] == 'mixture' else {field['type']}
+    low, high = (field['of'][0] if field['type'] == 'mixture' else field)['variance']
+    if known.name.startswith('real'):
+        assert kinds == {'invariant', 'collage', 'generalized', 'plateau', 'motion', 'defocus'}
+        (_, noise), (_, shot), (worst, _) = (degradation[key] for key in ('noise', 'shot_noise', 'jpeg'))
+        assert noise == shot
+        expected = f'blur of every kind, variance {low:g} to {high:g} px², noise to {noise}, JPEG from {worst}'
+    else:
+        assert kinds <= {'invariant', 'collage'}
+        assert degradation['noise'] == [0, 0] and degradation['jpeg'] is None
+        expected = f'Gaussian blur of variance {low:g} to {high:g} px², no noise, no JPEG'
+    assert known.trained_on == expected
 
 
 def test_the_blind_network_has_the_estimator_that_ships_alone() -> None:
@@ -82,10 +99,15 @@ def test_the_blind_network_has_the_estimator_that_ships_alone() -> None:
 @pytest.mark.parametrize('name', shipped_weights())
 def test_the_test_file_takes_them_and_the_training_file_makes_their_network(name: str) -> None:
     kind, scale = name.split('_x')
-    job = {'manet': 'MANet_stage1', 'blind': 'BlindSR_stage3'}[kind]
-    options = load_options(shortened.option_file('test', job, int(scale)))
+    job = 'MANet_stage1' if kind == 'manet' else 'BlindSR_stage3'
+    file = shortened.option_file('test', job, int(scale))
+    if kind == 'real':
+        file = file.with_name(f'{file.stem}_real.yml')
+    elif kind == 'blind_v0_1_0':
+        file = shortened.ROOT / 'options/peers/test_BlindSR_v0_1_0_x4.yml'
+    options = load_options(file)
     assert options['path']['pretrain_network_g'] == f'weights://{name}'
-    trained = load_options(shortened.ROOT / f'options/train/train_{job}_x{scale}_cpu.yml')['network_g']
+    trained = load_options(training_file(name))['network_g']
     parts = [trained.get(part, {}) for part in ('estimator', 'generator')]
     for part in parts:
         part.pop('pretrained', None), part.pop('param_key', None)
