@@ -1,4 +1,4 @@
-"""Blur a photograph differently in every part, and restore it with the weights that ship.
+"""Blur a photograph differently in every part, and restore it with the weights that ship for clean images.
 
     make demo
 
@@ -105,7 +105,8 @@ def main(argv: list[str] | None = None) -> int:
     start = time.monotonic()
     folder = args.folder.resolve()
     sample = degrade(folder, args.photograph, args.kind)
-    run('restore', 'lr.png', '-o', '.', '--kernels', '--overwrite', folder=folder)
+    restoring = ('restore', 'lr.png', '-o', '.', '--kernels', '--weights', 'blind_x4', '--overwrite')
+    run(*restoring, folder=folder)
     picture = report(folder, sample)
     field = f'lr_x{SCALE}_kernels.npz'
     run('explore', 'lr.png', '--field', field, '--true', 'true_kernels.npz', '--overwrite', folder=folder)

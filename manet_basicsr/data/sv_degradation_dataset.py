@@ -287,9 +287,9 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
             generator: Draws crop, kernels and noise level, the same as for :meth:`degrade_sample`.
 
         Returns:
-            ``gt_uint8`` (3, H, W), ``kernel_parameters`` (:class:`OnHost`: (rows, cols, P), which of the image's kinds
-            of field), ``levels`` (3,) of noise and JPEG and ``noise_seed``, a text: collation and prefetching leave
-            it on the host, where it is needed.
+            ``gt_uint8`` (3, H, W); ``kernel_parameters`` (rows, cols, P), as :class:`OnHost` because another image's may
+            have another shape; ``levels`` (3,) of noise and JPEG; and ``noise_seed``, a text. Collation and
+            prefetching leave parameters and seed on the host, where they are needed.
 
         Raises:
             BadSampleError: The image is damaged or too small, or has more than 8 bits.
