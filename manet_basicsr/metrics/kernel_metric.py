@@ -5,11 +5,13 @@ The arguments are the ones that BasicSR's validation knows; every metric gets al
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from basicsr.metrics.psnr_ssim import calculate_psnr, calculate_ssim
 from basicsr.utils import tensor2img
 from basicsr.utils.registry import METRIC_REGISTRY
@@ -29,8 +31,9 @@ def calculate_kernel_psnr(*, field: Tensor, field_gt: Tensor, **unused: Any) -> 
     """PSNR of a kernel field, ``10 log10(1 / MSE)``, the MSE over all taps and positions of one image.
 
     Args:
-        field: The estimated field, (1, k*k, h, w) or without the batch dimension.
-        field_gt: The true one, of the same size or with h = w = 1.
+        field: The estimated field, (1, k*k, h, w) or without the batch dimension, k odd.
+        field_gt: The true one, of the same size or with h = w = 1. Its kernels may have another odd number of taps a
+            side: the smaller ones are surrounded by zeros.
         unused: What the validation knows besides.
 
     Returns:
@@ -46,8 +49,14 @@ def calculate_kernel_psnr(*, field: Tensor, field_gt: Tensor, **unused: Any) -> 
         26.45
     """
     estimated, true = _one_image('field', field), _one_image('field_gt', field_gt)
-    if estimated.shape[1] != true.shape[1] or not _sizes_fit(estimated, true):
-        raise ValueError(f'field has shape {tuple(field.shape)}, field_gt {tuple(field_gt.shape)}, expected the same')
+    taps = max(estimated.shape[1], true.shape[1])
+    surrounded = [_surround(kernels, taps) for kernels in (estimated, true)]
+    if surrounded[0].shape[1] != surrounded[1].shape[1] or not _sizes_fit(estimated, true):
+        raise ValueError(
+            f'field has shape {tuple(field.shape)}, field_gt {tuple(field_gt.shape)}, expected k*k taps with k odd, on '
+            'grids of one size'
+        )
+    estimated, true = surrounded
     # Each tap's mean first: a float64 mean of all at once would copy the field to float64.
     error = (estimated.float() - true.float()).square_().mean((0, 2, 3)).mean(dtype=torch.float64)
     return float('inf') if error == 0 else float(-10 * error.log10())
@@ -167,6 +176,15 @@ def _compare_lr(compare: Callable[..., float], smallest: int, lr_images: LRImage
             f'expected at least {smallest}x{smallest} pixels inside a border of 0 or more'
         )
     return float(compare(estimated, clean, crop_border=border, test_y_channel=True))
+
+
+def _surround(field: Tensor, taps: int) -> Tensor:
+    """Surround the kernels of a field (1, k*k, h, w) with zeros up to so many taps, where that is possible."""
+    own, side = math.isqrt(field.shape[1]), math.isqrt(taps)
+    if own == side or own % 2 == 0 or side % 2 == 0 or own**2 != field.shape[1]:
+        return field
+    margin = (side - own) // 2
+    return F.pad(field.unflatten(1, (own, own)), (0, 0, 0, 0, *[margin] * 4)).flatten(1, 2)
 
 
 def _one_image(name: str, tensor: Tensor) -> Tensor:

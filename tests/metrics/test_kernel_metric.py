@@ -58,6 +58,18 @@ def test_kernel_psnr_looks_at_every_position() -> None:
     assert found == pytest.approx(-10 * math.log10(one_wrong / 16), abs=1e-3)
 
 
+def test_kernels_of_other_sizes_are_compared_about_their_middle(gt: Tensor) -> None:
+    """A network finds 21x21 taps also where the blur, as of a long camera shake, has more."""
+    small, large = torch.zeros(1, 9, 1, 1), torch.zeros(1, 25, 1, 1)
+    small[0, 4], large[0, 12], large[0, 24] = 1, 0.9, 0.1
+    for field, true in ((small, large), (large, small)):
+        found = calculate_kernel_psnr(field=field, field_gt=true)
+        assert found == pytest.approx(10 * math.log10(25 / (0.1**2 + 0.1**2)), abs=1e-4)
+    wide = F.pad(gaussian(3, 1).view(1, 21, 21), [5] * 4).view(1, 961, 1, 1)
+    assert calculate_kernel_psnr(field=gaussian(3, 1), field_gt=wide) == math.inf
+    assert calculate_lr_psnr(field=gaussian(3, 1), field_gt=wide, gt=gt, scale=4) == math.inf
+
+
 def test_an_exact_match_is_infinite(gt: Tensor) -> None:
     field = gaussian(6, 1)
     assert calculate_kernel_psnr(field=field, field_gt=field) == math.inf
@@ -126,8 +138,8 @@ def test_more_than_one_image_is_an_error(gt: Tensor, metric: object) -> None:
 
 
 def test_fields_that_do_not_fit_are_an_error() -> None:
-    for shape in ((1, 9, 1, 1), (1, 441, 3, 4)):
-        with pytest.raises(ValueError, match='expected the same'):
+    for shape in ((1, 8, 1, 1), (1, 16, 1, 1), (1, 441, 3, 4), (1, 9, 3, 4)):
+        with pytest.raises(ValueError, match='expected k\\*k taps with k odd, on grids of one size'):
             calculate_kernel_psnr(field=torch.rand(1, 441, 4, 4), field_gt=torch.rand(shape))
 
 
