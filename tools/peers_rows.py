@@ -104,6 +104,7 @@ ENTRIES = (
     _peer('RCAN (our blur)', 'RCAN_blur', reduced=True),
     _peer('HAN (bicubic)', 'HAN_bicubic', reduced=True),
     Entry('DIP', 'dip'),
+    Entry('DIP (true kernel)', 'dip[kernel=true]'),
     Entry('KernelGAN', 'kernelgan'),
     Entry('KernelGAN+ZSSR', 'kernelgan+zssr'),
     Entry('BSRDM', 'bsrdm'),

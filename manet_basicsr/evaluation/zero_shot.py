@@ -33,7 +33,8 @@ class ZeroShot(MethodOfFile):
 
     def fits(self, condition: Condition) -> bool:
         solvable = self.solver.SCALES is None or condition.scale in self.solver.SCALES
-        return solvable and super().fits(condition)
+        on_grid = condition.alignment == 'centered' or not self.solver.is_told
+        return solvable and on_grid and super().fits(condition)
 
     def load(self, condition: Condition) -> None:
         self.solver.check(condition.scale)
@@ -44,7 +45,8 @@ class ZeroShot(MethodOfFile):
         device = pick_device() if self._model is None else self._model.device
         lq = sample['lq'][None].to(device)
         with percent_bar(self.name) as tick, measured(device) as cost:
-            solution = solve(self.solver, lq, condition.scale, condition.kernel_size, condition.alignment, tick)
+            grid = condition.scale, condition.kernel_size, condition.alignment
+            solution = solve(self.solver, lq, *grid, tick, sample['kernel'][None] if self.solver.is_told else None)
             sr = solution.sr
             if self._model is not None and solution.field is not None:
                 with torch.inference_mode():

@@ -51,6 +51,7 @@ class Problem:
         kernel_size: Side k of the kernels that are looked for.
         generator: Source of all randomness, on the CPU.
         tick: Called after each step.
+        field: The true kernel field, ``(1, k*k, h, w)`` or ``(1, k*k, 1, 1)``, for a solver that is told it.
     """
 
     lq: Tensor
@@ -58,6 +59,7 @@ class Problem:
     kernel_size: int
     generator: torch.Generator
     tick: Tick = lambda done, total: None
+    field: Tensor | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -129,6 +131,11 @@ class Solver:
         default = next(item.default for item in fields(self) if item.name == name)
         return default is not MISSING and getattr(self, name) != default
 
+    @property
+    def is_told(self) -> bool:
+        """Whether it has to be told the true kernel field, which only an evaluation knows."""
+        return False
+
     def fingerprint(self) -> dict[str, Any]:
         """Give everything that decides the result, files that are read included."""
         return {'solver': self.word, **asdict(self)}
@@ -158,6 +165,7 @@ def solve(
     kernel_size: int = 21,
     alignment: str = 'centered',
     tick: Tick = lambda done, total: None,
+    field: Tensor | None = None,
 ) -> Solution:
     """Solve one image, on whichever grid it was sampled.
 
@@ -171,15 +179,21 @@ def solve(
         kernel_size: Side k of the kernels.
         alignment: ``centered`` or ``published``.
         tick: Called after each step.
+        field: The true kernel field, ``(1, k*k, h, w)`` or ``(1, k*k, 1, 1)``, for a solver that is told it, on the
+            ``centered`` grid.
 
     Returns:
         The solution, on the image's device. The same image gives the same one, in whatever order images come.
 
     Raises:
-        ValueError: The image has another shape or is too small, the scale cannot be solved, or there is no such grid.
+        ValueError: The image has another shape or is too small, the scale cannot be solved, there is no such grid, or
+            the solver has to be told the field and is not.
     """
     check_kernel_grid(kernel_size, scale, alignment)
     solver.check(scale)
+    if solver.is_told and (field is None or alignment != 'centered'):
+        found = 'no field' if field is None else f'alignment {alignment}'
+        raise ValueError(f'{solver.name}: found {found}, expected the true kernel field of an evaluation, centered')
     if lq.ndim != 4 or lq.shape[:2] != (1, 3):
         raise ValueError(f'lq has shape {tuple(lq.shape)}, expected (1, 3, h, w)')
     # Not of Python's hash, which differs from run to run.
@@ -190,7 +204,8 @@ def solve(
     padded = F.pad(lq, (0, 1, 0, 1), mode='replicate') if published else lq
     # A caller may be in inference mode, where nothing can be fitted.
     with torch.inference_mode(False), torch.enable_grad():
-        solution = solver.solve(Problem(padded.detach().float().clone(), scale, kernel_size, generator, tick))
+        told = field.to(lq.device).float().clone() if solver.is_told and field is not None else None
+        solution = solver.solve(Problem(padded.detach().float().clone(), scale, kernel_size, generator, tick, told))
     sr, field = (None if part is None else part.detach() for part in (solution.sr, solution.field))
     if published:
         height, width = (side * scale for side in lq.shape[-2:])

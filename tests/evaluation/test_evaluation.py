@@ -550,6 +550,14 @@ def test_an_interrupted_solver_keeps_the_images_that_are_done(
     assert len(calls) == 3
 
 
+def test_a_solver_is_told_the_true_field_where_it_asks_for_it(images: Path, tmp_path: Path) -> None:
+    conditions = plan_conditions([images], sets=['type1'], alignments=['centered', 'published'])
+    found = evaluate(conditions, build_methods(['dip[kernel=true,steps=1,width=4]']), tmp_path / 'r.jsonl', limit=1)
+    assert not found.failures
+    assert [row['alignment'] for row in found.rows] == ['centered']  # the other grid is none of a solver's
+    assert math.isinf(found.rows[0]['lr_psnr'])
+
+
 def test_a_wrong_solver_or_budget_is_named() -> None:
     with pytest.raises(OptionError, match='dip: setting'):
         build_methods(['dip[step=3]'])

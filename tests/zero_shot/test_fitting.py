@@ -109,6 +109,28 @@ def test_dip_restores_what_its_own_kernel_reduced(photos: Path) -> None:
     assert scores[1] > 18
 
 
+def test_dip_told_the_true_kernel_restores_more_of_what_that_has_blurred(photos: Path) -> None:
+    gt = crop(photos, 48)
+    true = anisotropic_gaussian_kernels(torch.tensor([[5.0, 1]]), torch.tensor([0.3]), 21, 2).view(1, -1, 1, 1)
+    lq = quantize(blur_downsample(gt, true, 2))
+    told = solve(build_solver('dip[kernel=true,steps=100,width=8]'), lq, 2, field=true)
+    assert torch.equal(told.field, true)  # type: ignore[arg-type]
+    taken = solve(build_solver('dip[steps=100,width=8]'), lq, 2, field=true)  # which looks at no field
+    assert torch.equal(taken.sr, solve(build_solver('dip[steps=100,width=8]'), lq, 2).sr)  # type: ignore[arg-type]
+    assert psnr_of(told.sr, gt, 2) > psnr_of(taken.sr, gt, 2) + 0.5
+
+
+@pytest.mark.parametrize(
+    ('field', 'alignment', 'found'),
+    [(None, 'centered', 'no field'), (torch.ones(1), 'published', 'alignment published')],
+)
+def test_a_solver_that_has_to_be_told_the_kernels_says_so(
+    photos: Path, field: torch.Tensor | None, alignment: str, found: str
+) -> None:
+    with pytest.raises(ValueError, match=rf'dip\[kernel=true\]: found {found}, expected the true kernel field of an'):
+        solve(build_solver('dip[kernel=true]'), crop(photos, 32), 2, alignment=alignment, field=field)
+
+
 @pytest.mark.slow
 def test_bsrdm_moves_its_kernel_towards_the_true_one(photos: Path) -> None:
     gt = crop(photos, 96)

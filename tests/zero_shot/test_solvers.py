@@ -140,7 +140,7 @@ def test_a_name_is_read_back_whatever_its_settings_are() -> None:
         (f'dip[rate=1{"0" * 400}]', 'setting rate: found inf, expected a finite number'),
         ('dip[rate=!!python/name:os.system]', 'setting rate: found .*, expected a value like 0.01'),
         ('dip[rate=[1]]', 'setting rate: found .*, expected a value like 0.01'),
-        ('dip[kernel=box]', "setting kernel 'box' is not one of lanczos, bicubic"),
+        ('dip[kernel=box]', "setting kernel 'box' is not one of lanczos, bicubic, true"),
         ('srsvd[weights=]', 'setting weights: found .*, expected a value like experiments'),
         ('dip[steps=0]', 'dip: setting steps: found 0, expected a finite number of at least 1'),
         ('dip[width=0]', 'dip: setting width: found 0'),
