@@ -167,30 +167,29 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _step_hidden(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        by_shape: dict[tuple[Any, ...], list[Tensor]] = defaultdict(list)
+        if not parameters:
+            return
         for parameter in parameters:
-            by_shape[len(parameter), parameter.numel(), parameter.dtype, parameter.device].append(parameter)
-        for alike in by_shape.values():
-            # Weights of one shape together: a few products of batches instead of many small ones.
-            directions = orthogonalize(torch.stack([self._direction(p, group) for p in alike]), group['ns_steps'])
-            rows, columns = directions.shape[1:]
-            rate = group['lr'] * math.sqrt(max(1, rows / columns))
-            for parameter, direction in zip(alike, directions, strict=True):
-                if group['weight_decay']:
-                    parameter.mul_(1 - group['lr'] * group['weight_decay'])
-                parameter.add_(direction.view(parameter.shape).to(parameter.dtype), alpha=-rate)
-
-    def _direction(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
-        """Update a weight's momentum and return ``(1 - momentum) gradient + momentum average`` as a matrix."""
-        gradient = parameter.grad
-        assert gradient is not None
-        state = self.state[parameter]
-        if not state:
-            state['momentum_buffer'] = torch.zeros_like(parameter)
-        average: Tensor = state['momentum_buffer']
-        average.lerp_(gradient, 1 - group['momentum'])
-        # A reshape goes by the logical order, in whatever memory format the gradient is.
-        return gradient.lerp(average, group['momentum']).reshape(len(parameter), -1)
+            if not self.state[parameter]:
+                self.state[parameter]['momentum_buffer'] = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        averages = [self.state[parameter]['momentum_buffer'] for parameter in parameters]
+        # All weights in one operation, and those of one shape in one product: on a GPU each operation has its price.
+        torch._foreach_lerp_(averages, gradients, 1 - group['momentum'])
+        directions = torch._foreach_lerp(gradients, averages, group['momentum'])
+        if group['weight_decay']:
+            torch._foreach_mul_(parameters, 1 - group['lr'] * group['weight_decay'])
+        by_shape: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        for number, weight in enumerate(parameters):
+            by_shape[len(weight), weight.numel(), weight.dtype, weight.device].append(number)
+        for numbers in by_shape.values():
+            # A reshape goes by the logical order, in whatever memory format the gradient is.
+            matrices = [directions[number].reshape(len(directions[number]), -1) for number in numbers]
+            orthogonal = orthogonalize(torch.stack(matrices), group['ns_steps'])
+            rows, columns = orthogonal.shape[1:]
+            weights = [parameters[number] for number in numbers]
+            steps = [step.view_as(weight) for step, weight in zip(orthogonal.unbind(), weights, strict=True)]
+            torch._foreach_add_(weights, steps, alpha=-group['lr'] * math.sqrt(max(1, rows / columns)))
 
     def _step_others(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         if not parameters:
