@@ -30,6 +30,7 @@ from benchmark_measure import ROUNDS, measure, measure_side, shares_of_convoluti
 from benchmark_work import Setting
 
 import manet_basicsr
+from manet_basicsr.utils.device import cpu_name
 from manet_basicsr.utils.files import check_writable
 
 MIB = 2**20
@@ -39,12 +40,8 @@ _BUSY = 20  # per cent of the machine's CPU time; an idle one is below
 def machine(setting: Setting) -> dict[str, str]:
     """Describe what is measured on, and how busy others keep it."""
     others = psutil.cpu_percent(interval=1.0)
-    cpu = platform.processor() or platform.machine()
-    if os.path.exists('/proc/cpuinfo'):
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-        cpu = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), cpu)
     return {
-        'machine': cpu if setting.device == 'cpu' else torch.cuda.get_device_name(),
+        'machine': cpu_name() if setting.device == 'cpu' else torch.cuda.get_device_name(),
         'threads': str(torch.get_num_threads()),
         'clock': setting.clock,
         'load': ' '.join(f'{load:.1f}' for load in os.getloadavg()) + ' (1, 5, 15 minutes, at the start)',

@@ -25,6 +25,7 @@ from basicsr.metrics.psnr_ssim import calculate_psnr
 from basicsr.utils import imwrite, tensor2img
 from basicsr.utils.matlab_functions import imresize
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from manet_basicsr.data.images import image_to_tensor, open_images
@@ -97,6 +98,8 @@ def score(pixels: np.ndarray) -> tuple[float, ...]:
 def gaussian8(folder: Path, weights: str) -> dict[float, float]:
     """Score weights on Gaussian8: a round Gaussian of 21 taps, bicubic reduction, 8 bit; PSNR_Y, border of 4 px.
 
+    Blurred with the image reflected at its border, as the benchmark is.
+
     Returns:
         The mean over the images of a folder, by standard deviation in HR px.
     """
@@ -108,7 +111,9 @@ def gaussian8(folder: Path, weights: str) -> dict[float, float]:
         for name in images.names:
             hr = image_to_tensor(images.read(name))
             hr = hr[:, : hr.shape[1] // SCALE * SCALE, : hr.shape[2] // SCALE * SCALE]
-            blurred = blur_downsample(hr[None], kernel, 1)[0]
+            reach = 10  # of 21 taps
+            blurred = blur_downsample(F.pad(hr[None], [reach] * 4, mode='reflect'), kernel, 1)[0]
+            blurred = blurred[:, reach:-reach, reach:-reach]
             lq = quantize(imresize(blurred, 1 / SCALE).to(hr))
             found.append(psnr(restore(lq, weights).image, hr))
         scores[deviation] = sum(found) / len(found)

@@ -85,7 +85,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code: 1 where images failed."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.page and args.rows:
+        parser.error('--page: found with --rows, expected without it: rows that are not asked for would be gone')
     choice = Choice(tuple(args.rows), args.budget, args.seeds, tuple(args.solver_images), tuple(args.solver_sets))
     results, failures = compare(args.images, args.limit, choice, args.output)
     measured = measure_missing(args.output / 'measured.json', args.images, args.limit)

@@ -60,7 +60,8 @@ class Inequality:
         second: Name of another.
         margin: That the difference exceeds; negative for ``at most so much worse``. Of times, the ratio.
         sets: Each must show it.
-        metric: ``psnr``, ``ssim``, ``lr_psnr`` or ``seconds``, of which the ratio of geometric means is judged.
+        metric: ``psnr``, ``ssim``, ``lr_psnr`` or ``seconds``, of which the ratio of geometric means is judged; on a
+            CPU of the time on it, which other work of the machine does not add to.
         against: Set of the second row where it is another one.
         within: The claim is that the difference is smaller than the margin, whatever its sign.
     """
@@ -93,7 +94,11 @@ class Inequality:
         if missing:
             return Outcome(self.words, Verdict.OPEN, '', missing)
         is_time = self.metric == 'seconds'
-        metric = 'log10_seconds' if is_time else self.metric
+        metric = self.metric
+        if is_time:
+            rows = [*results[self.first], *results[self.second]]
+            on_cpu = all(row.get('cpu_seconds') is not None for row in rows)
+            metric = 'log10_cpu_seconds' if on_cpu else 'log10_seconds'
         verdicts, figures = [], []
         for name in self.sets:
             sets = (name, self.against) if self.against else name

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from basicsr.archs import build_network
-from peers_rows import ENTRIES, ROOT, STUDY_STEPS, Entry
+from peers_rows import BLIND, ENTRIES, PHOTOGRAPHS, ROOT, STUDY_STEPS, Entry
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+import manet_basicsr
 from manet_basicsr.archs import MANet
-from manet_basicsr.archs.loading import load_network
+from manet_basicsr.data.images import open_images
 from manet_basicsr.degradation import anisotropic_gaussian_kernels, sample_kernel_parameters, training_variance_range
 from manet_basicsr.degradation.gaussian import fixed_field
 from manet_basicsr.evaluation import plan_conditions
+from manet_basicsr.evaluation.methods import OptionFile
 from manet_basicsr.evaluation.paired import Difference
+from manet_basicsr.evaluation.records import row_key
+from manet_basicsr.evaluation.runner import machine
 from manet_basicsr.metrics import calculate_lr_psnr
 from manet_basicsr.models.scoring import EXACT_MATCH_DB
 from manet_basicsr.options.reading import load_options
+from manet_basicsr.restoration.restoring import load_blind_network
 from manet_basicsr.utils.files import atomic_path, write_lines
 
 SCALE = 4
@@ -37,6 +43,13 @@ _MARGIN = 3
 _REPEATS = 7
 #: Images of a batch with which a training is measured.
 _FEW = 4
+#: What the noisy images of claim 13 went through.
+NOISY = 'noise15+jpeg70'
+
+
+def estimator_of(file: str) -> Any:
+    """Load the estimator of the blind network that an option file of a test names."""
+    return load_blind_network(load_options(ROOT / file)['path']['pretrain_network_g']).kernel_estimation
 
 
 def _cpu_seconds(work: Callable[[], Any]) -> float:
@@ -71,7 +84,7 @@ def measure_sizes() -> dict[str, Any]:
 def measure_ikc() -> dict[str, Any]:
     """Compare the CPU time of estimating kernels of 64x64 LR px: IKC's network, untrained, by MANet's."""
     options = load_options(ROOT / f'options/peers/test_IKC_x{SCALE}.yml')['network_g']
-    ikc, manet = build_network(options).eval(), load_network(f'weights://manet_x{SCALE}')
+    ikc, manet = build_network(options).eval(), estimator_of(BLIND)
     lq = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         pairs = [[_cpu_seconds(partial(ikc.estimate, lq)), _cpu_seconds(partial(manet, lq))] for _ in range(_REPEATS)]
@@ -131,7 +144,7 @@ def measure_patches(images: Sequence[str], limit: int) -> dict[str, Any]:
         ``patch_scores``: LR PSNR by side of the patch, ``whole`` and ``fixed``, a number an image, the mean of the nine
         invariant kernels; and ``patches_SIDE``, the differences to ``fixed``.
     """
-    network = load_network(f'weights://manet_x{SCALE}')
+    network = estimator_of(BLIND)
     fixed = fixed_field(SCALE, 21, 'centered')
     scores: dict[str, list[float]] = {name: [] for name in (*map(str, SIDES), 'whole', 'fixed')}
     for condition in plan_conditions(images, sets=['invariant'], scales=[SCALE]):
@@ -145,6 +158,35 @@ def measure_patches(images: Sequence[str], limit: int) -> dict[str, Any]:
         f'patches_{side}': [a - b for a, b in zip(scores[str(side)], scores['fixed'], strict=True)] for side in SIDES
     }
     return {'patch_scores': scores, **above}
+
+
+def measure_noisy(images: Sequence[str], limit: int) -> dict[str, Any]:
+    """Estimate kernels from noisy and compressed images, by the weights for photographs.
+
+    Args:
+        images: Folders or LMDBs of HR images.
+        limit: Images of each.
+
+    Returns:
+        ``noisy``: by how much LR PSNR is above that of ``fixed``, a number an image, the mean of the nine invariant
+        kernels.
+    """
+    network, fixed = estimator_of(PHOTOGRAPHS), fixed_field(SCALE, 21, 'centered')
+    above = []
+    for condition in plan_conditions(images, sets=['invariant'], scales=[SCALE], corruptions=[NOISY]):
+        dataset = condition.open()
+        kernels = len(dataset) // len(dataset.images.names)
+        for number in range(min(limit, len(dataset.images.names))):
+            found = []
+            for index in range(number * kernels, (number + 1) * kernels):
+                sample = dataset[index]
+                with torch.inference_mode():
+                    fields = network(sample['lq'][None]), fixed
+                known = {'field_gt': sample['kernel'], 'gt': sample['gt'], 'scale': SCALE}
+                ours, other = (min(calculate_lr_psnr(field=field, **known), EXACT_MATCH_DB) for field in fields)
+                found.append(ours - other)
+            above.append(statistics.fmean(found))
+    return {'noisy': above}
 
 
 @torch.inference_mode()
@@ -224,11 +266,33 @@ def measure_training(entry: Entry) -> dict[str, float]:
     }  # fmt: skip
 
 
+def _contents(images: Sequence[str], limit: int) -> str:
+    """Hash the images that a measurement is made on."""
+    digest = hashlib.sha256()
+    for folder in map(open_images, images):
+        for name in folder.names[:limit]:
+            pixels = folder.read(name)
+            digest.update(f'{name} {pixels.shape}'.encode() + pixels.tobytes())
+    return digest.hexdigest()
+
+
+def _parts(images: Sequence[str], limit: int) -> Iterator[tuple[str, Any, Callable[[], dict[str, Any]]]]:
+    """List what is measured: a name, what it depends on, and the measurement."""
+    shown = _contents(images, limit)
+    small, photographs = (OptionFile(ROOT / file).fingerprint() for file in (BLIND, PHOTOGRAPHS))
+    yield 'sizes', '', measure_sizes
+    yield 'ikc', load_options(ROOT / f'options/peers/test_IKC_x{SCALE}.yml')['network_g'], measure_ikc
+    yield 'patches', (shown, small), partial(measure_patches, images, limit)
+    yield 'noisy', (shown, photographs), partial(measure_noisy, images, limit)
+    for training, entry in {entry.training: entry for entry in ENTRIES if entry.training}.items():
+        yield training, load_options(ROOT / training), partial(measure_training, entry)
+
+
 def measure_missing(path: Path, images: Sequence[str], limit: int) -> dict[str, Any]:
-    """Measure what a file lacks, and write it there part by part.
+    """Measure what a file lacks or has of other images, weights, options, machines or versions, and write it there.
 
     Args:
-        path: The file, of JSON; made if missing.
+        path: The file, of JSON; made if missing, and written after each part.
         images: As for :func:`measure_patches`.
         limit: Likewise.
 
@@ -236,23 +300,18 @@ def measure_missing(path: Path, images: Sequence[str], limit: int) -> dict[str, 
         All that is in it: what the functions above give, and the costs of trainings under ``trainings`` by their option
         files.
     """
-    found: dict[str, Any] = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {'trainings': {}}
-
-    def keep(part: dict[str, Any]) -> None:
-        part = {**part, 'trainings': {**found['trainings'], **part.get('trainings', {})}}
-        found.update(part)
-        with atomic_path(path) as temporary:
-            write_lines(temporary, json.dumps(found, indent=1) + '\n')
-
-    parts = (
-        ('macs_saved', measure_sizes),
-        ('ikc_ratio', measure_ikc),
-        ('patch_scores', partial(measure_patches, images, limit)),
-    )
-    for key, measure in parts:
-        if key not in found:
-            keep(measure())
-    for entry in ENTRIES:
-        if entry.training and entry.training not in found['trainings']:
-            keep({'trainings': {entry.training: measure_training(entry)}})
+    kept: dict[str, Any] = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+    found: dict[str, Any] = {'trainings': {}}
+    for name, depends, measure in _parts(images, limit):
+        key = row_key(name, depends, machine(), manet_basicsr.__version__)
+        if kept.get(name, {}).get('key') != key:
+            kept[name] = {'key': key, 'values': measure()}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as temporary:
+                write_lines(temporary, json.dumps(kept, indent=1) + '\n')
+        values = kept[name]['values']
+        if name.endswith('.yml'):
+            found['trainings'][name] = values
+        else:
+            found.update(values)
     return found

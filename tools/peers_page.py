@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from peers_rows import BY_NAME, ENTRIES, MANET, REDUCED, Entry
 from manet_basicsr.evaluation.paired import mean_scores_by, paired_difference
 from manet_basicsr.evaluation.records import Row
 from manet_basicsr.evaluation.runner import machine
+from manet_basicsr.zero_shot import build_solver
 
 SETS = ('invariant', *VARIANT)
 _METRICS = {'psnr': ('PSNR_Y', '.2f'), 'ssim': ('SSIM_Y', '.4f'), 'lr_psnr': ('LR PSNR_Y', '.2f')}
@@ -84,7 +86,8 @@ def result_tables(results: Results, image_sets: Sequence[str]) -> str:
 
 
 def _costs(rows: Sequence[Row]) -> list[str]:
-    seconds = [row['seconds'] for row in rows if row['seconds'] is not None]
+    times = (row['seconds'] if row.get('cpu_seconds') is None else row['cpu_seconds'] for row in rows)
+    seconds = [time for time in times if time is not None]
     memory = [row['peak_mib'] for row in rows if row['peak_mib'] is not None]
     return [f'{statistics.fmean(seconds):.2f}' if seconds else '', f'{max(memory):.0f}' if memory else '']
 
@@ -107,7 +110,7 @@ def solver_table(results: Results, image_sets: Sequence[str]) -> str:
 
 def _solver_cells(entry: Entry, rows: Sequence[Row], results: Results, images: str, blur: str) -> list[str]:
     names = sorted({image for (_, image), _ in mean_scores_by(rows, 'seconds', False)})
-    words = f'`{re.sub(r",?seed=[0-9]+", "", str(rows[0]["method"])).replace("[]", "")}`'
+    words = f'`{dataclasses.replace(build_solver(str(rows[0]["method"])), seed=0).name}`'
     seeds = len({row['method'] for row in rows})
     reference = _of(results[MANET], images, [blur])
     scores = [_cell(rows, reference, metric, blur) for metric in _METRICS]

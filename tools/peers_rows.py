@@ -11,16 +11,21 @@ from typing import Any
 
 import torch
 
+import manet_basicsr
 from manet_basicsr.evaluation import Condition, Method, build_methods
 from manet_basicsr.evaluation.measure import Cost
 from manet_basicsr.evaluation.methods import Network, OptionFile, Prediction
 from manet_basicsr.evaluation.records import row_key
+from manet_basicsr.evaluation.runner import machine
+from manet_basicsr.evaluation.zero_shot import ZeroShot
 from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.zero_shot import build_solver, is_solver
 
 ROOT = Path(__file__).resolve().parents[1]
 #: The blind network that all are compared with, and whose generator restores with kernels that others find.
 BLIND = 'options/peers/test_BlindSR_v0_1_0_x4.yml'
+#: The same with noise and compression in its training.
+PHOTOGRAPHS = 'options/test/test_BlindSR_stage3_x4_real.yml'
 #: Of the nine invariant kernels those that solvers are run on: variances (1, 1); (5, 1) at pi/4; (9, 9).
 SOLVER_KERNELS = ('_k0', '_k2', '_k8')
 #: The set without blur but that of resizing, beside the protocol's.
@@ -91,7 +96,8 @@ def _peer(name: str, job: str, **more: Any) -> Entry:
 
 
 def _study(name: str, training: str) -> Entry:
-    run = Path(training).stem
+    # Of its own name: a whole training by the same file, of other length and crops, is none of the study.
+    run = Path(training).stem.replace('train_', 'study_', 1)
     return Entry(name, training, f'experiments/{run}/models/net_g_latest.pth', training, study=True)
 
 
@@ -135,7 +141,7 @@ class Kept(Method):
         folder: Where to; made if missing.
     """
 
-    def __init__(self, method: Method, folder: Path) -> None:
+    def __init__(self, method: ZeroShot, folder: Path) -> None:
         self.method = method
         self.name = method.name
         self.folder = folder
@@ -152,17 +158,20 @@ class Kept(Method):
     def predict(self, sample: Mapping[str, Any], condition: Condition) -> Prediction:
         pixels = hashlib.sha256(sample['lq'].numpy().tobytes()).hexdigest()
         grid = (condition.scale, condition.kernel_size, condition.alignment)
-        key = row_key(self.name, self.fingerprint(), grid, pixels)
+        told = ''
+        if self.method.solver.is_told:
+            told = hashlib.sha256(sample['kernel'].contiguous().numpy().tobytes()).hexdigest()
+        made_by = (machine(), manet_basicsr.__version__)
+        key = row_key(self.name, self.fingerprint(), grid, pixels, told, made_by)
         path = self.folder / f'{key}.pt'
         if path.is_file():
             kept = torch.load(path, weights_only=True)
-            return Prediction(kept['sr'], kept['field'], Cost(kept['seconds'], kept['peak_mib']))
+            return Prediction(kept['sr'], kept['field'], Cost(**kept['cost']))
         made = self.method.predict(sample, condition)
         sr, field = (None if part is None else part.cpu() for part in (made.sr, made.field))
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
-            cost = {'seconds': made.cost.seconds, 'peak_mib': made.cost.peak_mib}
-            torch.save({'sr': sr, 'field': field, **cost}, temporary)
+            torch.save({'sr': sr, 'field': field, 'cost': dataclasses.asdict(made.cost)}, temporary)
         return Prediction(sr, field, made.cost)
 
 
@@ -195,7 +204,7 @@ class Choice:
         found = {}
         for entry in self.entries():
             for method in entry.methods(self.budget, self.seeds):
-                found[method.name] = (entry, Kept(method, folder) if entry.is_solver else method)
+                found[method.name] = (entry, Kept(method, folder) if isinstance(method, ZeroShot) else method)
         return found
 
     def wants(self, entry: Entry, condition: Condition, sample: str) -> bool:

@@ -20,11 +20,14 @@ class Cost:
 
     Attributes:
         seconds: Wall time, the device's work included.
+        cpu_seconds: Time of this process on processors, of all its threads, which other processes do not add to; None
+            on CUDA.
         peak_mib: What memory grew by at its highest, in MiB: on CUDA the memory of tensors, on the CPU the resident
             memory of the process; None where neither can be measured.
     """
 
     seconds: float = 0.0
+    cpu_seconds: float | None = None
     peak_mib: float | None = None
 
 
@@ -44,10 +47,12 @@ def measured(device: torch.device) -> Iterator[Cost]:
     else:
         return_freed_memory()  # otherwise only the first image would seem to need memory
         before = resident_memory() if reset_peak() else None
-    start = time.perf_counter()
+    start, start_on_cpu = time.perf_counter(), time.process_time()
     yield cost
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
+    else:
+        cost.cpu_seconds = time.process_time() - start_on_cpu
     cost.seconds = time.perf_counter() - start
     peak = torch.cuda.max_memory_allocated(device) if device.type == 'cuda' else peak_memory()
     if before is not None and peak is not None:

@@ -70,7 +70,7 @@ def mean_scores_by(rows: Sequence[Row], metric: str, by_sample: bool) -> dict[tu
 
     Args:
         rows: Rows of one method, of any of its seeds.
-        metric: Their column; ``log10_seconds`` is that of ``seconds``. Rows without it are left out.
+        metric: Their column; ``log10_seconds`` is the logarithm of ``seconds``. Rows without it are left out.
         by_sample: Whether the samples of an image are kept apart.
 
     Returns:

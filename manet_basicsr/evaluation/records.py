@@ -16,7 +16,7 @@ from manet_basicsr.utils.locks import try_lock
 
 Row = dict[str, Any]
 #: The columns of a row that are numbers, or None; all others but ``scale`` are words.
-METRICS = ('psnr', 'ssim', 'lr_psnr', 'lr_ssim', 'kernel_psnr', 'seconds', 'peak_mib')
+METRICS = ('psnr', 'ssim', 'lr_psnr', 'lr_ssim', 'kernel_psnr', 'seconds', 'cpu_seconds', 'peak_mib')
 
 
 def row_key(*parts: object) -> str:
@@ -74,7 +74,8 @@ class RecordFile:
                 break
             try:
                 row = json.loads(line)
-                self.rows[row['key']] = {name: _from_json(name, value) for name, value in row.items()}
+                known = {name: _from_json(name, value) for name, value in row.items()}
+                self.rows[row['key']] = dict.fromkeys(METRICS) | known
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f'{self.path}, line {number}: is no row of an evaluation; remove it') from error
             whole += len(line)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +21,7 @@ from manet_basicsr.evaluation.methods import Method, Prediction
 from manet_basicsr.evaluation.records import METRICS, RecordFile, Row, row_key
 from manet_basicsr.metrics import calculate_kernel_psnr, calculate_lr_psnr, calculate_lr_ssim
 from manet_basicsr.options.errors import OptionError
+from manet_basicsr.utils.device import cpu_name
 from manet_basicsr.utils.errors import first_line
 
 #: Changed whenever the same configuration would be scored differently.
@@ -63,7 +63,7 @@ class Evaluation:
 
 def machine() -> dict[str, str]:
     """Say what times and memory, and the last digits of networks, depend on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'cpu ({platform.machine()})'
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'cpu ({cpu_name()})'
     return {'device': device, 'threads': str(torch.get_num_threads()), 'torch': torch.__version__}
 
 
@@ -246,7 +246,8 @@ def _row(key: str, method: Method, condition: Condition, sample: str, scores: Ro
 def score_sample(sample: Row, prediction: Prediction, scale: int) -> Row:
     """Score a prediction as the validation of RestorationModel does: 8-bit images on Y, with a border of ``scale``."""
     scores: Row = dict.fromkeys(METRICS)
-    scores.update(seconds=prediction.cost.seconds, peak_mib=prediction.cost.peak_mib)
+    cost = prediction.cost
+    scores.update(seconds=cost.seconds, cpu_seconds=cost.cpu_seconds, peak_mib=cost.peak_mib)
     if prediction.sr is not None:
         pair = tensor2img(prediction.sr), tensor2img(sample['gt'])
         scores['psnr'] = float(calculate_psnr(*pair, crop_border=scale, test_y_channel=True))

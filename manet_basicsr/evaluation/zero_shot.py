@@ -38,6 +38,8 @@ class ZeroShot(MethodOfFile):
 
     def load(self, condition: Condition) -> None:
         self.solver.check(condition.scale)
+        with percent_bar(self.name) as tick:  # not within what is measured of an image
+            self.solver.prepare(condition.scale, condition.kernel_size, tick)
         super().load(condition)
 
     def predict(self, sample: Mapping[str, Any], condition: Condition) -> Prediction:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -25,6 +28,16 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     if chosen.type == 'cuda' and (chosen.index or 0) >= (count := torch.cuda.device_count()):
         raise ValueError(f"device '{device}': the last CUDA device here is cuda:{count - 1}")
     return chosen
+
+
+def cpu_name() -> str:
+    """Name the processor as its maker does, where the system tells; else its architecture."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8', errors='replace').splitlines()
+    except OSError:  # not Linux
+        lines = []
+    named = (line.partition(':')[2].strip() for line in lines if line.startswith('model name'))
+    return next(named, '') or platform.processor() or platform.machine()
 
 
 def fast_half_precision(device: torch.device) -> torch.dtype | None:

@@ -119,6 +119,21 @@ def test_peers_train_as_the_shipped_generator_does() -> None:
     assert {key for key in blur if blur[key] != bicubic[key]} == {'name', 'datasets'}
 
 
+def test_networks_without_kernels_have_the_schedule_of_both_stages_of_the_shipped_generator() -> None:
+    folder = shortened.option_file('train', 'SFTRRDB_stage2', 4).parent
+    stages = [
+        load_options(folder / f'train_{stage}_x4_cpu.yml')['train'] for stage in ('SFTRRDB_stage2', 'BlindSR_stage3')
+    ]
+    rates = [stage['optim_g']['lr'] for stage in stages]
+    for job in ('RCAN_blur', 'RCAN_bicubic', 'HAN_bicubic'):
+        mine = load_options(shortened.option_file('train', job, 4))['train']
+        assert mine['optim_g'] == stages[0]['optim_g'], job
+        assert mine['total_iter'] == sum(stage['total_iter'] for stage in stages)
+        assert mine['scheduler']['periods'] == [stage['total_iter'] for stage in stages]
+        assert mine['scheduler']['restart_weights'] == pytest.approx([1, rates[1] / rates[0]])
+        assert mine['pixel_opt'] == stages[0]['pixel_opt']
+
+
 def test_ikc_is_not_tiled_and_needs_one_kernel_an_image(photos: Path, photos_lmdb: Path, tmp_path: Path) -> None:
     file = shortened.option_file('train', 'IKC', 4)
     entries = shortened.train_entries('IKC', photos_lmdb)

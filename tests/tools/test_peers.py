@@ -15,8 +15,11 @@ import cv2
 import pytest
 import torch
 
+import manet_basicsr
+from manet_basicsr.evaluation import Condition, build_methods
 from manet_basicsr.evaluation.paired import Verdict
 from manet_basicsr.options.shipped import option_files
+from manet_basicsr.zero_shot import build_solver
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = [('Set5', str(number)) for number in range(5)] + [('BSD100', str(number)) for number in range(20)]
@@ -55,7 +58,10 @@ def test_weights_are_looked_for_where_the_option_files_of_the_rows_put_them(peer
     files = option_files()
     for entry in peers.rows.ENTRIES:
         if entry.training:
-            assert entry.weights == f'experiments/{files[Path(entry.training).stem].stem}/models/net_g_latest.pth'
+            run = files[Path(entry.training).stem].stem
+            # The study's trainings are shorter than the recipes of these files, whose runs are none of it.
+            run = run.replace('train_', 'study_') if entry.study else run
+            assert entry.weights == f'experiments/{run}/models/net_g_latest.pth'
         if entry.word.endswith('.yml'):
             assert (ROOT / entry.word) == files[Path(entry.word).stem]
     names = [entry.name for entry in peers.rows.ENTRIES]
@@ -63,7 +69,6 @@ def test_weights_are_looked_for_where_the_option_files_of_the_rows_put_them(peer
 
 
 def test_tests_of_claims_name_rows_of_the_table(peers: SimpleNamespace) -> None:
-    """But for one that is not built, which the page says."""
     named = {
         name
         for one in peers.claims.CLAIMS
@@ -71,7 +76,7 @@ def test_tests_of_claims_name_rows_of_the_table(peers: SimpleNamespace) -> None:
         if isinstance(test, peers.claims.Inequality)
         for name in (test.first, test.second)
     }
-    assert named - set(peers.rows.BY_NAME) == {'DIP (true kernel)'}
+    assert named <= set(peers.rows.BY_NAME)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +122,10 @@ def test_claim_11_is_about_ratios_of_times(peers: SimpleNamespace) -> None:
     assert verdict is Verdict.HOLDS
     assert [outcome.figure for outcome in outcomes] == ['25.0x', 'type4: 200x']
     assert claim(peers, '11').judge(made, {'ikc_ratio': 2.0})[0] is Verdict.REFUTED
+    # Other work of the machine made the solver wait; on processors it took half as long.
+    for name, time in (('KernelGAN', 30.0), (peers.rows.MANET, 0.3)):
+        made[name] = [{**row, 'cpu_seconds': time} for row in made[name]]
+    assert claim(peers, '11').judge(made, {})[1][1].figure == 'type4: 100x'
 
 
 def test_claims_without_rows_or_measurements_are_open_and_say_what_is_missing(peers: SimpleNamespace) -> None:
@@ -203,7 +212,8 @@ def test_the_page_says_what_is_not_trained_and_never_a_number(
 def test_solvers_say_on_which_images_and_seeds_they_were_run(peers: SimpleNamespace) -> None:
     made = results({peers.rows.MANET: 29.0}, ('type4',))
     mine = [row for row in rows(24.0, 'type4') if row['images'] == 'Set5' and row['sample'] == '2']
-    made['DIP'] = [{**row, 'method': f'dip[steps=1000{seed}]'} for row in mine for seed in ('', ',seed=1')]
+    seeds = [build_solver(f'dip[steps=1000,seed={seed}]').name for seed in (1, 2)]  # where the first one failed
+    made['DIP'] = [{**row, 'method': name} for row in mine for name in seeds]
     table = peers.page.solver_table(made, ['Set5', 'BSD100'])
     assert '| DIP, `dip[steps=1000]` | Set5 type4 | 2 | 2 | ' in table
 
@@ -247,14 +257,19 @@ def test_one_command_scores_measures_and_draws_and_what_was_done_is_not_done_aga
     page.write_text(
         ''.join(f'<!-- {part}: begin -->\n<!-- {part}: end -->\n' for part in ('results', 'solvers', 'claims', 'costs'))
     )
-    calls: list[int] = []
+    calls: list[str] = []
 
     def patches(images: list[str], limit: int) -> dict[str, Any]:
-        calls.append(limit)
+        calls.append('patches')
         return {'patch_scores': {str(name): [40.0, 41] for name in (*peers.measure.SIDES, 'whole', 'fixed')}}
+
+    def noisy(images: list[str], limit: int) -> dict[str, Any]:
+        calls.append('noisy')
+        return {'noisy': [3.0, 4]}
 
     costs = {'steps': 10, 'batch': 2, 'side': 48, 'flop': 1.0, 'seconds': 1.0}
     monkeypatch.setattr(peers.measure, 'measure_patches', patches)
+    monkeypatch.setattr(peers.measure, 'measure_noisy', noisy)
     monkeypatch.setattr(peers.measure, 'measure_training', lambda entry: costs)
     monkeypatch.setattr(peers.measure, 'measure_ikc', lambda: {'ikc_ratio': 20.0})
     monkeypatch.setitem(peers.rows.BY_NAME, 'DIP', peers.rows.Entry('DIP', 'dip[steps=2,width=4]'))
@@ -276,4 +291,36 @@ def test_one_command_scores_measures_and_draws_and_what_was_done_is_not_done_aga
     assert peers.main(command) == 0
     assert (tmp_path / 'out/records.jsonl').read_text().splitlines() == records
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / 'out/predictions').iterdir()} == kept
-    assert calls == [20]
+    assert calls == ['patches', 'noisy']
+    # What another version made, or was made of other images, is none of this one's.
+    monkeypatch.setattr(manet_basicsr, '__version__', '9.9.9')
+    assert peers.main(command) == 0
+    assert len(list((tmp_path / 'out/predictions').iterdir())) == 4
+    assert calls == 2 * ['patches', 'noisy']
+    cv2.imwrite('Set5/butterfly.png', cv2.imread(str(photos / 'astronaut.png'))[40:120, 40:128])
+    assert peers.main([*command, '--seeds', '1']) == 0
+    assert len(list((tmp_path / 'out/predictions').iterdir())) == 5
+    assert calls == 3 * ['patches', 'noisy']
+
+
+def test_a_page_is_not_written_from_some_of_the_rows(
+    peers: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        peers.main(['out', '--images', 'Set5', '--rows', 'IKC', '--page', 'page.md'])
+    assert '--page: found with --rows, expected without it' in capsys.readouterr().err
+
+
+def test_what_a_solver_made_of_other_kernels_is_not_taken_for_that_of_these(
+    peers: SimpleNamespace, tmp_path: Path
+) -> None:
+    """Two kernels may give one LR image, of which a solver that is told them makes two results."""
+    (method,) = build_methods(['dip[kernel=true,steps=1,width=4]'])
+    kept = peers.rows.Kept(method, tmp_path)
+    condition = Condition('Set5', 'type1', {'type': 'fixed', 'variances': [1, 1]}, 2)
+    lq = torch.full((3, 32, 32), 0.5)
+    fields = [torch.full((441, 1, 1), 1 / 441), torch.zeros(441, 1, 1).index_fill(0, torch.tensor(220), 1)]
+    for field in (*fields, fields[0]):
+        found = kept.predict({'lq': lq, 'kernel': field}, condition).field
+        assert found is not None and torch.equal(found[0], field)
+    assert len(list(tmp_path.iterdir())) == 2
