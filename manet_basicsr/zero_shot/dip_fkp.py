@@ -13,7 +13,7 @@ from manet_basicsr.degradation import blur_downsample
 from manet_basicsr.zero_shot.image_prior import HourglassPrior
 from manet_basicsr.zero_shot.image_terms import ssim
 from manet_basicsr.zero_shot.kernel_flow import trained_flow
-from manet_basicsr.zero_shot.solver import Problem, Solution, Solver, register_solver
+from manet_basicsr.zero_shot.solver import Problem, Solution, Solver, Tick, register_solver
 
 _IMAGE_RATE, _LATENT_RATE = 5e-3, 0.5
 #: Steps in which the loss is structural similarity, and in which the kernel stays as it is.
@@ -45,6 +45,9 @@ class DIPFKP(Solver):
     steps: int = 1000
     width: int = 128
     flow_steps: int = 50_000
+
+    def prepare(self, scale: int, kernel_size: int, tick: Tick) -> None:
+        trained_flow(scale, kernel_size, self.flow_steps, tick)
 
     def solve(self, problem: Problem) -> Solution:
         lq, scale, size = problem.lq, problem.scale, problem.kernel_size

@@ -35,12 +35,16 @@ class NonLocalBlock(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """Map ``feature`` (B, num_feat, h, w) to the same shape."""
-        pooled = feature if min(feature.shape[-2:]) < 2 else F.max_pool2d(feature, 2)
         theta = self.theta(feature).flatten(2)
-        phi, g = self.phi(pooled).flatten(2), self.g(pooled).flatten(2)
+        phi, g = (_halved(part(feature)).flatten(2) for part in (self.phi, self.g))
         # (theta phi') g = theta (phi' g): the same sum, without a product of each position with each.
         mixed = (g @ phi.mT) @ theta / phi.shape[2]
         return feature + self.out(mixed.view(*mixed.shape[:2], *feature.shape[-2:]))
+
+
+def _halved(feature: Tensor) -> Tensor:
+    """Take the largest of each 2x2 positions, where there are as many."""
+    return feature if min(feature.shape[-2:]) < 2 else F.max_pool2d(feature, 2)
 
 
 class _Level(nn.Module):

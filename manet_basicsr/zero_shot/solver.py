@@ -149,6 +149,15 @@ class Solver:
         if self.SCALES is not None and scale not in self.SCALES:
             raise ValueError(f'{self.word}: found scale {scale}, expected one of {", ".join(map(str, self.SCALES))}')
 
+    def prepare(self, scale: int, kernel_size: int, tick: Tick) -> None:
+        """Do, once a process, what is the same for every image, such as the training of a network.
+
+        Args:
+            scale: Downsampling factor.
+            kernel_size: Side k of the kernels.
+            tick: Called after each step.
+        """
+
     def solve(self, problem: Problem) -> Solution:
         """Solve a problem.
 

@@ -89,7 +89,7 @@ class RateSchedule:
         steps = np.arange(number) * float(_NOTE_EVERY)
         errors = np.array(self.notes[-number:])
         slope, level = np.polyfit(steps, errors, 1)
-        spread = np.sqrt(np.mean((errors - slope * steps - level) ** 2))
+        spread = np.sqrt(np.sum((errors - slope * steps - level) ** 2) / (number - 2))  # a line has two parameters
         if 1.5 * -slope < spread / np.sqrt(np.sum((steps - steps.mean()) ** 2)):
             self.changed = step
             for group in self.optimizer.param_groups:

@@ -51,8 +51,10 @@ def test_a_non_local_block_starts_as_nothing_and_weighs_all_positions() -> None:
     assert torch.equal(block(feature), feature)
     block.g = torch.nn.Conv2d(8, 8, 1)
     block.out = torch.nn.Sequential()
-    pooled = torch.nn.functional.max_pool2d(feature, 2)
-    theta, phi, g = block.theta(feature).flatten(2)[0], block.phi(pooled).flatten(2)[0], block.g(pooled).flatten(2)[0]
+    pool = torch.nn.MaxPool2d(2)  # behind the convolutions, so that it chooses among what they give
+    theta, phi, g = (
+        part.flatten(2)[0] for part in (block.theta(feature), pool(block.phi(feature)), pool(block.g(feature)))
+    )
     weights = theta.T @ phi / 9  # of each position and each pooled one
     expected = (weights @ g.T).T.view(1, 8, 6, 6)
     torch.testing.assert_close(block(feature), feature + expected)

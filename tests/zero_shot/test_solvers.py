@@ -168,7 +168,7 @@ def test_an_image_that_is_too_small_is_refused_with_its_size(photos: Path) -> No
 
 @pytest.mark.parametrize('word', ['dip', 'zssr'])
 def test_a_reduction_that_the_taps_would_cut_is_refused(word: str, photos: Path) -> None:
-    with pytest.raises(ValueError, match='kernel_size must be at least 39 for a reduction at scale 8, found 21'):
+    with pytest.raises(ValueError, match='a reduction at scale 8 needs a kernel_size of at least 39, found 21'):
         solve(build_solver(QUICK[word]), lr_image(photos, 8, height=24, width=24), 8)
 
 
