@@ -37,9 +37,15 @@ class NoWaiting(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        sources = [value for value in args if isinstance(value, Tensor) and value.device.type == DEVICE.type]
-        if func in _COPIES and result.device.type == 'cpu' and sources:
-            raise WaitsForDeviceError(f'{tuple(sources[-1].shape)} are copied from the device')
+        if func not in _COPIES:
+            return result
+        into = func is torch.ops.aten.copy_.default
+        source = args[1] if into else args[0]
+        waits = not ((kwargs or {}).get('non_blocking') or (into and len(args) > 2 and args[2]))
+        if source.device.type == DEVICE.type and result.device.type == 'cpu':
+            raise WaitsForDeviceError(f'{tuple(source.shape)} are copied from the device')
+        if source.device.type == 'cpu' and result.device.type == DEVICE.type and waits:
+            raise WaitsForDeviceError(f'{tuple(source.shape)} are copied to the device, without non_blocking')
         return result
 
 

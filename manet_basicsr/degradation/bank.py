@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,13 +25,14 @@ FITS = ('error', 'skip', 'crop')
 #: Share of a kernel's weight that may lie outside the taps it is cut to.
 LARGEST_LOSS = 0.01
 _TINY = 1e-12
-#: Steps in which a kernel is moved, and how far from the middle, in px, it is when it needs no further one.
-_ROUNDS, _STILL = 20, 1e-9
+#: Steps in which a kernel is moved at most, and how far from the middle, in px, it is when it needs no further one.
+_ROUNDS, _STILL = 100, 1e-9
+#: Folders that are kept in memory.
+_KEPT = 64
 
 
-@lru_cache(maxsize=8)
 def read_bank(folder: str) -> dict[str, NDArray[np.float64]]:
-    """Read the kernels of a folder and its subfolders, in the order of the files' names.
+    """Read the kernels of a folder and its subfolders, in the order of the files' names, once a process.
 
     What lies in a file is found out as :func:`manet_basicsr.degradation.kernel_files.read_kernel_file` describes. A
     file that holds no kernels is left out, with a warning, as long as there are others.
@@ -46,6 +48,11 @@ def read_bank(folder: str) -> dict[str, NDArray[np.float64]]:
         FileNotFoundError: There is no such folder.
         ValueError: There is no kernel in it; the message says why the first file gave none.
     """
+    return _read_bank(os.path.abspath(os.path.expanduser(folder)))
+
+
+@lru_cache(maxsize=_KEPT)
+def _read_bank(folder: str) -> dict[str, NDArray[np.float64]]:
     bank: dict[str, NDArray[np.float64]] = {}
     refused = []
     for path in kernel_files(folder):
@@ -64,9 +71,15 @@ def read_bank(folder: str) -> dict[str, NDArray[np.float64]]:
     return bank
 
 
-@lru_cache(maxsize=8)
-def bank_kernels(folder: str, kernel_size: int, scale: int, alignment: str, fit: str = 'error') -> Tensor:
-    """Lay the kernels of a folder on the grid of a kernel field, as :func:`lay_kernel` lays each.
+def bank_kernels(
+    folder: str,
+    kernel_size: int,
+    scale: int,
+    alignment: str,
+    fit: str = 'error',
+    device: torch.device | str = 'cpu',
+) -> Tensor:
+    """Lay the kernels of a folder on the grid of a kernel field, as :func:`lay_kernel` lays each, once a process.
 
     Args:
         folder: As for :func:`read_bank`.
@@ -75,6 +88,7 @@ def bank_kernels(folder: str, kernel_size: int, scale: int, alignment: str, fit:
         alignment: ``centered`` or ``published``.
         fit: What becomes of a kernel of which more than a hundredth would be cut off: ``error`` refuses the folder,
             ``skip`` leaves the kernel out with a warning, ``crop`` keeps the taps where it weighs most.
+        device: Where the kernels are.
 
     Returns:
         ``(N, k*k)`` kernels, each summing to 1. They are shared: do not change them.
@@ -83,6 +97,15 @@ def bank_kernels(folder: str, kernel_size: int, scale: int, alignment: str, fit:
         FileNotFoundError: There is no such folder.
         ValueError: As :func:`read_bank` does, or a kernel, or with ``skip`` every one, is too large.
     """
+    return _bank_kernels(
+        os.path.abspath(os.path.expanduser(folder)), kernel_size, scale, alignment, fit, torch.device(device)
+    )
+
+
+@lru_cache(maxsize=_KEPT)
+def _bank_kernels(folder: str, kernel_size: int, scale: int, alignment: str, fit: str, device: torch.device) -> Tensor:
+    if device.type != 'cpu':  # kept there, too: to send them with every batch would make the host wait
+        return _bank_kernels(folder, kernel_size, scale, alignment, fit, torch.device('cpu')).to(device)
     laid, refused = [], []
     for name, taps in read_bank(folder).items():
         try:
@@ -159,9 +182,12 @@ def centre_kernel(taps: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     Returns:
         ``(size, size)``, not negative; the sum is what was not cut off.
     """
+    by_lines = _resampled(taps, size, _line)
     # Cubics keep the variance, but clipping what they make negative may move the centre by some hundredths: lines last.
-    candidates = [_resampled(taps, size, _line), _resampled(_resampled(taps, size, _cubic), size, _line)]
-    return min(candidates, key=_spread)
+    by_cubics = _resampled(_resampled(taps, size, _cubic), size, _line)
+    # Of cubics, whose weights are negative in part, the sum does not tell what was cut off.
+    by_cubics *= by_lines.sum() / max(by_cubics.sum(), _TINY)
+    return min(by_lines, by_cubics, key=_spread)
 
 
 def _resampled(
@@ -169,20 +195,23 @@ def _resampled(
 ) -> NDArray[np.float64]:
     """Interpolate so that the centre of mass is in the middle of ``size x size`` taps, none of them negative."""
     axis = np.arange(size) - (size - 1) / 2
-    for _ in range(2):  # rows, then columns
-        profile = taps.sum(1)
-        middle = profile @ np.arange(len(profile)) / max(profile.sum(), _TINY)
-        for _ in range(_ROUNDS):
-            resampling = weights(np.abs(axis[:, None] + middle - np.arange(len(profile))))
-            seen = resampling @ profile
-            displaced = seen @ axis / max(seen.sum(), _TINY)
-            if abs(displaced) < _STILL:
-                break
-            middle += displaced  # what is cut off at one end moves the centre of the rest
-        moved = resampling @ taps
-        kept = moved.clip(0)
-        taps = (kept * (moved.sum() / max(kept.sum(), _TINY))).T
-    return taps
+    total = max(taps.sum(), _TINY)
+    middles = [taps.sum(1 - side) @ np.arange(length) / total for side, length in enumerate(taps.shape)]
+    # Both axes at once: what is cut off along one of them moves the centre of the rest along the other, too.
+    for _ in range(_ROUNDS):
+        down, across = (
+            weights(np.abs(axis[:, None] + middle - np.arange(length)))
+            for middle, length in zip(middles, taps.shape, strict=True)
+        )
+        moved = down @ taps @ across.T
+        total = max(moved.sum(), _TINY)
+        displaced = [moved.sum(1) @ axis / total, moved.sum(0) @ axis / total]
+        if max(map(abs, displaced)) < _STILL:
+            break
+        middles = [middle + distance for middle, distance in zip(middles, displaced, strict=True)]
+    kept = moved.clip(0)
+    centred: NDArray[np.float64] = kept * (moved.sum() / max(kept.sum(), _TINY))
+    return centred
 
 
 def _line(distances: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -227,7 +256,7 @@ class BankSampler(FieldSampler):
     fit: str = 'error'
 
     def __post_init__(self) -> None:
-        if not isinstance(self.folder, str):
+        if not isinstance(self.folder, str) or not self.folder:
             raise ValueError(f'folder must be a path, found {self.folder!r}')
         if self.period is not None and (isinstance(self.period, bool) or not isinstance(self.period, int)):
             raise ValueError(f'period must be a whole number (HR px), found {self.period!r}')
@@ -239,7 +268,7 @@ class BankSampler(FieldSampler):
     def check(self, kernel_size: int, scale: int) -> None:
         try:
             bank_kernels(self.folder, kernel_size, scale, 'centered', self.fit)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ValueError) as error:
             raise ValueError(f'folder: {error}') from error
 
     @property
@@ -252,7 +281,7 @@ class BankSampler(FieldSampler):
         return torch.rand(*size, 1, generator=generator)
 
     def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
-        kernels = bank_kernels(self.folder, kernel_size, scale, alignment, self.fit).to(parameters.device)
+        kernels = bank_kernels(self.folder, kernel_size, scale, alignment, self.fit, parameters.device)
         # A share of the bank rather than a number in it: the bank is not read to draw.
         return kernels[(parameters[:, 0] * len(kernels)).long()]
 

@@ -136,7 +136,8 @@ def _kernel_arrays(path: Path) -> Arrays:
         arrays = dict(_leaves(str(path), _content(path)))
     except Exception as error:  # each reader reports damage as exceptions of its own
         raise ValueError(f'{path} cannot be read: {error}') from error
-    kernels = {name: array for name, array in arrays.items() if _may_be_kernels(array)}
+    is_image = path.suffix.lower() in _IMAGES  # which holds nothing else; a single row is a horizontal motion
+    kernels = {name: array for name, array in arrays.items() if (is_image and array.size > 1) or _may_be_kernels(array)}
     if not kernels:
         found = ', '.join(f'{array.dtype} of shape {array.shape}' for array in arrays.values()) or 'nothing'
         raise ValueError(f'{path}: found {found}, expected kernels (h, w), (N, h, w) or (h, w, N)')

@@ -18,13 +18,22 @@ from manet_basicsr.degradation.values import check_pair
 from manet_basicsr.utils.messages import unknown_name
 
 _FITS = ('error', 'crop')
+#: Files that are kept in memory.
+_KEPT = 64
 
 
-@lru_cache(maxsize=8)
 def grid_kernels(
-    file: str, grid: tuple[int, int] | None, kernel_size: int, scale: int, alignment: str, fit: str = 'error'
+    file: str,
+    grid: tuple[int, int] | None,
+    kernel_size: int,
+    scale: int,
+    alignment: str,
+    fit: str = 'error',
+    device: torch.device | str = 'cpu',
 ) -> Tensor:
     """Lay the kernels of a measured lens on the grid of a kernel field, each with its centre of mass in the middle.
+
+    A file is read once a process.
 
     Args:
         file: A file of one array of kernels, (rows, columns, h, w) or (N, h, w), with colours (3) at the end or
@@ -35,22 +44,39 @@ def grid_kernels(
         alignment: ``centered`` or ``published``.
         fit: What becomes of a kernel of which more than a hundredth would be cut off: ``error`` refuses the file,
             ``crop`` keeps the taps where it weighs most.
+        device: Where the kernels are.
 
     Returns:
         ``(rows, columns, k*k)`` kernels, each summing to 1. They are shared: do not change them.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file holds no such array, or a kernel is too large.
+        ValueError: The file holds no such array, ``grid`` is not the one it tells, or a kernel is too large.
     """
-    path = Path(os.path.expanduser(file))
+    path = os.path.abspath(os.path.expanduser(file))
+    return _grid_kernels(path, grid, kernel_size, scale, alignment, fit, torch.device(device))
+
+
+@lru_cache(maxsize=_KEPT)
+def _grid_kernels(
+    file: str,
+    grid: tuple[int, int] | None,
+    kernel_size: int,
+    scale: int,
+    alignment: str,
+    fit: str,
+    device: torch.device,
+) -> Tensor:
+    if device.type != 'cpu':  # kept there, too: to send them with every batch would make the host wait
+        return _grid_kernels(file, grid, kernel_size, scale, alignment, fit, torch.device('cpu')).to(device)
+    path = Path(file)
     if not path.is_file():
         raise FileNotFoundError(f'{file} is not a file of kernels')
     measured = read_kernel_grid(path)
     counts = measured.shape[:-2]
     rows, columns = grid or (counts if len(counts) == 2 else (0, 0))
     number = len(measured.reshape(-1, *measured.shape[-2:]))
-    if rows * columns != number:
+    if rows * columns != number or (len(counts) == 2 and (rows, columns) != counts):
         expected = (
             f'{rows} x {columns} (grid: [{rows}, {columns}])' if grid else '(rows, columns, h, w), or grid: [., .]'
         )
@@ -126,21 +152,27 @@ class PsfGridSampler(FieldSampler):
         return torch.stack(torch.meshgrid(*shares, indexing='ij'), dim=2)
 
     def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
-        grid = grid_kernels(self.file, self.grid, kernel_size, scale, alignment, self.fit).to(parameters.device)
-        counts = torch.tensor(grid.shape[:2], device=parameters.device)
-        # From shares of the picture to numbers of cells, whose centres lie at halves.
-        places = (parameters * counts - 0.5).clamp(min=torch.zeros_like(counts), max=counts - 1)
-        low = places.floor()
-        share, first = places - low, low.long()
-        second = torch.minimum(first + 1, counts - 1)
+        grid = grid_kernels(self.file, self.grid, kernel_size, scale, alignment, self.fit, parameters.device)
+        down, across = (
+            _neighbours(share, count) for share, count in zip(parameters.unbind(1), grid.shape[:2], strict=True)
+        )
         kernels = torch.zeros(len(parameters), kernel_size**2, device=parameters.device)
-        for rows, down in ((first[:, 0], 1 - share[:, :1]), (second[:, 0], share[:, :1])):
-            for columns, across in ((first[:, 1], 1 - share[:, 1:]), (second[:, 1], share[:, 1:])):
-                kernels.addcmul_(down * across, grid[rows, columns])
+        for row, height in down:
+            for column, width in across:
+                kernels.addcmul_((height * width)[:, None], grid[row, column])
         return kernels
 
     def block(self, scale: int) -> int:
         return scale
+
+
+def _neighbours(shares: Tensor, count: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Give, for places (N,) as shares of a side of so many cells, the two nearest cells and their weights."""
+    # From shares of the picture to numbers of cells, whose centres lie at halves.
+    places = (shares * count - 0.5).clamp(0, count - 1)
+    low = places.floor()
+    first = low.long()
+    return (first, 1 - (places - low)), ((first + 1).clamp(max=count - 1), places - low)
 
 
 def _check_counts(setting: str, value: object) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -55,7 +56,8 @@ class ReductionSampler(FieldSampler):
         needed = math.ceil(2 * scale + (scale - 1) / 2) - 1  # from the middle to the farthest tap that may not be 0
         if kernel_size // 2 < needed:
             raise ValueError(
-                f'kernel_size must be at least {2 * needed + 1} for a reduction at scale {scale}, found {kernel_size}'
+                f'type: a reduction at scale {scale} needs a kernel_size of at least {2 * needed + 1}, found '
+                f'{kernel_size}'
             )
 
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
@@ -63,8 +65,16 @@ class ReductionSampler(FieldSampler):
         return torch.zeros(1, 1, 1)
 
     def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
-        kernel = reduction_kernel(self.profile, kernel_size, scale, alignment)
-        return kernel.to(parameters.device).expand(len(parameters), -1)
+        kernel = _kept_kernel(type(self), kernel_size, scale, alignment, parameters.device)
+        return kernel.expand(len(parameters), -1)
+
+
+@lru_cache(maxsize=64)
+def _kept_kernel(
+    kind: type[ReductionSampler], kernel_size: int, scale: int, alignment: str, device: torch.device
+) -> Tensor:
+    """Make the kernel of a reduction once for each device: to send it with every batch would make the host wait."""
+    return reduction_kernel(kind.profile, kernel_size, scale, alignment).to(device)
 
 
 @register_field('bicubic')

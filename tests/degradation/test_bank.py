@@ -15,8 +15,8 @@ from manet_basicsr.degradation import (
     blur_downsample,
     kernel_covariances,
 )
-from manet_basicsr.degradation.bank import bank_kernels, read_bank
-from tests.degradation.drawing import draw, problem_of
+from manet_basicsr.degradation.bank import bank_kernels, centre_kernel, read_bank
+from tests.degradation.drawing import centre_of_mass, draw, problem_of
 
 
 def test_a_bank_has_the_kernels_of_every_format_in_the_order_of_their_names(folder: Path) -> None:
@@ -39,10 +39,10 @@ def test_a_measured_kernel_is_convolved_in_the_centered_alignment(tmp_path: Path
     assert seen.nonzero().tolist() == [[20, 19], [20, 21]]  # about the centre of mass
     lopsided = np.zeros((9, 9))
     lopsided[4, 3:8] = [5, 1, 1, 1, 1]  # bright at the left
-    np.save(tmp_path / 'echo.npy', lopsided)
-    bank_kernels.cache_clear()
-    read_bank.cache_clear()
-    seen = blur_downsample(hr, bank_kernels(str(tmp_path), 21, 1, 'centered').view(1, 441, 1, 1), 1)[0, 0]
+    (tmp_path / 'other').mkdir()
+    np.save(tmp_path / 'other/echo.npy', lopsided)
+    other = bank_kernels(str(tmp_path / 'other'), 21, 1, 'centered')
+    seen = blur_downsample(hr, other.view(1, 441, 1, 1), 1)[0, 0]
     assert seen.argmax().item() % 41 < 20
 
 
@@ -135,3 +135,52 @@ def test_wrong_options_are_one_clear_line_before_anything_is_read(
     photos: Path, options: dict[str, Any], message: str
 ) -> None:
     assert problem_of(options, photos) == f'degradation.field.{message}'
+
+
+def test_what_is_cropped_is_centred_all_the_same(tmp_path: Path) -> None:
+    """What is cut off along one axis moves the centre of the rest along the other."""
+    rows, columns = np.mgrid[:31, :31]
+    diagonal = np.exp(-((rows - 0.7 * columns) ** 2) / 4) * (columns > 6)
+    corner = np.zeros((31, 31))
+    corner[2:5, 2:29] = corner[2:29, 26:29] = 1
+    np.save(tmp_path / 'long.npy', np.stack([diagonal, corner]))
+    for scale in (1, 2, 3, 4):
+        for alignment, sign in (('centered', 1), ('published', -1)):
+            kernels = bank_kernels(str(tmp_path), 21, scale, alignment, 'crop').view(-1, 1, 441, 1, 1)
+            for kernel in kernels:
+                assert (centre_of_mass(kernel) - sign * (scale - 1) / 2).abs().max() < 1e-4
+            torch.testing.assert_close(kernels.sum(2).flatten(), torch.ones(2))
+
+
+def test_what_is_cut_off_is_told_though_cubics_overshoot() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        taps = generator.random((6, 5))
+        assert centre_kernel(taps / taps.sum(), 4).sum() <= 1 + 1e-12
+        assert centre_kernel(taps / taps.sum(), 9).sum() == pytest.approx(1)
+
+
+def test_a_bank_is_laid_once_and_kept_on_each_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, number in (('one', 2), ('other', 3)):
+        (tmp_path / name / 'kernels').mkdir(parents=True)
+        np.save(tmp_path / name / 'kernels/a.npy', np.full((number, 7, 7), 1 / 49))
+    found = []
+    for name in ('one', 'other'):
+        monkeypatch.chdir(tmp_path / name)  # a path is relative to where the program is
+        found += [bank_kernels('kernels', 21, 4, 'centered', device=device) for device in 2 * ('cpu', 'meta')]
+    assert [(len(kernels), kernels.device.type) for kernels in found[::2]] == 2 * [(2, 'cpu')] + 2 * [(3, 'cpu')]
+    assert found[0] is found[2] and found[1] is found[3] and found[1].is_meta
+
+
+@pytest.mark.parametrize('folder', ['', None, 3])
+def test_a_folder_that_is_no_path_is_refused(folder: Any, photos: Path) -> None:
+    message = f'degradation.field.folder must be a path, found {folder!r}'
+    assert message in problem_of({'type': 'bank', 'folder': folder}, photos)
+
+
+def test_a_kernel_that_is_too_large_is_named_with_its_key(tmp_path: Path, photos: Path) -> None:
+    np.save(tmp_path / 'a.npy', np.full((41, 41), 1 / 41**2))
+    of = [{'type': 'invariant', 'variance': [1, 2]}, {'type': 'bank', 'folder': str(tmp_path)}]
+    assert f'degradation.field.of[1].folder: {tmp_path}/a.npy: of a kernel' in problem_of(
+        {'type': 'mixture', 'of': of}, photos
+    )

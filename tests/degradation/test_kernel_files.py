@@ -86,6 +86,12 @@ def test_a_line_of_taps_is_a_kernel_where_it_sums_to_one(tmp_path: Path) -> None
     assert_same(read(tmp_path / 'motion.mat'), [np.full((1, 9), 1 / 9)])
 
 
+def test_a_line_of_pixels_is_a_kernel(tmp_path: Path) -> None:
+    for size in ((1, 15), (15, 1)):
+        cv2.imwrite(str(tmp_path / 'motion.png'), np.full(size, 200, np.uint8))
+        assert_same(read(tmp_path / 'motion.png'), [np.full(size, 1 / 15)])
+
+
 def test_arrays_of_objects_are_read_without_running_what_a_pickle_says(tmp_path: Path) -> None:
     parts = [SQUARE[0], WIDE[1], WIDE[2].astype(np.float32)]
     np.save(tmp_path / 'levin.npy', cells(parts, (1, 3)), allow_pickle=True)

@@ -65,6 +65,7 @@ def test_kernels_in_a_row_are_a_grid_where_the_option_says_which(lens: Path, tmp
         ({'grid': [2, 3]}, 'file: LENS: found 8 kernels, an array (2, 4, 21, 21), expected 2 x 3 (grid: [2, 3])'),
         ({'grid': [2, 0.5]}, 'grid must be two whole numbers, at least 1, found [2, 0.5]'),
         ({'size': 100}, 'size must be two whole numbers, at least 1, found 100'),
+        ({'grid': [4, 2]}, 'file: LENS: found 8 kernels, an array (2, 4, 21, 21), expected 4 x 2 (grid: [4, 2])'),
         ({'fit': 'skip'}, "fit 'skip' is not one of error, crop"),
     ],
 )

@@ -62,7 +62,7 @@ def test_the_taps_of_x2_are_the_textbook_s(kind: str, half: list[float]) -> None
 def test_a_reduction_that_does_not_fit_the_taps_is_refused(kind: str, photos: Path) -> None:
     sampler = build_field_sampler({'type': kind})
     sampler.check(kernel_size=19, scale=4)
-    with pytest.raises(ValueError, match='kernel_size must be at least 19 for a reduction at scale 4, found 17'):
+    with pytest.raises(ValueError, match='type: a reduction at scale 4 needs a kernel_size of at least 19, found 17'):
         sampler.check(kernel_size=17, scale=4)
     assert 'key' in problem_of({'type': kind, 'variance': [1, 2]}, photos)
 

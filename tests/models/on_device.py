@@ -16,6 +16,7 @@ from torch.utils.data import default_collate
 from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.data import SVDegradationDataset
 from manet_basicsr.data.sampling import SampleIndex
+from manet_basicsr.degradation import resizing
 from manet_basicsr.restoration import restoring
 from tests import shortened
 from tests.simulated_device import DEVICE, NoWaiting, WaitsForDeviceError, simulated_device
@@ -29,6 +30,13 @@ OPTIONS = {
     ],
     'bf16': ['train:amp=bf16', 'train:channels_last=true', 'train:accumulate=2', 'train:ema_decay=0.9'],
     'fp16': ['train:amp=fp16', 'train:channels_last=true', 'train:optim_g={type: Muon, lr: 0.01, adam_lr: 1e-4}'],
+}
+FIELDS = {
+    'collage': '{type: collage, variance: [0.7, 10]}',
+    'bicubic': '{type: bicubic}',
+    'plateau': '{type: plateau, variance: [0.7, 4]}',
+    'motion': '{type: motion, radius: [1, 4], trajectory: camera, variant: true, variance: 0.5}',
+    'defocus': '{type: defocus, radius: [2, 5], period: 40}',
 }
 LR_IMAGE = 'train:lr_image_opt={type: L1Loss, loss_weight: 1.0, reduction: mean}'
 
@@ -69,6 +77,25 @@ def test_a_step_stays_on_the_device_and_waits_for_nothing(
         assert {result.device for result in model.result.values()} == {DEVICE}
 
 
+@pytest.mark.parametrize('field', FIELDS.values(), ids=FIELDS)
+def test_blur_noise_and_jpeg_are_made_on_the_device_and_wait_for_nothing(
+    field: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resizing._kept_kernel.cache_clear()  # what an earlier simulation has left is of no use in this one
+    job, corruption = 'SFTRRDB_stage2', ['noise=[0,9]', 'shot_noise=[0,9]', 'jpeg=[40,90]', 'uncompressed=0.3']
+    entries = [*shortened.train_entries(job, photos), 'datasets:train:degrade_on=device']
+    entries += [f'datasets:train:degradation:{one}' for one in (f'field={field}', *corruption)]
+    opt = shortened.resolved(shortened.option_file('train', job, 4), entries, tmp_path)
+    batch = batch_of(opt)
+    with simulated_device(monkeypatch) as simulated:
+        model = build_model(opt)
+        batch = on_host(batch, simulated)
+        model.feed_data(batch)  # the first batch may send a kernel, which stays there
+        with NoWaiting():
+            model.feed_data(batch)
+        assert model.batch['lq'].device == DEVICE
+
+
 @pytest.mark.parametrize(
     ('mistake', 'error'),
     [
@@ -76,8 +103,9 @@ def test_a_step_stays_on_the_device_and_waits_for_nothing(
         (lambda loss: loss if loss.mean() > 0 else -loss, DataDependentOutputException),
         (lambda loss: loss * loss.mean().item(), DataDependentOutputException),
         (lambda loss: loss + torch.zeros(loss.shape), FakeTensorDeviceMismatchError),
+        (lambda loss: loss + torch.zeros(loss.shape).to(loss.device), WaitsForDeviceError),
     ],
-    ids=['copied', 'decided', 'read', 'left behind'],
+    ids=['copied', 'decided', 'read', 'left behind', 'sent'],
 )
 def test_a_step_that_waits_or_mixes_devices_is_noticed(
     mistake: Callable[[Tensor], Tensor],
