@@ -45,8 +45,9 @@ def save_field(path: str | Path, field: Tensor, *, scale: int, alignment: str) -
         alignment: ``centered``, ``published`` or ``unknown``.
 
     Raises:
-        ValueError: ``field`` has another shape, or kernels that are none.
+        ValueError: ``field`` has another shape, or kernels that are none, or scale or alignment are none.
     """
+    _check_grid(path, scale, alignment)
     taps = (field[0] if field.ndim == 4 and len(field) == 1 else field).detach().to('cpu', torch.float16).numpy()
     kernel_size = math.isqrt(len(taps))
     if taps.ndim != 3 or kernel_size**2 != len(taps):
@@ -80,11 +81,20 @@ def load_field(path: str | Path) -> SavedField:
         raise FileNotFoundError(f'{path}: no such field file') from None
     except Exception as error:  # numpy, zipfile and zlib report damage as any of ten exception types
         raise ValueError(f'{path} is not a whole field file: {error}') from error
-    if min(kernel_size, scale) < 1 or alignment not in (*ALIGNMENTS, 'unknown'):
-        raise ValueError(f"{path}: found kernel_size {kernel_size}, scale {scale}, alignment '{alignment}'")
-    if taps.ndim != 3 or len(taps) != kernel_size**2:
+    _check_grid(path, scale, alignment)
+    if taps.ndim != 3 or kernel_size < 1 or len(taps) != kernel_size**2:
         raise ValueError(f'{path}: field of shape {tuple(taps.shape)} with kernel_size {kernel_size}')
     sums = taps.sum(0, keepdim=True)
     if not (sums.isfinite() & (sums > 0)).all():
         raise ValueError(f'{path}: holds kernels that are not finite or do not sum to more than 0')
     return SavedField((taps / sums)[None], kernel_size, scale, alignment)
+
+
+def _check_grid(path: str | Path, scale: int, alignment: str) -> None:
+    """Refuse what is no grid of a field."""
+    known = (*ALIGNMENTS, 'unknown')
+    if scale < 1 or alignment not in known:
+        raise ValueError(
+            f"{path}: found scale {scale}, alignment '{alignment}', expected a scale of at least 1 and an alignment of "
+            f'{", ".join(known)}'
+        )

@@ -34,7 +34,7 @@ class CachedImages:
         self._indices = {name: index for index, name in enumerate(self.names)}
         self._lock = multiprocessing.Lock()
         # Anonymous memory: unlike files in /dev/shm it has no limit of its own in containers.
-        self._memory: mmap.mmap | None = mmap.mmap(-1, most_bytes)
+        self._memory: mmap.mmap | None = _granted(most_bytes)
         self._places = np.frombuffer(mmap.mmap(-1, 8 * _PLACE * len(images.names)), np.int64).reshape(-1, _PLACE)
         self._used = np.frombuffer(mmap.mmap(-1, 8), np.int64)
 
@@ -87,3 +87,17 @@ class CachedImages:
             place[0] = 1 + begin  # last: from now on it is found
         finally:
             self._lock.release()
+
+
+def _granted(size: int) -> mmap.mmap:
+    """Get memory that is shared with the workers.
+
+    Raises:
+        ValueError: The machine grants no such amount.
+    """
+    try:
+        return mmap.mmap(-1, size)
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f'cache: found {size / 2**30:,.0f} GiB, which this machine does not grant; ask for less'
+        ) from error

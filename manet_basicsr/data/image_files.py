@@ -18,7 +18,7 @@ import numpy as np
 
 from manet_basicsr.data import png_files, tiff_files, webp_files
 from manet_basicsr.data.exif import PREFIX
-from manet_basicsr.data.image_headers import check_declared_size
+from manet_basicsr.data.image_headers import check_declared_size, jpeg_segments
 from manet_basicsr.data.photograph import NO_IMAGE, Photograph, check_kind, decode_with_opencv, full_range, upright
 from manet_basicsr.utils.errors import BadSampleError
 
@@ -111,21 +111,9 @@ def _decode_jpeg(content: bytes | memoryview) -> Photograph:
 
 def _application_data(content: bytes | memoryview) -> Iterator[bytes]:
     """Yield what the APP1 and APP2 segments before a JPEG's picture hold."""
-    position = 2
-    while position + 4 <= len(content) and content[position] == 0xFF:
-        marker = content[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
-        if marker == 0xDA:  # the picture begins
-            return
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # without a length
-            position += 2
-            continue
-        end = position + 2 + struct.unpack_from('>H', content, position + 2)[0]
+    for marker, begin, end in jpeg_segments(content):
         if marker in (0xE1, 0xE2):
-            yield bytes(content[position + 4 : end])
-        position = end
+            yield bytes(content[begin:end])
 
 
 def _colours_of_bmp(content: bytes | memoryview) -> tuple[bytes | None, tuple[str, ...]]:

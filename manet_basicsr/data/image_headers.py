@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 
 MAX_PIXELS = 2**28
 """Largest image that is decoded: 16384 x 16384, 0.8 GB in 8 bit."""
@@ -70,17 +71,26 @@ def declared_size(content: bytes | memoryview) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def _jpeg_size(content: bytes | memoryview) -> tuple[int, int] | None:
+def jpeg_segments(content: bytes | memoryview) -> Iterator[tuple[int, int, int]]:
+    """Yield the segments before a JPEG's picture: the marker, and where its contents begin and end."""
     position = 2
-    while content[position] == 0xFF:
+    while position + 4 <= len(content) and content[position] == 0xFF:
         marker = content[position + 1]
-        if marker in _JPEG_FRAMES:
-            height, width = struct.unpack_from('>HH', content, position + 5)
-            return width, height
         if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:  # fill bytes, and markers without a length
             position += 1 if marker == 0xFF else 2
+        elif marker == 0xDA:  # the picture begins
+            return
         else:
-            position += 2 + struct.unpack_from('>H', content, position + 2)[0]
+            end = position + 2 + struct.unpack_from('>H', content, position + 2)[0]
+            yield marker, position + 4, end
+            position = end
+
+
+def _jpeg_size(content: bytes | memoryview) -> tuple[int, int] | None:
+    for marker, begin, _ in jpeg_segments(content):
+        if marker in _JPEG_FRAMES:
+            height, width = struct.unpack_from('>HH', content, begin + 1)
+            return width, height
     return None
 
 

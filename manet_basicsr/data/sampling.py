@@ -89,7 +89,7 @@ class IterationSampler(Sampler[SampleIndex]):
         if dataset_size < 1:
             raise ValueError('the training set is empty')
         if not enlarge_ratio > 0:
-            raise ValueError(f'dataset_enlarge_ratio: found {enlarge_ratio!r}, expected at least 1')
+            raise ValueError(f'dataset_enlarge_ratio: found {enlarge_ratio!r}, expected a number above 0')
         self.dataset_size = dataset_size
         self.batch_size = batch_size
         self.total_iter = total_iter

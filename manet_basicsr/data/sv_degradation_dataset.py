@@ -125,7 +125,7 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
 
     @classmethod
     def check(cls, opt: Mapping[str, Any]) -> None:
-        """Check the options without opening anything.
+        """Check the options without opening images; files of kernels are read.
 
         Raises:
             ValueError: The keys do not fit together, or have wrong values; with every problem.
@@ -136,7 +136,7 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
 
     @staticmethod
     def problems(opt: Mapping[str, Any]) -> Iterator[str]:
-        """List everything wrong with the options, without opening anything."""
+        """List everything wrong with the options, without opening images."""
         scale, phase = opt.get('scale'), opt.get('phase')
         if phase not in PHASES:
             yield f'phase: found {phase!r}, expected one of {", ".join(PHASES)}'

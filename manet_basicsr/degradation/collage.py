@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from manet_basicsr.degradation.kernels import sample_kernel_parameters
-from manet_basicsr.degradation.sampler import FieldSampler, distinct_kernels, gaussian_kernels, register_field
+from manet_basicsr.degradation.sampler import (
+    FieldSampler,
+    distinct_kernels,
+    gaussian_kernels,
+    lr_size,
+    register_field,
+)
 from manet_basicsr.degradation.values import check_pair, check_variance_range
 
 
@@ -51,7 +57,8 @@ class CollageSampler(FieldSampler):
         return True
 
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
-        rows, columns = (self._blocks_of_pixels(side // scale, scale, generator) for side in (height, width))
+        pixels = lr_size(height, width, scale)
+        rows, columns = (self._blocks_of_pixels(count, scale, generator) for count in pixels)
         grid = int(rows[-1]) + 1, int(columns[-1]) + 1
         variances, angles = sample_kernel_parameters(grid[0] * grid[1], self.variance, generator)
         blocks = torch.cat([variances, angles[:, None]], dim=1).view(*grid, 3)

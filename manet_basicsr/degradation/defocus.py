@@ -44,7 +44,7 @@ class DefocusSampler(FieldSampler):
             a scene whose depth changes smoothly.
 
     Raises:
-        ValueError: If the range is not ``1 <= min <= max`` or the period not positive.
+        ValueError: If the range is not ``1 <= min <= max`` or the period below 1.
 
     Examples:
         >>> field = DefocusSampler((2, 2)).draw(96, 128, scale=4)

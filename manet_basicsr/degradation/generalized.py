@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from manet_basicsr.degradation.kernels import check_kernel_grid, place_kernels, sample_kernel_parameters, squared_radii
 from manet_basicsr.degradation.sampler import FieldSampler, register_field
@@ -39,8 +40,10 @@ def generalized_kernels(
     """
     check_kernel_grid(kernel_size, scale, alignment)
     side = kernel_size - scale + 1
-    powers = squared_radii(parameters[:, :2], parameters[:, 2], side) ** parameters[:, 3:].double()
-    spread = 1 / (1 + powers) if plateau else (-powers / 2).softmax(1)
+    radii, shape = squared_radii(parameters[:, :2], parameters[:, 2], side), parameters[:, 3:].double()
+    # 1 / (1 + r^shape) by its logarithm: where it is narrower than the taps are apart, it would be 0 at all of them.
+    logarithms = -F.softplus(shape * radii.log()) if plateau else -(radii**shape) / 2
+    spread = logarithms.softmax(1)
     return place_kernels(spread.float().view(-1, side, side), scale, alignment)
 
 

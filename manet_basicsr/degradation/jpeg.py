@@ -55,7 +55,7 @@ def jpeg_compress_batch(lq: Tensor, quality: Tensor) -> Tensor:
         of the values differ, most of them by a level.
 
     Raises:
-        ValueError: If a shape is wrong.
+        ValueError: If a shape is wrong, or (on the CPU) a quality out of range.
 
     Source: ITU-T T.81; JFIF 1.02; the tables' dependence on quality and the interpolation of chroma are libjpeg's.
     """
@@ -63,6 +63,14 @@ def jpeg_compress_batch(lq: Tensor, quality: Tensor) -> Tensor:
         raise ValueError(
             f'JPEG takes images (B, 3, h, w) with a quality each, found {tuple(lq.shape)} and {tuple(quality.shape)}'
         )
+    # On an accelerator this look at the values would make the host wait in every batch.
+    if quality.device.type == 'cpu' and not bool(((quality >= 0) & (quality <= 100)).all()):
+        raise ValueError(f'JPEG quality must be 0 to 100, found {quality.tolist()}')
+    with torch.autocast(lq.device.type, enabled=False):  # a degradation is data and not a layer
+        return _compress(lq, quality)
+
+
+def _compress(lq: Tensor, quality: Tensor) -> Tensor:
     rounded = quantize(lq.detach().float())
     levels = rounded * 255
     matrix = _constant(_YCC, lq.device)

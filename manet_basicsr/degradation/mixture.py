@@ -66,6 +66,9 @@ class MixtureSampler(FieldSampler):
     def varies(self) -> bool:
         return any(kind.varies for kind in self.kinds)
 
+    def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
+        raise NotImplementedError('kernels of several kinds are made by their fields: call make')
+
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
         assert self.weights is not None
         number = int(torch.multinomial(torch.tensor(self.weights), 1, generator=generator))

@@ -173,7 +173,13 @@ class MotionSampler(FieldSampler):
 
     def check(self, kernel_size: int, scale: int) -> None:
         # Two standard deviations of the stroke: what is cut off beyond does not move the centre of mass.
-        check_radius(self.radius[1], (kernel_size - scale) / 2 - 2 * math.sqrt(self.variance), kernel_size, scale)
+        largest = (kernel_size - scale) / 2 - 2 * math.sqrt(self.variance)
+        if largest <= 0:
+            raise ValueError(
+                f'variance must be below {((kernel_size - scale) / 4) ** 2:.2f} HR px^2 (kernel_size {kernel_size}, '
+                f'scale {scale}), found {self.variance:g}'
+            )
+        check_radius(self.radius[1], largest, kernel_size, scale)
 
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
         lr_height, lr_width = lr_size(height, width, scale)

@@ -23,7 +23,7 @@ class Degradation:
     """LR = quantize(jpeg(blur_downsample(HR) + noise)), with a kernel field, noise and quality drawn for each image.
 
     Args:
-        field: What draws the kernel field.
+        sampler: What draws the kernel field; ``field`` in an option file.
         kernel_size: Side of the kernels in taps, odd.
         alignment: ``centered`` or ``published``.
         noise: Range of the standard deviation of Gaussian noise, on the 0..255 scale, drawn uniformly.

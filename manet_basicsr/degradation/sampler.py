@@ -27,7 +27,7 @@ KernelMaker = Callable[[Tensor, int, int, str], Tensor]
 
 #: Side in HR px of the blocks that have a kernel each, in the test protocol.
 PROTOCOL_BLOCK = 40
-# 32,768 kernels take some 100 MB while they are being made, whatever the size of the image.
+# 32,768 kernels take 100 to 400 MB while they are being made, whatever the size of the image.
 _KERNELS_AT_ONCE = 2**15
 
 

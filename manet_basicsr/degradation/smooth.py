@@ -75,7 +75,7 @@ class SmoothSampler(FieldSampler):
         period: Distance in HR px over which the kernels change.
 
     Raises:
-        ValueError: If the range is not ``0 < min <= max`` or the period not positive.
+        ValueError: If the range is not ``0 < min <= max`` or the period below 1.
 
     Examples:
         >>> sampler = SmoothSampler((0.7, 10), period=96)

@@ -30,7 +30,7 @@ from manet_basicsr.restoration.tiling import estimate_field_tiled, restore_tiled
 from manet_basicsr.utils.console import is_open
 from manet_basicsr.utils.errors import ValidationError, last_line
 
-# As many iterations as the average looks back over are a tenth of those that were done, until ema_decay is reached.
+# The average looks back over a ninth of the iterations that were done, until ema_decay is reached.
 _EMA_WARMUP = 10
 _AMP_TYPES = {None: None, False: None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 

@@ -153,3 +153,13 @@ def test_kernels_that_could_not_be_read_again_are_not_saved(tmp_path: Path, valu
     with pytest.raises(ValueError, match=r'a\.npz: not written, because kernels are not finite'):
         save_field(tmp_path / 'a.npz', field, scale=2, alignment='centered')
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(('scale', 'alignment'), [(4, 'centred'), (0, 'centered')])
+def test_a_field_of_no_grid_is_not_written(scale: int, alignment: str, tmp_path: Path) -> None:
+    expected = (
+        f"found scale {scale}, alignment '{alignment}', expected a scale of at least 1 and an alignment of centered"
+    )
+    with pytest.raises(ValueError, match=expected):
+        save_field(tmp_path / 'a.npz', torch.full((9, 1, 1), 1 / 9), scale=scale, alignment=alignment)
+    assert not list(tmp_path.iterdir())

@@ -129,3 +129,9 @@ def test_what_is_sent_to_a_spawned_worker_reads_anew(photos: Path) -> None:
 def test_wrong_options_are_told(change: dict[str, Any], problem: str, photos: Path) -> None:
     problems = list(SVDegradationDataset.problems({**OPTIONS, 'dataroot_gt': str(photos), **change}))
     assert len(problems) == 1 and problems[0].startswith(problem)
+
+
+@pytest.mark.parametrize('size', [2**60, 2**70])
+def test_more_memory_than_there_can_be_is_refused_by_its_key(size: int, photos: Path) -> None:
+    with pytest.raises(ValueError, match=r'cache: found [0-9,]+ GiB, which this machine does not grant; ask for less'):
+        CachedImages(open_images(photos), size)

@@ -151,7 +151,7 @@ def test_an_empty_dataset_is_refused() -> None:
 
 
 def test_a_dataset_enlarge_ratio_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match='dataset_enlarge_ratio: found 0, expected at least 1'):
+    with pytest.raises(ValueError, match='dataset_enlarge_ratio: found 0, expected a number above 0'):
         IterationSampler(4, 4, 10, enlarge_ratio=0)
 
 

@@ -101,6 +101,12 @@ def test_kernels_are_normalised_and_their_centre_of_mass_is_that_of_the_grid(
         assert (centre_of_mass(field) - sign * (scale - 1) / 2).abs().max() < 1e-5
 
 
+def test_an_image_without_an_lr_pixel_is_refused(blur: FieldSampler) -> None:
+    for height, width in ((3, 40), (40, 3)):
+        with pytest.raises(ValueError, match=rf'an image of {height} x {width} has no LR pixel at scale 4'):
+            blur.draw(height, width, scale=4)
+
+
 def test_a_centered_kernel_is_the_published_one_flipped_in_both_axes(blur: FieldSampler) -> None:
     centered, published = (draw(blur, alignment) for alignment in ('centered', 'published'))
     assert torch.equal(centered, published.flip(1))

@@ -85,3 +85,11 @@ def test_the_narrowest_and_the_widest_are_finite(scale: int, plateau: bool) -> N
 
 def test_both_are_kinds_of_field() -> None:
     assert {'generalized', 'plateau'} <= FIELD_TYPES.keys()
+
+
+def test_a_plateau_narrower_than_the_taps_are_apart_is_what_of_it_they_see() -> None:
+    for scale in (1, 2, 4):
+        kernels = generalized_kernels(rows((1e-4, 1e-4, 0.3, 16)), 21, scale, 'centered', plateau=True)
+        nearest = (kernels > 0.01).sum()
+        torch.testing.assert_close(kernels.max(), 1 / nearest)
+        assert nearest == (1 if scale == 1 else 4)

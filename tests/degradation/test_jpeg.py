@@ -48,3 +48,16 @@ def test_quality_0_is_no_compression_and_wrong_shapes_are_refused() -> None:
         jpeg_compress_batch(image[:, :1], torch.zeros(2))
     with pytest.raises(ValueError, match=r'and \(3,\)'):
         jpeg_compress_batch(image, torch.zeros(3))
+
+
+def test_autocast_does_not_reach_in() -> None:
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    expected = jpeg_compress_batch(images, torch.tensor([40, 80]))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        assert torch.equal(jpeg_compress_batch(images, torch.tensor([40, 80])), expected)
+
+
+@pytest.mark.parametrize('quality', [-3, 150])
+def test_a_quality_that_is_none_is_refused(quality: int) -> None:
+    with pytest.raises(ValueError, match=rf'JPEG quality must be 0 to 100, found \[75, {quality}\]'):
+        jpeg_compress_batch(torch.rand(2, 3, 16, 16), torch.tensor([75, quality]))

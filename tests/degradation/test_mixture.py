@@ -124,3 +124,9 @@ def test_a_kind_that_does_not_fit_the_taps_is_named() -> None:
     field = build_field_sampler({'type': 'mixture', 'of': [INVARIANT, {'type': 'defocus', 'radius': [2, 15]}]})
     with pytest.raises(ValueError, match=r'of\[1\].radius must be at most'):
         field.check(21, 4)
+
+
+def test_a_mixture_makes_no_kernels_of_one_kind() -> None:
+    """Its parameters begin with the number of the kind: read as those of Gaussians they would be wrong ones."""
+    with pytest.raises(NotImplementedError, match='call make'):
+        build_field_sampler(MIXTURE).kernels(torch.ones(1, 4), 21, 4, 'centered')

@@ -67,6 +67,10 @@ def test_a_point_that_falls_between_the_taps_is_drawn_all_the_same(scale: int) -
             {'type': 'motion', 'radius': [6, 1]},
             'radius must be [min, max] with 0 < min <= max (HR px), found [6.0, 1.0]',
         ),
+        (
+            {'type': 'motion', 'radius': [1, 2], 'variance': 40},
+            'variance must be below 18.06 HR px^2 (kernel_size 21, scale 4), found 40',
+        ),
         ({'type': 'motion', 'radius': [1, 8]}, 'radius must be at most 6.83 HR px (kernel_size 21, scale 4), found 8'),
         ({'type': 'motion', 'radius': [1, 6], 'variant': 1}, 'variant must be true or false, found 1'),
         ({'type': 'motion', 'radius': [1, 6], 'variance': 0}, 'variance must be positive (HR px^2), found 0'),
