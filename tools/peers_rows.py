@@ -114,6 +114,7 @@ ENTRIES = (
     Entry('KernelGAN', 'kernelgan'),
     Entry('KernelGAN+ZSSR', 'kernelgan+zssr'),
     Entry('BSRDM', 'bsrdm'),
+    Entry('atoms', 'atoms'),
     Entry('SRSVD', 'srsvd', _SRSVD, 'options/peers/train_SRSVD_x4.yml'),
     Entry('SRSVD (one kernel)', 'srsvd[patch=0]', _SRSVD, 'options/peers/train_SRSVD_x4.yml'),
     _peer('IKC', 'IKC'),

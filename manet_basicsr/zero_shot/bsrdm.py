@@ -1,4 +1,4 @@
-"""BSRDM: an image prior, a Gaussian kernel and the noise of each place, fitted in turns."""
+"""BSRDM: an image prior, a Gaussian kernel and the noise of each place, fitted in turns; and the same with atoms."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from manet_basicsr.degradation import blur_downsample
-from manet_basicsr.zero_shot.gaussian_model import GaussianKernel
+from manet_basicsr.zero_shot.gaussian_model import GaussianAtoms, GaussianKernel, GaussianKernels
 from manet_basicsr.zero_shot.image_prior import HourglassPrior
 from manet_basicsr.zero_shot.image_terms import local_mean, sparse_gradients, ssim
 from manet_basicsr.zero_shot.solver import Problem, Solution, Solver, register_solver
@@ -63,6 +62,11 @@ class BSRDM(Solver):
     sparsity: float = 0.2
     exponent: float = 0.67
 
+    def build_kernels(self, problem: Problem) -> tuple[GaussianKernels, list[dict[str, Any]]]:
+        """Build the model of the kernels, and the groups of its parameters with their rates."""
+        kernel = GaussianKernel(problem.scale, problem.kernel_size)
+        return kernel, [{'params': [kernel.factors], 'lr': self.kernel_rate}]
+
     def solve(self, problem: Problem) -> Solution:
         fit = _Fit(self, problem)
         fit.warm_up()
@@ -70,11 +74,44 @@ class BSRDM(Solver):
             fit.maximize()
             fit.walk()
         with torch.no_grad():
-            return Solution(fit.network(fit.input), fit.kernel())
+            return Solution(fit.network(fit.input), fit.kernels())
+
+
+@register_solver
+@dataclass(frozen=True)
+class Atoms(BSRDM):
+    """Fit as BSRDM does, with a mixture of a few Gaussians at each place instead of one Gaussian for the image.
+
+    Our own design, to see what a solver can do about blur that varies.
+
+    Args:
+        atoms: How many Gaussians.
+        cell: Distance in LR px of the points between which the weights of the mixture are linear.
+        smoothness: Weight of the squared differences between neighbouring points.
+        weight_rate: Of Adam, for the weights of the mixture.
+
+    Source: the idea is that of SVDSR (ECCV 2024), of which what is published does not tell enough to build it.
+    """
+
+    word: ClassVar[str] = 'atoms'
+    LEAST: ClassVar[Mapping[str, int]] = {**BSRDM.LEAST, 'atoms': 1, 'cell': 1}
+
+    atoms: int = 6
+    cell: int = 16
+    smoothness: float = 1.0
+    weight_rate: float = 5e-2
+
+    def build_kernels(self, problem: Problem) -> tuple[GaussianKernels, list[dict[str, Any]]]:
+        size = problem.lq.shape[-2:]
+        kernels = GaussianAtoms(problem.scale, problem.kernel_size, size, self.atoms, self.cell, self.smoothness)
+        return kernels, [
+            {'params': [kernels.factors], 'lr': self.kernel_rate},
+            {'params': [kernels.weights], 'lr': self.weight_rate},
+        ]
 
 
 class _Fit:
-    """The state of a fit: network, its input, kernel and noise.
+    """The state of a fit: network, its input, kernels and noise.
 
     Args:
         settings: Of the solver.
@@ -86,14 +123,11 @@ class _Fit:
         device = problem.lq.device
         with problem.seeded():
             self.network = HourglassPrior(8, settings.width, 16, levels=3, non_local=[2]).to(device)
-        self.kernel = GaussianKernel(problem.scale, problem.kernel_size).to(device)
+        self.kernels, groups = settings.build_kernels(problem)
+        self.kernels.to(device)
         self.input = problem.normal(1, 8, *problem.size)
         self.noise = torch.full_like(self.lq, 1e-4)
-        groups: list[dict[str, Any]] = [
-            {'params': list(self.network.parameters()), 'lr': settings.rate},
-            {'params': list(self.kernel.parameters()), 'lr': settings.kernel_rate},
-        ]
-        self.optimizer = torch.optim.Adam(groups)
+        self.optimizer = torch.optim.Adam([{'params': list(self.network.parameters()), 'lr': settings.rate}, *groups])
         self.done = 0
 
     def _tick(self) -> None:
@@ -112,23 +146,23 @@ class _Fit:
             optimizer.step()
             self._tick()
 
-    def energy(self, field: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the energy, without what is on input and kernel, and the residual on the LR grid."""
+    def energy(self) -> tuple[Tensor, Tensor]:
+        """Give the energy, without what is on input and kernels, and the residual on the LR grid."""
         sr = self.network(self.input)
-        residual = self.lq - blur_downsample(sr, field, self.problem.scale)
+        residual = self.lq - self.kernels.blur(sr)
         prior = self.settings.sparsity * sparse_gradients(sr, self.settings.exponent)
         return (residual.square() / self.noise).sum() / 2 + prior, residual
 
     def maximize(self) -> None:
-        """Take steps in weights and kernel; then, for some rounds, the noise follows.
+        """Take steps in weights and kernels; then, for some rounds, the noise follows.
 
         A noise that followed each step would be large while the image is still wrong, and then let it stay so.
         """
         weights = list(self.network.parameters())
         for _ in range(self.settings.steps):
             self.optimizer.zero_grad(set_to_none=True)
-            energy, residual = self.energy(self.kernel())
-            loss = (energy + self.kernel.factor.tril().square().sum() / 2) / self.lq.numel()
+            energy, residual = self.energy()
+            loss = (energy + self.kernels.penalty()) / self.lq.numel()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, _LARGEST_GRADIENT)
             self.optimizer.step()
@@ -138,10 +172,9 @@ class _Fit:
 
     def walk(self) -> None:
         """Take Langevin steps in the input, whose own distribution is normal."""
-        field = self.kernel().detach()
         for step in range(self.settings.walk):
             self.input.requires_grad_(True)
-            energy, _ = self.energy(field)
+            energy, _ = self.energy()
             (gradient,) = torch.autograd.grad(energy + self.input.square().sum() / 2, self.input)
             size = gradient.norm().clamp(min=1e-12)
             moved = self.input.detach() - gradient / (2 * size)

@@ -15,8 +15,8 @@ from manet_basicsr.degradation import anisotropic_gaussian_kernels, blur_downsam
 from manet_basicsr.degradation.kernels import kernel_covariances
 from manet_basicsr.metrics import calculate_lr_psnr
 from manet_basicsr.zero_shot import Problem, build_solver, solve
-from manet_basicsr.zero_shot.bsrdm import BSRDM, _Fit
-from manet_basicsr.zero_shot.gaussian_model import GaussianKernel
+from manet_basicsr.zero_shot.bsrdm import BSRDM, Atoms, _Fit
+from manet_basicsr.zero_shot.gaussian_model import GaussianAtoms, GaussianKernel
 from manet_basicsr.zero_shot.image_prior import HourglassPrior, NonLocalBlock
 from manet_basicsr.zero_shot.image_terms import local_mean, sparse_gradients, ssim
 from tests.degradation.drawing import centre_of_mass
@@ -86,7 +86,7 @@ def test_the_gaussian_starts_wide_on_the_centered_grid_and_can_be_any(scale: int
     precision = torch.linalg.inv(kernel_covariances(kernel)[0])
     with torch.no_grad():
         # P = M'M with a lower triangle: Cholesky's factor of the reversed matrix, reversed.
-        model.factor.copy_(torch.linalg.cholesky(precision.flip(0, 1)).flip(0, 1).T)
+        model.factors.copy_(torch.linalg.cholesky(precision.flip(0, 1)).flip(0, 1).T)
     assert (model().view(1, -1) - kernel).abs().max() < 2e-3
 
 
@@ -96,6 +96,48 @@ def test_a_gaussian_that_is_cut_stays_in_its_place_and_is_the_package_s(scale: i
     assert (centre_of_mass(field) - (scale - 1) / 2).abs().max() < 1e-5
     kernel = anisotropic_gaussian_kernels(torch.full((1, 2), float(scale**2)), torch.zeros(1), 21, scale)
     torch.testing.assert_close(field.view(1, -1), kernel)
+
+
+def test_atoms_begin_narrow_wide_and_along_every_axis() -> None:
+    model = GaussianAtoms(4, 41, (20, 30), 6, cell=16, smoothness=1.0)
+    found = kernel_covariances(model.kernels().flatten(1).detach())
+    variances, axes = torch.linalg.eigh(found)
+    expected = [(2, 2), (8, 8), *[(2, 8)] * 4]
+    torch.testing.assert_close(variances, torch.tensor(expected, dtype=torch.float64), atol=0.05, rtol=0)
+    angles = torch.rad2deg(torch.atan2(axes[2:, 1, 1], axes[2:, 0, 1])) % 180
+    torch.testing.assert_close(angles, torch.tensor([0.0, 45, 90, 135], dtype=torch.float64), atol=0.1, rtol=0)
+    torch.testing.assert_close(model.mixture(), torch.full((6, 20, 30), 1 / 6))
+    assert model.penalty() == model.factors.tril().square().sum() / 2
+
+
+def test_mixing_what_atoms_blur_is_blurring_with_their_mixture() -> None:
+    torch.manual_seed(0)
+    model = GaussianAtoms(3, 21, (12, 17), 4, cell=5, smoothness=1.0)
+    torch.nn.init.normal_(model.weights, std=2)
+    sr = torch.rand(1, 3, 36, 51)
+    field = model()
+    assert field.shape == (1, 441, 12, 17)
+    torch.testing.assert_close(field.sum(1), torch.ones(1, 12, 17))
+    torch.testing.assert_close(model.blur(sr), blur_downsample(sr, field, 3), atol=1e-5, rtol=0)
+
+
+def test_atoms_follow_a_blur_that_varies_and_one_gaussian_cannot(photos: Path) -> None:
+    gt = crop(photos, 128)
+    true = torch.empty(1, 441, 32, 32)
+    for half, variances, angle in ((slice(0, 16), [8.0, 1], 0.0), (slice(16, 32), [1.0, 2], 0.0)):
+        kernel = anisotropic_gaussian_kernels(torch.tensor([variances]), torch.tensor([angle]))
+        true[..., half] = kernel.view(1, -1, 1, 1)
+    lq = blur_downsample(gt, true, 4)
+    scores = []
+    for settings in (Atoms(cell=8), BSRDM()):
+        model, groups = settings.build_kernels(Problem(lq, 4, 21, torch.Generator()))
+        optimizer = torch.optim.Adam([{**group, 'lr': 0.05} for group in groups])
+        for _ in range(150):
+            optimizer.zero_grad()
+            (model.blur(gt) - lq).square().sum().backward()
+            optimizer.step()
+        scores.append(calculate_lr_psnr(field=model().detach(), field_gt=true, gt=gt, scale=4))
+    assert scores[0] > scores[1] + 6
 
 
 def crop(photos: Path, side: int) -> torch.Tensor:

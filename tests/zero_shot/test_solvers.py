@@ -21,6 +21,7 @@ from tests.degradation.drawing import centre_of_mass
 QUICK = {
     'dip': 'dip[steps=2,width=8]',
     'bsrdm': 'bsrdm[rounds=1,steps=2,walk=3,warmup=2,width=8]',
+    'atoms': 'atoms[rounds=1,steps=2,walk=3,warmup=2,width=8,cell=8]',
     'srsvd': 'srsvd[weights={folder}/net_x{scale}.pth,patch=16,steps=1]',
     'dip_fkp': 'dip_fkp[steps=3,width=8,flow_steps=2]',
     'kernelgan': 'kernelgan[iterations=5]',
