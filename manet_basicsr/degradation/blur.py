@@ -101,10 +101,14 @@ def _blur_variant(padded: Tensor, field: Tensor, kernel_size: int, scale: int) -
     return lr
 
 
+def _windows(phases: Tensor, grid: torch.Size) -> Tensor:
+    """Give views (B, C, s, s, k/s, k/s, h, w): what the taps of each phase read."""
+    return phases.unfold(4, grid[0], 1).unfold(5, grid[1], 1)
+
+
 def _tap_pixels(phases: Tensor, kernel_size: int, grid: torch.Size) -> Iterator[Tensor]:
     """Give for each tap of the kernel in turn the view (B, C, h, w) of the pixels it reads."""
-    scale = phases.shape[2]
-    windows = phases.unfold(4, grid[0], 1).unfold(5, grid[1], 1)  # (B, C, s, s, k/s, k/s, h, w)
+    scale, windows = phases.shape[2], _windows(phases, grid)
     for y in range(kernel_size):
         # Unbound a row at a time: indexing 441 times takes longer than the sums of a small image.
         row = [columns.unbind(2) for columns in windows[:, :, y % scale, :, y // scale].unbind(2)]
@@ -113,10 +117,11 @@ def _tap_pixels(phases: Tensor, kernel_size: int, grid: torch.Size) -> Iterator[
 
 def _sum_rows(lr: Tensor, phases: Tensor, field: Tensor, kernel_size: int) -> Tensor:
     """Add what the taps read to ``lr``, a row of taps at a time: on an accelerator each operation has its price."""
-    pixels = list(_tap_pixels(phases, kernel_size, lr.shape[2:]))
-    for first in range(0, kernel_size**2, kernel_size):
-        row = torch.stack(pixels[first : first + kernel_size], dim=2)
-        lr += row.mul_(field[:, None, first : first + kernel_size]).sum(2)
+    scale, windows = phases.shape[2], _windows(phases, lr.shape[2:])
+    for y, weights in enumerate(field.unflatten(1, (kernel_size, kernel_size)).unbind(1)):
+        # Phases within places: the order of the taps.
+        row = windows[:, :, y % scale, :, y // scale].transpose(2, 3).flatten(2, 3)[:, :, :kernel_size]
+        lr += (row * weights[:, None]).sum(2)
     return lr
 
 
