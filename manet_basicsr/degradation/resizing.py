@@ -65,16 +65,16 @@ class ReductionSampler(FieldSampler):
         return torch.zeros(1, 1, 1)
 
     def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
-        kernel = _kept_kernel(type(self), kernel_size, scale, alignment, parameters.device)
+        kernel = _kept_kernel(self.profile, kernel_size, scale, alignment, parameters.device)
         return kernel.expand(len(parameters), -1)
 
 
 @lru_cache(maxsize=64)
 def _kept_kernel(
-    kind: type[ReductionSampler], kernel_size: int, scale: int, alignment: str, device: torch.device
+    profile: Callable[[Tensor], Tensor], kernel_size: int, scale: int, alignment: str, device: torch.device
 ) -> Tensor:
     """Make the kernel of a reduction once for each device: to send it with every batch would make the host wait."""
-    return reduction_kernel(kind.profile, kernel_size, scale, alignment).to(device)
+    return reduction_kernel(profile, kernel_size, scale, alignment).to(device)
 
 
 @register_field('bicubic')
