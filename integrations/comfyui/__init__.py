@@ -1,7 +1,7 @@
 """MANet as nodes of ComfyUI: restore images, and look at the kernels that blurred them.
 
 Copy this folder to ComfyUI's ``custom_nodes`` (as ``manet_basicsr_nodes``, say) and install the package in ComfyUI's
-Python: ``pip install manet_basicsr``.
+Python: ``pip install .`` in the clone.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from manet_basicsr.data.preparation import ExistsError
 from manet_basicsr.degradation.pca import load_pca_basis, read_pca_basis
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.files import atomic_path
-from manet_basicsr.weights import convert_file, load_state_dict_file
+from manet_basicsr.weights import convert_file, load_any_state_dict, load_state_dict_file
 from manet_basicsr.weights.files import is_safetensors, new_target
 
 STAGES = {1: 'estimator (MANet)', 2: 'generator (SFTRRDBNet)', 3: 'blind network (BlindSRNet)'}
@@ -64,7 +64,10 @@ def _change_basis(options: argparse.Namespace) -> None:
     target = new_target(options.target, options.force)
     if is_safetensors(target):
         raise ValueError(f'{target}: a .safetensors file is a bare state dict, expected a .pth file')
-    changed = change_kernel_basis(load_state_dict_file(options.source, options.param_key), _basis_of(options))
+    content = load_any_state_dict(options.source)  # of a BasicSR file params_ema, else params
+    if options.param_key != 'params_ema':
+        content = load_state_dict_file(options.source, options.param_key)
+    changed = change_kernel_basis(content, _basis_of(options))
     with atomic_path(target) as partial:
         torch.save({'params': changed}, partial)
 
@@ -72,6 +75,9 @@ def _change_basis(options: argparse.Namespace) -> None:
 def _basis_of(options: argparse.Namespace) -> Tensor:
     if not options.basis.isdecimal():
         return read_pca_basis(options.basis)
-    generator: Any = load_network(options.source)
-    generator = getattr(generator, 'generator', generator)
+    network: Any = load_network(options.source)
+    generator = getattr(network, 'generator', network)
+    if not hasattr(generator, 'pca_matrix'):
+        found = type(network).__name__
+        raise ValueError(f'{options.source}: found a {found}, which has no PCA basis; expected weights of stage 2 or 3')
     return load_pca_basis(generator.scale, generator.kernel_size, int(options.basis))

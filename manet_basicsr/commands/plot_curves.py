@@ -4,7 +4,7 @@
         --results results/ablation/results.csv
 
 Runs are folders that trainings with logger.use_tb_logger write; results the results.csv of basicsr evaluate.
-Needs matplotlib: pip install 'manet_basicsr[plot]'. Exit codes: 0 done; 2 nothing was drawn, the message says why.
+Needs matplotlib: pip install '.[plot]' in the clone. Exit codes: 0 done; 2 nothing was drawn, the message says why.
 """
 
 from __future__ import annotations

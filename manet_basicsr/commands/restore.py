@@ -163,11 +163,13 @@ def _restore_all(files: list[Path], left_out: list[Path], way: Way, options: arg
                 first = made_of[outputs.image]
                 raise ValueError(f'would be {outputs.image}, as {first} is; rename it or give another -o')
             there = [path for path in outputs.all if path.exists()]  # an OSError where a name is too long
-            if there == outputs.all and not options.overwrite:
+            places = {os.path.realpath(path) for path in outputs.all}
+            # Results of an earlier run may be among the inputs; the image itself is none.
+            if there == outputs.all and not options.overwrite and os.path.realpath(file) not in places:
                 made_of[outputs.image] = file
                 say(f'{file}: {outputs.image} is there already (--overwrite replaces it)')
                 continue
-            if overwritten := inputs & {os.path.realpath(path) for path in outputs.all}:
+            if overwritten := inputs & places:
                 raise ValueError(f'would be written over {overwritten.pop()}, which is an input; give another -o')
             label = f'[{number}/{len(files)}] {file.name}'
             line, problems = _restore_file(file, outputs, way, options, label)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from manet_basicsr.degradation.kernels import ALIGNMENTS
+from manet_basicsr.utils.errors import first_line
 from manet_basicsr.utils.files import atomic_path
 
 
@@ -80,7 +81,9 @@ def load_field(path: str | Path) -> SavedField:
     except FileNotFoundError:
         raise FileNotFoundError(f'{path}: no such field file') from None
     except Exception as error:  # numpy, zipfile and zlib report damage as any of ten exception types
-        raise ValueError(f'{path} is not a whole field file: {error}') from error
+        # What numpy adds from its second line or sentence on is advice to read it in a way that runs what it says.
+        words = first_line(error).partition('. ')[0]
+        raise ValueError(f'{path} is not a whole field file: {words}') from error
     _check_grid(path, scale, alignment)
     if taps.ndim != 3 or kernel_size < 1 or len(taps) != kernel_size**2:
         raise ValueError(f'{path}: field of shape {tuple(taps.shape)} with kernel_size {kernel_size}')

@@ -48,11 +48,12 @@ def read_bank(folder: str) -> dict[str, NDArray[np.float64]]:
         FileNotFoundError: There is no such folder.
         ValueError: There is no kernel in it; the message says why the first file gave none.
     """
-    return _read_bank(os.path.abspath(os.path.expanduser(folder)))
+    return _read_bank(folder, os.path.abspath(folder))
 
 
 @lru_cache(maxsize=_KEPT)
-def _read_bank(folder: str) -> dict[str, NDArray[np.float64]]:
+def _read_bank(folder: str, place: str) -> dict[str, NDArray[np.float64]]:
+    # A relative path is told as it was given; kept is what is at its place.
     bank: dict[str, NDArray[np.float64]] = {}
     refused = []
     for path in kernel_files(folder):
@@ -97,15 +98,16 @@ def bank_kernels(
         FileNotFoundError: There is no such folder.
         ValueError: As :func:`read_bank` does, or a kernel, or with ``skip`` every one, is too large.
     """
-    return _bank_kernels(
-        os.path.abspath(os.path.expanduser(folder)), kernel_size, scale, alignment, fit, torch.device(device)
-    )
+    place = os.path.abspath(folder)
+    return _bank_kernels(folder, place, kernel_size, scale, alignment, fit, torch.device(device))
 
 
 @lru_cache(maxsize=_KEPT)
-def _bank_kernels(folder: str, kernel_size: int, scale: int, alignment: str, fit: str, device: torch.device) -> Tensor:
+def _bank_kernels(
+    folder: str, place: str, kernel_size: int, scale: int, alignment: str, fit: str, device: torch.device
+) -> Tensor:
     if device.type != 'cpu':  # kept there, too: to send them with every batch would make the host wait
-        return _bank_kernels(folder, kernel_size, scale, alignment, fit, torch.device('cpu')).to(device)
+        return _bank_kernels(folder, place, kernel_size, scale, alignment, fit, torch.device('cpu')).to(device)
     laid, refused = [], []
     for name, taps in read_bank(folder).items():
         try:

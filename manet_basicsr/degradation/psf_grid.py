@@ -53,13 +53,14 @@ def grid_kernels(
         FileNotFoundError: There is no such file.
         ValueError: The file holds no such array, ``grid`` is not the one it tells, or a kernel is too large.
     """
-    path = os.path.abspath(os.path.expanduser(file))
-    return _grid_kernels(path, grid, kernel_size, scale, alignment, fit, torch.device(device))
+    place = os.path.abspath(os.path.expanduser(file))
+    return _grid_kernels(file, place, grid, kernel_size, scale, alignment, fit, torch.device(device))
 
 
 @lru_cache(maxsize=_KEPT)
 def _grid_kernels(
     file: str,
+    place: str,
     grid: tuple[int, int] | None,
     kernel_size: int,
     scale: int,
@@ -68,8 +69,8 @@ def _grid_kernels(
     device: torch.device,
 ) -> Tensor:
     if device.type != 'cpu':  # kept there, too: to send them with every batch would make the host wait
-        return _grid_kernels(file, grid, kernel_size, scale, alignment, fit, torch.device('cpu')).to(device)
-    path = Path(file)
+        return _grid_kernels(file, place, grid, kernel_size, scale, alignment, fit, torch.device('cpu')).to(device)
+    path = Path(place)
     if not path.is_file():
         raise FileNotFoundError(f'{file} is not a file of kernels')
     measured = read_kernel_grid(path)

@@ -24,7 +24,7 @@ from manet_basicsr.weights import SHIPPED
 try:
     from deepinv.physics import LinearPhysics
 except ImportError as error:
-    raise ImportError(f'deepinv cannot be imported ({error}); pip install manet_basicsr[deepinv]') from error
+    raise ImportError(f'deepinv cannot be imported ({error}); pip install .[deepinv] in the clone') from error
 
 
 class SpatiallyVariantBlur(LinearPhysics):

@@ -28,7 +28,7 @@ try:
     )
     from spandrel.util import KeyCondition
 except ImportError as error:
-    raise ImportError(f'spandrel cannot be imported ({error}); pip install manet_basicsr[spandrel]') from error
+    raise ImportError(f'spandrel cannot be imported ({error}); pip install .[spandrel] in the clone') from error
 
 
 class MANetArchitecture(Architecture[BlindSRNet]):

@@ -76,7 +76,7 @@ def _score(mode: str, name: str, crop_border: int, *images: np.ndarray) -> float
 def _check_name(mode: str, name: object) -> None:
     """Refuse a name that pyiqa does not have, or has of the other kind."""
     if importlib.util.find_spec('pyiqa') is None:
-        raise ValueError('the package pyiqa is not installed; pip install manet_basicsr[pyiqa]')
+        raise ValueError('the package pyiqa is not installed; pip install .[pyiqa] in the clone')
     import pyiqa
 
     known = {kind: pyiqa.list_models(kind) for kind in _MODES}

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.archs.copies import evaluation_copy
@@ -29,10 +30,12 @@ from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.memory import resident_memory, return_freed_memory
 from manet_basicsr.utils.messages import unknown_name
 from manet_basicsr.utils.progress import progress_bar
-from manet_basicsr.weights import SHIPPED, choose_weights, shipped_scale, shipped_weights
+from manet_basicsr.weights import SHIPPED, choose_weights, restoring_weights, shipped_scale
 
 TILE = 256
 """Side of the tiles in LR pixels, where memory allows it."""
+
+_LEAST_SIDE = 8  # of what the networks see, in LR pixels
 
 SMALLEST_TILE = 16
 """Least side of a tile in LR pixels."""
@@ -170,8 +173,12 @@ def network_for(weights: str | os.PathLike[str] | nn.Module | None, scale: float
     elif weights is not None:
         network = load_blind_network(weights)
     else:
+        names = restoring_weights()
+        largest = max((shipped_scale(f'{SHIPPED}{name}') or 0 for name in names), default=0)
+        if names and scale is not None and not 1 <= scale <= largest:
+            raise ValueError(f'found scale {scale:g}, expected 1 to {largest} with the weights that ship')
         wanted = 4 if scale is None else scale
-        name = choose_weights(wanted, shipped_weights())
+        name = choose_weights(wanted, names)
         network = load_blind_network(None, wanted) if name is None else load_blind_network(f'{SHIPPED}{name}')
     if scale is not None and not 1 <= scale <= network.scale:
         raise ValueError(f'found scale {scale:g}, expected 1 to {network.scale}, the scale of the weights')
@@ -189,6 +196,9 @@ def _restore_batch(
     label: str | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Restore a batch, and give its field if it has a type."""
+    height, width = lq.shape[-2:]
+    # Of an image of one row convolutions would see as much of their own padding as of the image, and darken it.
+    lq = F.pad(lq, (0, max(0, _LEAST_SIDE - width), 0, max(0, _LEAST_SIDE - height)), mode='replicate')
     run = evaluation_copy(network, device)
     if half is not None:
         prepare_for_half_precision(run.kernel_estimation, run.generator)
@@ -198,7 +208,8 @@ def _restore_batch(
         estimator = _TileEstimator(run.kernel_estimation, estimate)
         field = None if field_dtype is None else estimate_field_tiled(estimator, lq, tile)
         sr = restore_tiled(partial(tiles.restore, run.generator), lq, field, tile, estimator=estimator)
-    return sr, field
+    sr = sr[..., : height * network.scale, : width * network.scale]
+    return sr, field if field is None else field[..., :height, :width]
 
 
 def estimate_field(
@@ -248,10 +259,12 @@ def load_blind_network(weights: str | os.PathLike[str] | None = None, scale: flo
         ValueError: The file is damaged or of another network.
     """
     if weights is None:
-        name = choose_weights(scale, names := shipped_weights())
+        name = choose_weights(scale, names := restoring_weights())
         weights = f'{SHIPPED}{name}'
         if name is None or shipped_scale(weights) != scale:
-            there = f'this version ships only {", ".join(names)}' if names else 'no weights ship with this version yet'
+            there = 'no weights ship with this version yet'
+            if names:
+                there = f'of weights that restore, this version ships only {", ".join(names)}'
             raise FileNotFoundError(
                 f'{there}; for x{scale:g}, train a blind network (docs/train.md) or get a released one, and '
                 'give its file as weights'

@@ -1,7 +1,8 @@
 """Estimating and restoring an image tile by tile, so that memory does not grow with the image.
 
 The estimator is local, so its tiled field is the untiled one. The generator reaches farther than a tile can overlap its
-neighbours (about 190 LR px with ten blocks), so its tiled image is an approximation, which the overlap makes good.
+neighbours (71 LR px with four blocks, 173 with ten), so its tiled image is an approximation, which the overlap makes
+good.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from torch.nn import functional as F
 from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.archs.protocols import FieldEstimator, missing_attributes
 
-#: LR pixels that a tile of the generator sees beyond each of its sides. With the weights that ship, more changes no
-#: digit of float32, whatever the image; less than 12 shows in the fifth.
-OVERLAP = 16
+#: LR pixels that a tile of the generator sees beyond each of its sides. With the weights that ship, images in tiles
+#: differ by less than 5e-6 from those of one pass; with 16 those for photographs left up to two levels of 8 bit.
+OVERLAP = 32
 
 
 @torch.no_grad()

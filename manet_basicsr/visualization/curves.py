@@ -1,6 +1,6 @@
 """Pictures of numbers: training curves out of tensorboard's logs, and comparisons out of evaluations' tables.
 
-Needs matplotlib (``pip install manet_basicsr[plot]``).
+Needs matplotlib (``pip install '.[plot]'`` in the clone).
 """
 
 from __future__ import annotations

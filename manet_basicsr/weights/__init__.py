@@ -13,12 +13,14 @@ from manet_basicsr.weights.files import (
     load_state_dict_file,
 )
 from manet_basicsr.weights.shipped import (
+    RESTORING,
     SHIPPED,
     ShippedWeights,
     choose_weights,
     describe_shipped,
     find_address,
     resolve_weights,
+    restoring_weights,
     shipped_scale,
     shipped_weights,
     weights_address,
@@ -26,6 +28,7 @@ from manet_basicsr.weights.shipped import (
 
 __all__ = [
     'ESTIMATOR_PREFIX',
+    'RESTORING',
     'SHIPPED',
     'ShippedWeights',
     'choose_weights',
@@ -39,6 +42,7 @@ __all__ = [
     'load_pretrained',
     'load_state_dict_file',
     'resolve_weights',
+    'restoring_weights',
     'shipped_scale',
     'shipped_weights',
     'weights_address',

@@ -11,6 +11,7 @@ from typing import Any
 
 from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.archs.loading import load_network
+from manet_basicsr.weights.shipped import resolve_weights
 
 ARCHITECTURE = 'manet'
 """The word for blind networks of MANet; entries name their architecture by a word of the catalogue."""
@@ -37,7 +38,7 @@ def catalogue_entry(
     What the file tells is read off it: scale, channels, sizes, bytes and checksum. Pictures are left to its pages.
 
     Args:
-        weights: A ``.pth`` file of a blind network (stage 3).
+        weights: A ``.pth`` file of a blind network (stage 3), as :func:`resolve_weights` takes it.
         name: What people call it.
         authors: Names of users there, such as ``your-name``; ``data/users.json`` of the catalogue has them.
         licence: Of the weights, by its SPDX identifier, such as ``CC0-1.0``; several are joined by ``OR``.
@@ -53,6 +54,7 @@ def catalogue_entry(
         FileNotFoundError: There is no such file.
         ValueError: The file is of another kind or network, or something that is said has not the form that is wanted.
     """
+    weights = resolve_weights(weights)
     network = _network_of(weights)
     generator: Any = network.generator
     identifier = _identifier(name, network.scale)
@@ -69,13 +71,13 @@ def catalogue_entry(
         'scale': network.scale,
         'inputChannels': generator.conv_first.in_channels,
         'outputChannels': generator.upsampler[0].out_channels // network.scale**2,
-        'resources': [_resource(Path(weights), urls)],
+        'resources': [_resource(weights, urls)],
         'images': [],
     }
 
 
-def _network_of(weights: str | Path) -> BlindSRNet:
-    suffix = Path(weights).suffix
+def _network_of(weights: Path) -> BlindSRNet:
+    suffix = weights.suffix
     if suffix.lower() != '.pth':
         raise ValueError(f'{weights}: found a file {suffix or "without a suffix"}, expected .pth')
     network = load_network(weights)

@@ -74,6 +74,11 @@ def choose_weights(scale: float, names: Iterable[str]) -> str | None:
     return min(found)[2] if found else None
 
 
+def restoring_weights() -> list[str]:
+    """List the names of the weights that ship and restore."""
+    return [name for name in shipped_weights() if name.partition('_')[0] in RESTORING]
+
+
 def find_address(given: str) -> str:
     """Return the address behind what somebody wrote: a bare name of weights that ship, if no such file exists."""
     return f'{SHIPPED}{given}' if given in shipped_weights() and not os.path.exists(given) else given
@@ -83,15 +88,21 @@ def resolve_weights(address: str | os.PathLike[str]) -> Path:
     """Give the file of weights behind an address.
 
     Args:
-        address: A path (``~`` is expanded), or ``weights://NAME`` for weights that ship with the package.
+        address: A path (``~`` is expanded), or ``weights://NAME`` for weights that ship with the package; a bare NAME
+            serves too, where there is no such file.
 
     Raises:
         FileNotFoundError: There is no such file, or no weights of that name ship.
     """
-    if not str(address).startswith(SHIPPED):
+    address = find_address(str(address))
+    if not address.startswith(SHIPPED):
         file = Path(os.path.expanduser(address))  # pathlib's own raises a RuntimeError for ~unknown
         if not file.is_file():
-            raise FileNotFoundError(f'{address}: no such file of weights')
+            known = shipped_weights()
+            ship = (
+                f'; of that name none ship, but {", ".join(known)}' if re.fullmatch(r'\w+', address) and known else ''
+            )
+            raise FileNotFoundError(f'{address}: no such file of weights{ship}')
         return file
     name, names = str(address).removeprefix(SHIPPED), shipped_weights()
     if name not in names:

@@ -89,5 +89,12 @@ def test_a_generator_gets_another_basis(
     load_pretrained(SFTRRDBNet(num_feat=16, num_block=2, num_grow_ch=8, code_length=40), target)
     assert main([str(source), str(tmp_path / 'new.safetensors'), '--basis', '40']) == 2
     assert 'expected a .pth file' in capsys.readouterr().err
+    bare = tmp_path / 'released.pth'
+    torch.save(network_of_stage(3).state_dict(), bare)
+    assert main([str(bare), str(target), '--basis', '40', '--force']) == 0
+    load_pretrained(SFTRRDBNet(num_feat=16, num_block=2, num_grow_ch=8, code_length=40), target)
+    capsys.readouterr()
+    assert main(['manet_x4', str(target), '--basis', '40', '--force']) == 2  # a bare name, as for other commands
+    assert 'found a MANet, which has no PCA basis; expected weights of stage 2 or 3' in capsys.readouterr().err
     assert main([str(source), str(target), '--basis', '39', '--force']) == 2
     assert 'no PCA basis is shipped for scale 4, kernel_size 21, code_length 39' in capsys.readouterr().err

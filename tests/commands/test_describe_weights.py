@@ -84,6 +84,13 @@ def test_an_entry_is_what_the_catalogue_demands_and_true_of_the_file(tmp_path: P
     assert resource['size'] == weights.stat().st_size and resource['urls'] == [REQUIRED['--url']]
 
 
+@pytest.mark.parametrize('address', ['blind_x4', 'weights://blind_x4'])
+def test_weights_that_ship_are_described_by_their_address(address: str, tmp_path: Path) -> None:
+    assert main(arguments(address, tmp_path)) == 0
+    (file,) = tmp_path.glob('*.json')
+    assert json.loads(file.read_text())['size'] == ['64nf', '4nb']
+
+
 def test_several_authors_and_licences_and_today(tmp_path: Path) -> None:
     said = arguments(blind_weights(tmp_path, 2), tmp_path, license='MIT OR Apache-2.0')
     assert main([*said, '--author', 'second', '--url', 'https://example.org/mirror.pth']) == 0

@@ -61,6 +61,12 @@ def test_pages_of_shipped_estimators_are_drawn_at_their_scale(scale: int, capsys
     assert f'--scale: found 4, but weights://manet_x{scale} is for x{scale}' in capsys.readouterr().err
 
 
+def test_where_no_weights_restore_those_of_an_estimator_show_the_kernels() -> None:
+    assert main(['photo.png', '--scale', '3']) == 0
+    images, fields, data = contents()
+    assert (images, fields, data['scale']) == (['LR image'], ['estimated'], 3)
+
+
 def test_an_estimator_with_damaged_weights_makes_no_page(capsys: pytest.CaptureFixture[str]) -> None:
     state_dict = blind_network().kernel_estimation.state_dict()
     state_dict['m_tail.bias'][7] = float('nan')

@@ -23,7 +23,6 @@ from manet_basicsr.commands import ways
 from manet_basicsr.commands.inputs import list_inputs
 from manet_basicsr.commands.restore import build_parser, main
 from manet_basicsr.data.alpha import enlarge_alpha
-from manet_basicsr.restoration import restoring
 from manet_basicsr.weights import describe_shipped
 from manet_basicsr.weights import shipped as weights
 from tests.small_networks import blind_network, blind_weights
@@ -271,6 +270,16 @@ def test_a_glob_does_not_find_the_results_of_an_earlier_run(
     assert {path.name for path in images.rglob('*_x2*')} == {'a_x2.png', 'b_x2.png'}
     assert main([f'{output}/a_x2.png', '-o', 'out', '--weights', network]) == 0, 'named, it is an image as any other'
     assert Path('out/a_x2_x2.png').is_file()
+
+
+def test_an_image_is_not_taken_for_its_own_result(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwrite(str(images / 'z.png'), np.zeros((20, 24, 3), np.uint8))
+    before = (images / 'z.png').read_bytes()
+    assert main([str(images / 'z.png'), '-o', str(images), '--suffix', '', '--weights', network]) == 1
+    assert 'which is an input; give another -o' in capsys.readouterr().err
+    assert (images / 'z.png').read_bytes() == before
 
 
 def test_images_named_like_results_are_not_overwritten(
@@ -565,7 +574,7 @@ def test_a_solver_restores_without_weights(images: Path, here: Path, capsys: pyt
 def test_a_solver_that_is_none_or_comes_with_weights_is_refused(
     images: Path, here: Path, network: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restoring, 'shipped_weights', lambda: ['blind_x4'])
+    monkeypatch.setattr(weights, 'shipped_weights', lambda: ['blind_x4'])  # none for kernelgan to restore with at x2
     for more, words in (
         (['--method', 'dop'], 'dop'),
         (['--method', 'dip', '--weights', network], '--weights: found together with --method'),

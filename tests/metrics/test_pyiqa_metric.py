@@ -79,7 +79,7 @@ def test_a_wrong_name_is_found_before_the_run(kind: str, name: str, problem: str
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     found = list(pyiqa_problems({'type': 'calculate_pyiqa', 'metric': 'lpips'}, 'val.metrics.m'))
-    assert found == ['val.metrics.m.metric: the package pyiqa is not installed; pip install manet_basicsr[pyiqa]']
+    assert found == ['val.metrics.m.metric: the package pyiqa is not installed; pip install .[pyiqa] in the clone']
 
 
 def test_the_real_package_agrees_with_basicsr_on_psnr_and_tells_noise_from_none() -> None:

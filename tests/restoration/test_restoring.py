@@ -544,7 +544,7 @@ def test_of_the_weights_that_ship_the_least_that_reach_are_taken(monkeypatch: py
         asked.append(weights)
         return blind_network(4)
 
-    monkeypatch.setattr(restoring, 'shipped_weights', lambda: ['blind_x2', 'blind_x4', 'manet_x3'])
+    monkeypatch.setattr(weights, 'shipped_weights', lambda: ['blind_x2', 'blind_x4', 'manet_x3'])
     monkeypatch.setattr(restoring, 'load_blind_network', load)
     for scale in (None, 1, 1.5, 2, 2.5, 4):
         restoring.network_for(None, scale)
@@ -552,9 +552,22 @@ def test_of_the_weights_that_ship_the_least_that_reach_are_taken(monkeypatch: py
 
 
 def test_a_scale_beyond_what_ships_is_refused() -> None:
-    for scale in (8, 4.5, float('inf'), float('nan')):
-        with pytest.raises(FileNotFoundError, match=f'ships only .*; for x{scale:g}, train'):
+    for scale in (8, 4.5, 0.5, -1, float('inf'), float('nan')):
+        with pytest.raises(ValueError, match=f'found scale {scale:g}, expected 1 to 4 with the weights that ship'):
             restore(np.zeros((8, 8, 3), np.uint8), scale=scale)
+    with pytest.raises(FileNotFoundError, match='that restore, this version ships only blind_[^m]*; for x3, train'):
+        restoring.load_blind_network(None, 3)
+
+
+@pytest.mark.parametrize('weights', ['weights://real_x1', 'weights://real_x4'])
+def test_a_row_of_pixels_is_as_bright_as_it_was(weights: str) -> None:
+    row = np.full((1, 50, 3), 113, np.uint8)
+    for image in (row, row.transpose(1, 0, 2)):
+        made = restore(image, weights)
+        scale = int(weights[-1])
+        assert made.image.shape == (image.shape[0] * scale, image.shape[1] * scale, 3)
+        assert made.field is not None and made.field.shape == (1, 441, *image.shape[:2])
+        assert abs(made.image.astype(float).mean() - 113) < 4
 
 
 def test_a_mildly_blurred_image_is_sharpened_without_enlarging(photos: Path) -> None:

@@ -25,6 +25,7 @@ from manet_basicsr.weights import (
     describe_shipped,
     load_state_dict_file,
     resolve_weights,
+    restoring_weights,
     shipped_weights,
 )
 from tests import shortened
@@ -175,7 +176,7 @@ def test_addresses_in_options_are_checked(photos: Path) -> None:
     assert not list(find_problems(shortened.forced(file, fitting), is_train=True))
 
 
-@pytest.mark.parametrize('name', [name for name in shipped_weights() if name.startswith('blind')])
+@pytest.mark.parametrize('name', restoring_weights())
 def test_an_image_in_tiles_is_that_of_one_pass_to_rounding(name: str) -> None:
     # Noise asks more of the overlap than photographs do.
     lq = torch.rand(1, 3, 48, 80, generator=torch.Generator().manual_seed(0))
