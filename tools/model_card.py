@@ -1,7 +1,8 @@
-"""Measure and draw what docs/MODEL_CARD.md says of the shipped x4 weights, beside what `basicsr evaluate` does.
+"""Measure and draw what docs/MODEL_CARD.md says of the weights that ship, beside what `basicsr evaluate` does.
 
 python tools/model_card.py                                 # scores of two photographs that scikit-image ships
 python tools/model_card.py --gaussian8 Set5                # the published benchmark of eight round Gaussians
+python tools/model_card.py --sharpening Set5                # how x1 changes images that are blurred little or much
 python tools/model_card.py --figure failures.png           # draws where the weights fail
 python tools/model_card.py --photographs real sheet.png    # restores photographs of your own, and draws a part of each
 """
@@ -37,7 +38,7 @@ from manet_basicsr.restoration.restoring import load_blind_network
 from manet_basicsr.visualization.figures import write_panels
 
 SCALE = 4
-CLEAN, REAL = 'weights://blind_x4', 'weights://real_x4'
+CLEAN, REAL, SHARPENING = 'weights://blind_x4', 'weights://real_x4', 'weights://real_x1'
 VARIANT: dict[str, Any] = {'type': 'protocol', 'kind': 4}
 MOTION = {'type': 'motion', 'radius': [6, 6], 'trajectory': 'camera', 'variant': False, 'variance': 0.7}
 NOISY: dict[str, Any] = {'field': VARIANT, 'noise': [15, 15], 'jpeg': [70, 70]}
@@ -58,6 +59,9 @@ CASES: dict[str, tuple[str, tuple[int, int], dict[str, Any], str]] = {
 }
 #: Standard deviations of the benchmark Gaussian8 at x4.
 GAUSSIAN8 = tuple(round(1.8 + 0.2 * step, 1) for step in range(8))
+#: Variances in px^2 of the blur that is to be undone at x1.
+LITTLE_TO_MUCH = (0.05, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_MIDDLE = 128  # px a side of an image that are sharpened
 _PART = 512  # px of a restored photograph that are scored, of which the middle third is drawn
 
 
@@ -120,6 +124,28 @@ def gaussian8(folder: Path, weights: str) -> dict[float, float]:
     return scores
 
 
+def sharpening(folder: Path, weights: str) -> dict[float, tuple[float, float]]:
+    """Score weights at x1 on the middle of each image of a folder, blurred by round Gaussians; PSNR_Y.
+
+    Returns:
+        Means over the images, of the blurred image as it is and of what is restored, by variance in px^2.
+    """
+    images = open_images(folder)
+    scores: dict[float, tuple[float, float]] = {}
+    for variance in tqdm(LITTLE_TO_MUCH, desc=weights, disable=None):
+        kernel = FixedSampler((variance, variance)).draw(_MIDDLE, _MIDDLE, scale=1)
+        pairs = []
+        for name in images.names:
+            hr = image_to_tensor(images.read(name))
+            top, left = (max(0, (side - _MIDDLE) // 2) for side in hr.shape[1:])
+            hr = hr[:, top : top + _MIDDLE, left : left + _MIDDLE]
+            lq = quantize(blur_downsample(hr[None], kernel, 1)[0])
+            pairs.append((psnr(lq, hr), psnr(restore(lq, weights, scale=1).image, hr)))
+        before, after = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+        scores[variance] = before, after
+    return scores
+
+
 def draw(path: Path) -> None:
     """Draw each case: bicubic, restored and true image, true and estimated kernels."""
     panels: list[tuple[str, np.ndarray | Tensor]] = []
@@ -178,8 +204,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--figure', type=Path, metavar='FILE', help='draw failure cases, .png or .pdf')
     parser.add_argument('--gaussian8', type=Path, metavar='FOLDER', help='score on HR images, such as Set5')
+    parser.add_argument('--sharpening', type=Path, metavar='FOLDER', help='score x1 on HR images, such as Set5')
     parser.add_argument('--photographs', type=Path, nargs=2, metavar=('FOLDER', 'FILE'), help='restore and draw')
-    parser.add_argument('--weights', nargs='+', help=f'default: {CLEAN} for --gaussian8, else {REAL}')
+    parser.add_argument('--weights', nargs='+', help=f'default: {CLEAN} for --gaussian8, {SHARPENING} for --sharpening')
     args = parser.parse_args(argv)
     if args.figure:
         draw(args.figure)
@@ -188,6 +215,11 @@ def main(argv: list[str] | None = None) -> int:
             found = gaussian8(args.gaussian8, weights)
             each = ', '.join(f'{deviation:g}: {value:.2f}' for deviation, value in found.items())
             print(f'{weights}: {sum(found.values()) / len(found):.2f} dB; by standard deviation: {each}')
+    elif args.sharpening:
+        for weights in args.weights or [SHARPENING]:
+            print(f'| variance, px^2 | as it is | {weights} |\n|---:|---:|---:|')
+            for variance, (before, after) in sharpening(args.sharpening, weights).items():
+                print(f'| {variance:g} | {before:.2f} | {after:.2f} |')
     elif args.photographs:
         folder, path = args.photographs
         restore_photographs(folder, path, (args.weights or [REAL])[0])

@@ -17,6 +17,10 @@ SHIPPED = 'weights://'
 RESTORING = ('real', 'blind')
 """Kinds of weights that restore, by the first word of their names, the preferred one first."""
 
+#: Taken only where they are named: an image that is hardly blurred comes out worse than it was, which those of a larger
+#: scale, whose result is reduced, do not do.
+ONLY_BY_NAME = ('real_x1',)
+
 
 @dataclass(frozen=True)
 class ShippedWeights:
@@ -58,6 +62,8 @@ def describe_shipped() -> list[ShippedWeights]:
 def choose_weights(scale: float, names: Iterable[str]) -> str | None:
     """Choose weights that restore: of the least scale that reaches, the first kind of :data:`RESTORING`.
 
+    Those of :data:`ONLY_BY_NAME` are not chosen.
+
     Args:
         scale: How many times as large the image is to be.
         names: Of the weights to choose among, as :func:`shipped_weights` lists them.
@@ -66,7 +72,7 @@ def choose_weights(scale: float, names: Iterable[str]) -> str | None:
         The name, or None where no weights reach.
     """
     found = []
-    for name in names:
+    for name in set(names).difference(ONLY_BY_NAME):
         kind, _, _ = name.partition('_x')
         reached = _scale_of(name)
         if kind in RESTORING and reached is not None and reached >= scale:

@@ -303,7 +303,9 @@ def test_a_bare_name_is_that_of_weights_that_ship_unless_a_file_has_it(
         (4, ['blind_x2', 'blind_x4', 'manet_x3'], 'blind_x4'),
         (4, ['blind_x4', 'real_x4'], 'real_x4'),
         (1.5, ['blind_x2', 'blind_x4', 'real_x4'], 'blind_x2'),  # the least scale comes before the kind
-        (1, ['blind_x4', 'real_x1', 'real_x2'], 'real_x1'),
+        (1, ['blind_x4', 'real_x1', 'real_x2'], 'real_x2'),
+        (1, ['blind_x1', 'blind_x4', 'real_x1'], 'blind_x1'),
+        (1, ['real_x1'], None),
         (3, ['manet_x3', 'blind_x2', 'other_x4', 'real'], None),
         (float('nan'), ['blind_x4'], None),
         (4, [], None),

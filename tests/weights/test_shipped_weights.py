@@ -7,6 +7,7 @@ import re
 import runpy
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -29,6 +30,7 @@ from manet_basicsr.weights import (
     shipped_weights,
 )
 from tests import shortened
+from tests.small_networks import blind_weights
 
 FOLDER = shortened.ROOT / 'manet_basicsr/weights_data'
 CARD = shortened.ROOT / 'docs/MODEL_CARD.md'
@@ -128,6 +130,17 @@ def test_scores_are_those_of_the_model_card(photograph: str) -> None:
     score = runpy.run_path(str(shortened.ROOT / 'tools/model_card.py'))['score']
     measured = score(getattr(skimage.data, photograph)())
     np.testing.assert_allclose(list(measured), stated, atol=0.05)
+
+
+def test_sharpening_is_scored_from_little_blur_to_much(photos: Path, tmp_path: Path) -> None:
+    tool = runpy.run_path(str(shortened.ROOT / 'tools/model_card.py'))
+    (tmp_path / 'images').mkdir()
+    image = cv2.imread(str(photos / 'astronaut.png'))[40:120, 60:132]
+    cv2.imwrite(str(tmp_path / 'images/a.png'), image)
+    found = tool['sharpening'](tmp_path / 'images', str(blind_weights(tmp_path, 1)))
+    assert tuple(found) == tool['LITTLE_TO_MUCH']
+    before = [pair[0] for pair in found.values()]
+    assert before == sorted(before, reverse=True) and len(set(before)) == len(before)
 
 
 def test_weights_are_found_wherever_the_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
