@@ -60,7 +60,7 @@ CASES: dict[str, tuple[str, tuple[int, int], dict[str, Any], str]] = {
 #: Standard deviations of the benchmark Gaussian8 at x4.
 GAUSSIAN8 = tuple(round(1.8 + 0.2 * step, 1) for step in range(8))
 #: Variances in px^2 of the blur that is to be undone at x1.
-LITTLE_TO_MUCH = (0.05, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+LITTLE_TO_MUCH = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _MIDDLE = 128  # px a side of an image that are sharpened
 _PART = 512  # px of a restored photograph that are scored, of which the middle third is drawn
 

@@ -86,8 +86,8 @@ def result_tables(results: Results, image_sets: Sequence[str]) -> str:
 
 
 def _costs(rows: Sequence[Row]) -> list[str]:
-    times = (row['seconds'] if row.get('cpu_seconds') is None else row['cpu_seconds'] for row in rows)
-    seconds = [time for time in times if time is not None]
+    key = 'cpu_seconds' if all(row.get('cpu_seconds') is not None for row in rows) else 'seconds'
+    seconds = [row[key] for row in rows if row[key] is not None]
     memory = [row['peak_mib'] for row in rows if row['peak_mib'] is not None]
     return [f'{statistics.fmean(seconds):.2f}' if seconds else '', f'{max(memory):.0f}' if memory else '']
 

@@ -64,8 +64,9 @@ def _change_basis(options: argparse.Namespace) -> None:
     target = new_target(options.target, options.force)
     if is_safetensors(target):
         raise ValueError(f'{target}: a .safetensors file is a bare state dict, expected a .pth file')
-    content = load_any_state_dict(options.source)  # of a BasicSR file params_ema, else params
-    if options.param_key != 'params_ema':
+    if options.param_key == 'params_ema':  # as it is unless told otherwise: a bare state dict serves, too
+        content = load_any_state_dict(options.source)
+    else:
         content = load_state_dict_file(options.source, options.param_key)
     changed = change_kernel_basis(content, _basis_of(options))
     with atomic_path(target) as partial:

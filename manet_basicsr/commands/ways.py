@@ -104,6 +104,8 @@ def _way_of_solver(options: argparse.Namespace) -> Way:
         raise ValueError(f'--scale: found {given:g}, expected a whole number of at least 1 with --method')
     scale = int(given)
     solver.check(scale)
+    if solver.is_told:
+        raise ValueError(f'{solver.name}: needs the true kernels, which only an evaluation knows')
     if not solver.RESTORES:
         load_blind_network(None, scale)  # the generator that restores with its kernels; none may ship
     return Way(scale, scale, None, solver)

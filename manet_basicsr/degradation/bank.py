@@ -268,6 +268,7 @@ class BankSampler(FieldSampler):
             raise ValueError(unknown_name('fit', self.fit, FITS))
 
     def check(self, kernel_size: int, scale: int) -> None:
+        check_kernel_grid(kernel_size, scale, 'centered')
         try:
             bank_kernels(self.folder, kernel_size, scale, 'centered', self.fit)
         except (FileNotFoundError, ValueError) as error:

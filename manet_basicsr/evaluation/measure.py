@@ -20,8 +20,8 @@ class Cost:
 
     Attributes:
         seconds: Wall time, the device's work included.
-        cpu_seconds: Time of this process on processors, of all its threads, which other processes do not add to; None
-            on CUDA.
+        cpu_seconds: Processor time, the sum over this process's threads, which other processes do not add to; None on
+            CUDA.
         peak_mib: What memory grew by at its highest, in MiB: on CUDA the memory of tensors, on the CPU the resident
             memory of the process; None where neither can be measured.
     """

@@ -81,7 +81,7 @@ def restore(
         image: An array ``(h, w)`` grey, ``(h, w, 3)`` RGB or ``(h, w, 4)`` RGB with alpha, uint8, uint16, uint32 or
             floating point in [0, 1]; or a tensor ``(3, h, w)`` or ``(B, 3, h, w)``, RGB, floating point in [0, 1].
         weights: A file of weights of a blind network (stage 3), ``weights://NAME``, or a :class:`BlindSRNet`, which is
-            not changed; None for those that ship for ``scale``, or for the next larger one.
+            not changed; None for those that ship and restore best at ``scale``, as :func:`choose_weights` chooses.
         scale: How many times as large the result is, 1 (sharpened alone) up to the scale of the weights, at which they
             restore before the image is reduced; None for that of the weights (4 of those that ship).
         device: Where to compute; None for CUDA where there is one, else the CPU.
@@ -96,10 +96,11 @@ def restore(
         progress: Label of a progress bar on standard error; None for no bar.
 
     Raises:
-        FileNotFoundError: There is no such file of weights, or none ship for ``scale``, nor for a larger one.
+        FileNotFoundError: There is no such file of weights, or none ship with this version.
         TypeError: The image is neither an array nor a tensor.
         ValueError: The image has another shape, type or range, the file is not of a blind network or of a smaller
-            scale, ``max_memory`` is too little, or what comes out is not finite (damaged weights, overflow).
+            scale than that asked for, ``max_memory`` is too little, or what comes out is not finite (damaged weights,
+            overflow).
 
     Examples:
         >>> image = np.full((12, 16, 3), 128, np.uint8)
@@ -165,8 +166,9 @@ def network_for(weights: str | os.PathLike[str] | nn.Module | None, scale: float
     """Give the network that restores, with weights and scale as for :func:`restore`.
 
     Raises:
-        FileNotFoundError: There is no such file of weights, or none ship for the scale, nor for a larger one.
-        ValueError: The file is not of a blind network, or of a smaller scale, or the scale is below 1.
+        FileNotFoundError: There is no such file of weights, or none ship with this version.
+        ValueError: The file is not of a blind network, or the scale is below 1 or above that of the weights, or of the
+            largest that ship.
     """
     if isinstance(weights, nn.Module):
         network = _checked_blind(weights, '')

@@ -17,8 +17,8 @@ SHIPPED = 'weights://'
 RESTORING = ('real', 'blind')
 """Kinds of weights that restore, by the first word of their names, the preferred one first."""
 
-#: Taken only where they are named: an image that is hardly blurred comes out worse than it was, which those of a larger
-#: scale, whose result is reduced, do not do.
+#: Not chosen to restore, only taken where they are named: an image that is hardly blurred comes out worse than it was.
+#: Those of a larger scale, whose result is reduced, harm it less.
 ONLY_BY_NAME = ('real_x1',)
 
 
@@ -87,7 +87,7 @@ def restoring_weights() -> list[str]:
 
 def find_address(given: str) -> str:
     """Return the address behind what somebody wrote: a bare name of weights that ship, if no such file exists."""
-    return f'{SHIPPED}{given}' if given in shipped_weights() and not os.path.exists(given) else given
+    return f'{SHIPPED}{given}' if given in shipped_weights() and not os.path.isfile(given) else given
 
 
 def resolve_weights(address: str | os.PathLike[str]) -> Path:

@@ -589,6 +589,7 @@ def test_a_solver_that_is_none_or_comes_with_weights_is_refused(
         (['--method', 'dip', '--scale', 'nan'], '--scale: found nan, expected a whole number'),
         (['--method', 'dip', '--scale', 'inf'], '--scale: found inf, expected a whole number'),
         (['--method', 'dip[steps=0]'], 'dip: setting steps: found 0'),
+        (['--method', 'dip[kernel=true]'], 'dip[kernel=true]: needs the true kernels, which only an evaluation knows'),
         (['--method', 'kernelgan', '--scale', '3'], 'kernelgan: found scale 3, expected one of 2, 4'),
         (['--method', 'kernelgan', '--scale', '2'], 'for x2, train a blind network'),
     ):

@@ -293,8 +293,13 @@ def test_a_bare_name_is_that_of_weights_that_ship_unless_a_file_has_it(
     assert find_address('small_x4') == 'weights://small_x4'
     for given in ('big_x4', 'small_x4.pth', 'weights://small_x4'):
         assert find_address(given) == given
+    Path('small_x4').mkdir()  # results may be in a folder of that name
+    assert resolve_weights('small_x4') == shipped
+    Path('small_x4').rmdir()
     Path('small_x4').touch()
     assert find_address('small_x4') == 'small_x4'
+    with pytest.raises(FileNotFoundError, match='big_x4: no such file of weights; of that name none ship, but small_x4'):
+        resolve_weights('big_x4')
 
 
 @pytest.mark.parametrize(
