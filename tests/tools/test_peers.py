@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -292,15 +293,38 @@ def test_one_command_scores_measures_and_draws_and_what_was_done_is_not_done_aga
     assert (tmp_path / 'out/records.jsonl').read_text().splitlines() == records
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / 'out/predictions').iterdir()} == kept
     assert calls == ['patches', 'noisy']
-    # What another version made, or was made of other images, is none of this one's.
+
+
+def test_what_another_version_or_other_images_gave_is_measured_anew(
+    peers: SimpleNamespace, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'Set5').mkdir()
+    calls: list[str] = []
+
+    def measure(name: str, *_: Any) -> dict[str, Any]:
+        calls.append(name)
+        return {name: 1}
+
+    for name in ('sizes', 'ikc', 'patches', 'noisy', 'training'):
+        monkeypatch.setattr(peers.measure, f'measure_{name}', partial(measure, name))
+    images = [str(tmp_path / 'Set5')]
+
+    def measured(left: int) -> dict[str, Any]:
+        photograph = cv2.imread(str(photos / 'astronaut.png'))[:80, left : left + 88]
+        cv2.imwrite(f'{images[0]}/butterfly.png', photograph)
+        calls.clear()
+        found: dict[str, Any] = peers.measure.measure_missing(tmp_path / 'measured.json', images, 5)
+        return found
+
+    found = measured(0)
+    trainings = len(found['trainings'])
+    assert calls == ['sizes', 'ikc', 'patches', 'noisy', *['training'] * trainings] and trainings > 5
+    assert measured(0) == found and not calls
+    measured(40)
+    assert calls == ['patches', 'noisy']
     monkeypatch.setattr(manet_basicsr, '__version__', '9.9.9')
-    assert peers.main(command) == 0
-    assert len(list((tmp_path / 'out/predictions').iterdir())) == 4
-    assert calls == 2 * ['patches', 'noisy']
-    cv2.imwrite('Set5/butterfly.png', cv2.imread(str(photos / 'astronaut.png'))[40:120, 40:128])
-    assert peers.main([*command, '--seeds', '1']) == 0
-    assert len(list((tmp_path / 'out/predictions').iterdir())) == 5
-    assert calls == 3 * ['patches', 'noisy']
+    measured(40)
+    assert len(calls) == 4 + trainings
 
 
 def test_a_page_is_not_written_from_some_of_the_rows(
@@ -311,8 +335,8 @@ def test_a_page_is_not_written_from_some_of_the_rows(
     assert '--page: found with --rows, expected without it' in capsys.readouterr().err
 
 
-def test_what_a_solver_made_of_other_kernels_is_not_taken_for_that_of_these(
-    peers: SimpleNamespace, tmp_path: Path
+def test_what_a_solver_made_of_other_kernels_or_in_another_version_is_not_taken(
+    peers: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two kernels may give one LR image, of which a solver that is told them makes two results."""
     (method,) = build_methods(['dip[kernel=true,steps=1,width=4]'])
@@ -324,3 +348,6 @@ def test_what_a_solver_made_of_other_kernels_is_not_taken_for_that_of_these(
         found = kept.predict({'lq': lq, 'kernel': field}, condition).field
         assert found is not None and torch.equal(found[0], field)
     assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(manet_basicsr, '__version__', '9.9.9')
+    kept.predict({'lq': lq, 'kernel': fields[0]}, condition)
+    assert len(list(tmp_path.iterdir())) == 3
