@@ -99,8 +99,7 @@ def restore(
         FileNotFoundError: There is no such file of weights, or none ship with this version.
         TypeError: The image is neither an array nor a tensor.
         ValueError: The image has another shape, type or range, the file is not of a blind network or of a smaller
-            scale than that asked for, ``max_memory`` is too little, or what comes out is not finite (damaged weights,
-            overflow).
+            scale, ``max_memory`` is too little, or what comes out is not finite (damaged weights, overflow).
 
     Examples:
         >>> image = np.full((12, 16, 3), 128, np.uint8)
@@ -167,8 +166,7 @@ def network_for(weights: str | os.PathLike[str] | nn.Module | None, scale: float
 
     Raises:
         FileNotFoundError: There is no such file of weights, or none ship with this version.
-        ValueError: The file is not of a blind network, or the scale is below 1 or above that of the weights, or of the
-            largest that ship.
+        ValueError: The file is not of a blind network, or the scale is below 1 or above that of the weights.
     """
     if isinstance(weights, nn.Module):
         network = _checked_blind(weights, '')
