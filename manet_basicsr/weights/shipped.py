@@ -105,9 +105,7 @@ def resolve_weights(address: str | os.PathLike[str]) -> Path:
         file = Path(os.path.expanduser(address))  # pathlib's own raises a RuntimeError for ~unknown
         if not file.is_file():
             known = shipped_weights()
-            ship = (
-                f'; of that name none ship, but {", ".join(known)}' if re.fullmatch(r'\w+', address) and known else ''
-            )
+            ship = f'; those that ship are {", ".join(known)}' if re.fullmatch(r'\w+', address) and known else ''
             raise FileNotFoundError(f'{address}: no such file of weights{ship}')
         return file
     name, names = str(address).removeprefix(SHIPPED), shipped_weights()

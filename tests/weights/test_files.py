@@ -298,7 +298,7 @@ def test_a_bare_name_is_that_of_weights_that_ship_unless_a_file_has_it(
     Path('small_x4').rmdir()
     Path('small_x4').touch()
     assert find_address('small_x4') == 'small_x4'
-    with pytest.raises(FileNotFoundError, match='big_x4: no such file of weights; of that name none ship, but small'):
+    with pytest.raises(FileNotFoundError, match='big_x4: no such file of weights; those that ship are small'):
         resolve_weights('big_x4')
 
 
