@@ -78,8 +78,7 @@ def test_from_a_wheel_in_a_fresh_environment_and_an_empty_folder_all_commands_wo
     run('make-testset', 'hr', 'sets', '--sets', 'type1')
     run('evaluate', 'out', '--images', 'hr.lmdb', '--methods', 'bicubic', '--sets', 'type1')
     run('compute-pca', 'basis.npy', '--scale', '2', '--kernel-size', '9', '--code-length', '4', '--num-kernels', '100')
-    weights = site / 'manet_basicsr/weights_data/manet_x4.pth'
-    run('convert-weights', str(weights), 'released.pth', '--to', 'released')
-    run('export-onnx', str(weights), 'manet.onnx')
+    run('convert-weights', 'manet_x4', 'released.pth', '--to', 'released')
+    run('export-onnx', 'manet_x4', 'manet.onnx')
     run('plot-curves', 'curves.png', '--results', 'out/results.csv')
     assert {'manet.onnx', 'released.pth', 'basis.npy', 'curves.png'} <= {file.name for file in here.iterdir()}

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from manet_basicsr.archs import BlindSRNet, MANet, SFTRRDBNet
 from manet_basicsr.archs.kernel_code import KernelCodeNet
-from manet_basicsr.weights import ESTIMATOR_PREFIX, convert_state_dict, detect_stage, load_any_state_dict, shipped_scale
+from manet_basicsr.archs.sft_rrdb_arch import image_of
+from manet_basicsr.weights import convert_state_dict, detect_stage, estimator_of, load_any_state_dict, shipped_scale
 
 StateDict = dict[str, Tensor]
 
@@ -75,14 +76,12 @@ def generator_options(state_dict: StateDict) -> dict[str, Any]:
     """
     width, channels = state_dict['conv_first.weight'].shape[:2]
     _, taps, code_length = state_dict['pca_matrix'].shape[:3]
-    shuffled = len(state_dict['upsampler.0.weight'])
-    # 3 s^2 channels are shuffled to a colour image, s^2 to a grey one; no number is both.
-    num_out = 3 if shuffled % 3 == 0 and math.isqrt(shuffled // 3) ** 2 == shuffled // 3 else 1
+    num_out, scale = image_of(state_dict['upsampler.0.weight'])
     return {
         'type': 'SFTRRDBNet',
         'num_in_ch': channels,
         'num_out_ch': num_out,
-        'scale': math.isqrt(shuffled // num_out),
+        'scale': scale,
         'num_feat': width,
         'num_block': _count(state_dict, lambda index: f'RRDB_trunk.{index}.'),
         'num_grow_ch': len(state_dict['RRDB_trunk.0.RDB1.conv1.weight']),
@@ -118,12 +117,7 @@ def network_of(state_dict: StateDict) -> nn.Module:
     generator = {**generator_options(state_dict), 'pca_matrix': basis.reshape(basis.shape[1:3])}
     if stage == 2:
         return _from_options(SFTRRDBNet, generator)
-    inner = {
-        key.removeprefix(ESTIMATOR_PREFIX): value
-        for key, value in state_dict.items()
-        if key.startswith(ESTIMATOR_PREFIX)
-    }
-    return BlindSRNet(estimator_options(inner), generator)
+    return BlindSRNet(estimator_options(estimator_of(state_dict)), generator)
 
 
 def _from_options(architecture: type[nn.Module], options: dict[str, Any]) -> nn.Module:

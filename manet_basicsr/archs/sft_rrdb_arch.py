@@ -9,8 +9,10 @@ import torch
 from basicsr.archs.rrdbnet_arch import ResidualDenseBlock
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from manet_basicsr.archs.kernel_code import KernelCodeNet
+from manet_basicsr.weights import ESTIMATOR_PREFIX
 
 RESIDUAL_SCALE = 0.2
 # Of the length of any kernel in the old basis in the new one; one for another scale or alignment keeps 0.01 to 0.3.
@@ -147,6 +149,14 @@ class SFTRRDBNet(KernelCodeNet):
         return first + self.trunk_conv(feature)
 
 
+def image_of(weight: Tensor) -> tuple[int, int]:
+    """Tell the channels of a generator's image and its scale, by the weight of its last layer."""
+    shuffled = len(weight)
+    # 3 s^2 channels are shuffled to a colour image, s^2 to a grey one; no number is both.
+    channels = 3 if shuffled % 3 == 0 and math.isqrt(shuffled // 3) ** 2 == shuffled // 3 else 1
+    return channels, math.isqrt(shuffled // channels)
+
+
 def change_kernel_basis(state_dict: Mapping[str, Tensor], basis: Tensor) -> dict[str, Tensor]:
     """Give the weights of a generator that takes the code of another PCA basis and does what it did.
 
@@ -164,22 +174,69 @@ def change_kernel_basis(state_dict: Mapping[str, Tensor], basis: Tensor) -> dict
         ValueError: It is not the state dict of such a network, or the basis is for another kernel size, scale or
             alignment, or too short.
     """
-    old = state_dict.get('pca_matrix')
-    if old is None:
-        raise ValueError('these weights have no pca_matrix, expected those of an SFTRRDBNet')
-    if basis.shape[0] != old.shape[1]:
-        raise ValueError(f'the basis is for kernels of {basis.shape[0]} taps, the weights for {old.shape[1]}')
-    old_in_new = old.flatten(2)[0].double().T @ basis.double()
+    old_in_new = _basis_for(state_dict, basis).T @ basis.double()
     if basis.shape[1] < len(old_in_new) or torch.linalg.svdvals(old_in_new)[-1] < _LEAST_KEPT:
         raise ValueError(
             'the basis has not all kernels that the weights were trained with, expected one for their scale and '
             'alignment and as long as theirs or longer'
         )
-    changed = dict(state_dict)
+    return _with_code(state_dict, old_in_new, basis)
+
+
+def change_scale(state_dict: Mapping[str, Tensor], scale: int, basis: Tensor) -> dict[str, Tensor]:
+    """Give the weights of a generator for another scale that does nearly what it did, to be trained on.
+
+    The last layer makes s x s pixels of each LR pixel: its filters are interpolated where those of the new scale lie.
+    Kernels are in HR pixels: one of the new scale is taken for that which blurs the LR image as much at the old one.
+
+    Args:
+        state_dict: Of an :class:`SFTRRDBNet`, or a blind network with one; not changed.
+        scale: The new scale.
+        basis: A basis for it, (kernel_size^2, code_length), ``centered``.
+
+    Returns:
+        The state dict of the generator alone: an estimator tells the kernels of its own scale.
+
+    Raises:
+        ValueError: It is not the state dict of such a network, or the basis is for another kernel size.
+    """
+    kept = {key: weight for key, weight in state_dict.items() if not key.startswith(ESTIMATOR_PREFIX)}
+    old_basis = _basis_for(kept, basis)
+    channels, old = image_of(kept['upsampler.0.weight'])
+    for key in ('upsampler.0.weight', 'upsampler.0.bias'):
+        weight = kept[key].float().view(channels, old, old, -1).permute(0, 3, 1, 2)
+        weight = F.interpolate(weight, size=(scale, scale), mode='bilinear', align_corners=False)
+        kept[key] = weight.permute(0, 2, 3, 1).reshape(-1, *kept[key].shape[1:]).to(kept[key].dtype)
+    stretch = _stretch(math.isqrt(len(basis)), old, scale)
+    return _with_code(kept, old_basis.T @ torch.kron(stretch, stretch) @ basis.double(), basis)
+
+
+def _stretch(side: int, old: int, new: int) -> Tensor:
+    """Give the matrix that resamples the rows of a ``centered`` kernel of a scale on the HR pixels of another."""
+    taps, ratio = torch.arange(side, dtype=torch.float64), new / old
+    middle_old, middle_new = (side // 2 + (scale - 1) / 2 for scale in (old, new))
+    places = middle_new + (taps - middle_old) * ratio
+    return (1 - (places[:, None] - taps).abs()).clamp_min(0) * ratio
+
+
+def _basis_for(state_dict: Mapping[str, Tensor], basis: Tensor) -> Tensor:
+    """Give the basis of a generator, (kernel_size^2, code_length), for kernels of as many taps as another has."""
+    old = state_dict.get('pca_matrix')
+    if old is None:
+        raise ValueError('these weights have no pca_matrix, expected those of an SFTRRDBNet')
+    if basis.shape[0] != old.shape[1]:
+        raise ValueError(f'the basis is for kernels of {basis.shape[0]} taps, the weights for {old.shape[1]}')
+    return old.flatten(2)[0].double()
+
+
+def _with_code(state_dict: Mapping[str, Tensor], old_of_new: Tensor, basis: Tensor) -> dict[str, Tensor]:
+    """Give weights that take the code of a new basis: the matrix makes the old code of it."""
+    changed, length = dict(state_dict), len(old_of_new)
     for key, weight in state_dict.items():
         if key.endswith(('.SFT.mul_conv1.weight', '.SFT.add_conv1.weight')):
-            feature, code = weight.split((weight.shape[1] - len(old_in_new), len(old_in_new)), dim=1)
-            code = torch.einsum('oiyx,ij->ojyx', code.double(), old_in_new).to(weight.dtype)
+            feature, code = weight.split((weight.shape[1] - length, length), dim=1)
+            code = torch.einsum('oiyx,ij->ojyx', code.double(), old_of_new).to(weight.dtype)
             changed[key] = torch.cat([feature, code], dim=1)
+    old = state_dict['pca_matrix']
     changed['pca_matrix'] = basis.to(old).view(1, *basis.shape, 1, 1)
     return changed

@@ -93,7 +93,7 @@ def load_network(
         files.load_pretrained(network, load_path, param_key)
     else:
         expected = network.state_dict()
-        found = files.load_state_dict_file(load_path, param_key)
+        found = files.read_weights_for(network, load_path, param_key)
         fitting = {key: value for key, value in found.items() if _fits(value, expected.get(key))}
         left_out = sorted(found.keys() - fitting.keys()), sorted(expected.keys() - fitting.keys())
         for keys, words in zip(left_out, ('of the file left out', 'of the network as they were'), strict=True):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.utils.tensors import not_finite
-from manet_basicsr.weights.shipped import resolve_weights
+from manet_basicsr.weights.shipped import is_within_blind, resolve_weights
 
 Form = Literal['basicsr', 'released']
 
@@ -99,9 +99,7 @@ def _finite(state_dict: dict[str, Tensor], path: str | os.PathLike[str]) -> dict
 
 
 def load_pretrained(network: nn.Module, path: str | os.PathLike[str], param_key: str | None = 'params') -> None:
-    """Load a file of weights into a network, strictly; a name that all its keys begin with is no hindrance.
-
-    A generator may start from the file of a whole blind network.
+    """Load a file of weights into a network, strictly.
 
     Args:
         network: The network to fill.
@@ -112,16 +110,45 @@ def load_pretrained(network: nn.Module, path: str | os.PathLike[str], param_key:
         FileNotFoundError: If there is no such file.
         ValueError: If the file cannot be read or does not fit the network.
     """
-    state_dict = _without_common_prefix(load_state_dict_file(path, param_key), network)
-    if not any(key.startswith(ESTIMATOR_PREFIX) for key in network.state_dict()):
-        # What remains of a blind network are the keys of its generator.
-        state_dict = {key: value for key, value in state_dict.items() if not key.startswith(ESTIMATOR_PREFIX)}
+    state_dict = read_weights_for(network, path, param_key)
     try:
         network.load_state_dict(state_dict)
     except RuntimeError as error:
         found = _misfit(state_dict, network.state_dict()) or textwrap.shorten(str(error), 500, placeholder=' ...')
         message = f'{path} (param_key {param_key!r}) does not fit the network {type(network).__name__}: {found}'
         raise ValueError(message) from error
+
+
+def read_weights_for(
+    network: nn.Module, path: str | os.PathLike[str], param_key: str | None = 'params'
+) -> dict[str, Tensor]:
+    """Read the weights that a file has for a network, whether they fit or not.
+
+    A name that all keys begin with is no hindrance. An estimator or a generator may start from a whole blind network.
+
+    Args:
+        network: The network to fill.
+        path: The file; ``~`` is expanded.
+        param_key: As in :func:`load_state_dict_file`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be read.
+    """
+    state_dict = _without_common_prefix(load_state_dict_file(path, param_key), network)
+    expected = network.state_dict()
+    if any(key.startswith(ESTIMATOR_PREFIX) for key in expected):
+        return state_dict
+    if _ESTIMATOR_KEY in expected:
+        return estimator_of(state_dict) or state_dict
+    # What remains of a blind network are the keys of its generator.
+    return {key: value for key, value in state_dict.items() if not key.startswith(ESTIMATOR_PREFIX)}
+
+
+def estimator_of(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take the estimator out of the state dict of a blind network, under its own keys; empty where none is in it."""
+    names = {key: key.removeprefix(ESTIMATOR_PREFIX) for key in state_dict if key.startswith(ESTIMATOR_PREFIX)}
+    return {name: state_dict[key] for key, name in names.items()}
 
 
 def _misfit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
@@ -319,6 +346,8 @@ def _read(path: str | os.PathLike[str]) -> dict[Any, Any]:
         raise ValueError(f'{path} holds a {type(content).__name__}, expected a dict of weights')
     if {'optimizers', 'schedulers'} <= content.keys() and not any(_networks_in(content)):
         raise ValueError(_words_on_state(file))
+    if is_within_blind(path):
+        return {name: estimator_of(weights) for name, weights in content.items()}
     return content
 
 

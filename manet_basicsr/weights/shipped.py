@@ -31,7 +31,7 @@ class ShippedWeights:
         scale: Of the restored image, or of the kernels.
         use: What they are for.
         trained_on: The degradations of their training.
-        size: Of their file, in bytes.
+        size: Of the file that holds them, in bytes.
     """
 
     name: str
@@ -42,8 +42,16 @@ class ShippedWeights:
 
 
 def shipped_weights() -> list[str]:
-    """List the names of the weights that ship with the package: those of the files in its folder ``weights_data``."""
-    return sorted(file.stem for file in _shipped_folder().glob('*.pth'))
+    """List the names of the weights that ship: of the files in ``weights_data``, and of the estimators in them."""
+    names = {file.stem for file in _shipped_folder().glob('*.pth')}
+    return sorted(names | {f'manet_x{match[1]}' for name in names if (match := re.fullmatch(r'blind_x(\d+)', name))})
+
+
+def is_within_blind(address: str | os.PathLike[str]) -> bool:
+    """Tell whether an address names an estimator that ships within a blind network, and not alone."""
+    address = find_address(str(address))
+    name = address.removeprefix(SHIPPED)
+    return address.startswith(SHIPPED) and _file_of(name).stem != name
 
 
 def describe_shipped() -> list[ShippedWeights]:
@@ -53,14 +61,14 @@ def describe_shipped() -> list[ShippedWeights]:
     folder = _shipped_folder()
     rows = csv.DictReader((folder / 'weights.csv').read_text(encoding='utf-8').splitlines())
     return [
-        ShippedWeights(name, scale, row['use'], row['trained on'], (folder / f'{name}.pth').stat().st_size)
+        ShippedWeights(name, scale, row['use'], row['trained on'], _file_of(name).stat().st_size)
         for row in rows
         if (name := row['name']) in names and (scale := _scale_of(name)) is not None
     ]
 
 
 def choose_weights(scale: float, names: Iterable[str]) -> str | None:
-    """Choose weights that restore: of the least scale that reaches, the first kind of :data:`RESTORING`.
+    """Choose weights that restore: the first kind of :data:`RESTORING` that reaches a scale, and of it the least.
 
     Those of :data:`ONLY_BY_NAME` are not chosen.
 
@@ -76,7 +84,7 @@ def choose_weights(scale: float, names: Iterable[str]) -> str | None:
         kind, _, _ = name.partition('_x')
         reached = _scale_of(name)
         if kind in RESTORING and reached is not None and reached >= scale:
-            found.append((reached, RESTORING.index(kind), name))
+            found.append((RESTORING.index(kind), reached, name))
     return min(found)[2] if found else None
 
 
@@ -91,7 +99,7 @@ def find_address(given: str) -> str:
 
 
 def resolve_weights(address: str | os.PathLike[str]) -> Path:
-    """Give the file of weights behind an address.
+    """Give the file of weights behind an address; that of an estimator may hold a whole blind network.
 
     Args:
         address: A path (``~`` is expanded), or ``weights://NAME`` for weights that ship with the package; a bare NAME
@@ -112,7 +120,7 @@ def resolve_weights(address: str | os.PathLike[str]) -> Path:
     if name not in names:
         ships = f'{", ".join(SHIPPED + known for known in names)} do' if names else 'this version ships no weights'
         raise FileNotFoundError(f'{address} does not ship with the package ({ships}); give a file of weights')
-    return _shipped_folder() / f'{name}.pth'
+    return _file_of(name)
 
 
 def weights_address(value: Any) -> Any:
@@ -130,6 +138,13 @@ def shipped_scale(address: str | os.PathLike[str]) -> int | None:
 def _scale_of(name: str) -> int | None:
     match = re.search(r'_x(\d+)$', name)
     return int(match[1]) if match else None
+
+
+def _file_of(name: str) -> Path:
+    """Give the file that holds weights of a name: that of its blind network for an estimator without one."""
+    alone = _shipped_folder() / f'{name}.pth'
+    kind, _, scale = name.partition('_x')
+    return alone if kind != 'manet' or alone.exists() else alone.with_name(f'blind_x{scale}.pth')
 
 
 def _shipped_folder() -> Path:

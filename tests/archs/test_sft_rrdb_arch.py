@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from manet_basicsr.archs import SFTRRDBNet
-from manet_basicsr.archs.sft_rrdb_arch import SFTRRDB, change_kernel_basis
+from manet_basicsr.archs.sft_rrdb_arch import SFTRRDB, change_kernel_basis, change_scale
 from manet_basicsr.degradation import load_pca_basis
+from manet_basicsr.degradation.sampler import gaussian_kernels
 
 SMALL = {'num_feat': 6, 'num_block': 2, 'num_grow_ch': 4, 'kernel_size': 5, 'code_length': 3}
 
@@ -31,6 +32,11 @@ def basis(tmp_path: Path) -> Path:
 def small(basis: Path, **arguments: Any) -> SFTRRDBNet:
     torch.manual_seed(0)
     return SFTRRDBNet(**{**SMALL, 'pca_path': str(basis), **arguments})
+
+
+def small_of_scale(scale: int) -> SFTRRDBNet:
+    torch.manual_seed(0)
+    return SFTRRDBNet(scale=scale, num_feat=6, num_block=2, num_grow_ch=4)
 
 
 def kernels(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -222,3 +228,51 @@ def test_a_basis_for_other_kernels_or_weights_without_one_are_refused(basis: Pat
             change_kernel_basis(state, other)
     with pytest.raises(ValueError, match='no pca_matrix'):
         change_kernel_basis({'conv_first.weight': torch.ones(1)}, torch.rand(25, 3))
+
+
+def test_a_generator_of_the_same_scale_is_the_same() -> None:
+    state = small_of_scale(3).state_dict()
+    changed = change_scale(state, 3, load_pca_basis(3))
+    assert changed.keys() == state.keys()
+    for key, weight in state.items():
+        torch.testing.assert_close(changed[key], weight, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(('old', 'new'), [(4, 2), (4, 3), (4, 1), (2, 1)])
+def test_at_a_smaller_scale_pixels_lie_between_those_of_the_larger(old: int, new: int) -> None:
+    """The last layer interpolates its image; what the kernels do is left out, by a code that no layer looks at."""
+    state = small_of_scale(old).state_dict()
+    for key, weight in state.items():
+        if key.endswith(('mul_conv1.weight', 'add_conv1.weight')):
+            weight[:, -15:] = 0
+    before, after = small_of_scale(old), small_of_scale(new)
+    before.load_state_dict(state)
+    after.load_state_dict(change_scale(state, new, load_pca_basis(new)))
+    lq, field = torch.rand(1, 3, 5, 6), kernels(1, 441, 1, 1)
+    with torch.inference_mode():
+        blocks = before(lq, field).unfold(2, old, old).unfold(3, old, old).flatten(0, 3)[:, None]  # each LR pixel's
+        expected = F.interpolate(blocks, size=(new, new), mode='bilinear').view(1, 3, 5, 6, new, new)
+        expected = expected.transpose(3, 4).reshape(1, 3, 5 * new, 6 * new)
+        torch.testing.assert_close(after(lq, field), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize('new', [2, 3])
+def test_a_kernel_of_another_scale_is_taken_for_that_which_blurs_an_lr_image_as_much(new: int) -> None:
+    """What layers take from a kernel is what they took from the one of x4 with the same variances in LR pixels."""
+    state = small_of_scale(4).state_dict()
+    changed = change_scale(state, new, load_pca_basis(new))
+
+    def taken(weights: dict[str, Tensor], basis: Tensor, scale: int) -> Tensor:
+        parameters = torch.tensor([[0.4 * scale**2, 0.2 * scale**2, 0.6]])
+        kernel = gaussian_kernels(parameters, 21, scale, 'centered').flatten()
+        return weights['RRDB_trunk.0.SFT.mul_conv1.weight'][:, -15:].sum((2, 3)) @ (basis.T @ kernel)
+
+    wanted = taken(state, load_pca_basis(4), 4)
+    basis = load_pca_basis(new)
+    error, unchanged = ((taken(it, basis, new) - wanted).norm() / wanted.norm() for it in (changed, state))
+    assert error < 0.2 < 1 < unchanged
+
+
+def test_the_estimator_is_left_out_at_another_scale() -> None:
+    state = {**small_of_scale(4).state_dict(), 'kernel_estimation.m_head.weight': torch.ones(1)}
+    assert change_scale(state, 2, load_pca_basis(2)).keys() == small_of_scale(2).state_dict().keys()

@@ -98,3 +98,23 @@ def test_a_generator_gets_another_basis(
     assert 'found a MANet, which has no PCA basis; expected weights of stage 2 or 3' in capsys.readouterr().err
     assert main([str(source), str(target), '--basis', '39', '--force']) == 2
     assert 'no PCA basis is shipped for scale 4, kernel_size 21, code_length 39' in capsys.readouterr().err
+
+
+def test_a_generator_gets_another_scale(
+    tmp_path: Path, main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = tmp_path / 'old.pth', tmp_path / 'new.pth'
+    torch.save({'params': network_of_stage(3).state_dict()}, source)
+    assert main([str(source), str(target), '--scale', '3']) == 0
+    told = f'{target}: the generator alone, x3, to be trained on, written for the basis that ships\n'
+    assert capsys.readouterr().out == told
+    load_pretrained(SFTRRDBNet(scale=3, num_feat=16, num_block=2, num_grow_ch=8), target)
+    assert main([str(source), str(target), '--scale', '2', '--basis', '40', '--force']) == 0
+    load_pretrained(SFTRRDBNet(scale=2, num_feat=16, num_block=2, num_grow_ch=8, code_length=40), target)
+    capsys.readouterr()
+    assert main([str(source), str(target), '--scale', '0', '--force']) == 2
+    assert 'no PCA basis is shipped for scale 0' in capsys.readouterr().err
+    for both in ([], ['--to', 'basicsr', '--scale', '3']):
+        with pytest.raises(SystemExit, match='2'):
+            main([str(source), str(target), *both])
+        assert 'expected either --to, or --basis or --scale or both' in capsys.readouterr().err

@@ -117,13 +117,14 @@ def test_files_of_weights_differ_from_the_papers_in_effort_and_recipe(job: str, 
     schedule = {key for key in changed if key.startswith('.train.scheduler.')}
     losses = {f'.train.kernel_opt.{key}' for key in ('type', 'reduction')} | {'.train.lr_image_opt'}
     losses |= {f'.train.lr_image_opt.{key}' for key in ('type', 'loss_weight')}
-    machine |= {f'{train}degrade_on', f'{train}prefetch_mode', '.train.compile'} if '_gpu' in file.stem else set()
+    is_muon = ours['.train.optim_g.type'] == 'Muon'
+    machine |= {f'{train}degrade_on', f'{train}prefetch_mode', '.train.compile'} if is_muon else set()
     muon = {'.train.ema_decay', '.datasets.val.name', '.datasets.val.dataroot_gt'}
     muon |= {key for key in changed if key.endswith('.code_length') or 'param_key' in key}
     muon |= {key for key in changed if key.startswith('.train.optim_g.') or '.degradation.field.' in key}
     real = {key for key in changed if '.degradation.' in key}
     allowed = machine | data | start | rhythm | effort | schedule | losses
-    allowed |= muon if '_gpu' in file.stem else set()
+    allowed |= muon if is_muon else set()
     assert changed <= allowed | (real if file.stem.endswith('_real') else set())
 
 

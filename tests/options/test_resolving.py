@@ -184,7 +184,7 @@ def test_resolved_options_are_written_and_read_back(home: Path) -> None:
     again = load_options(home / 'resolved.yml')
     assert again == {**{key: opt[key] for key in again}, 'path': {}}  # what follows from the rest is left out
     assert opt.keys() - again.keys() == {'dist', 'rank', 'world_size', 'auto_resume', 'is_train', 'root_path'}
-    opt['path']['pretrain_network_g'] = str(resolve_weights('weights://manet_x4'))
+    opt['path']['pretrain_network_g'] = str(resolve_weights('weights://blind_x4'))
     write_resolved(opt, home / 'resolved.yml')
-    assert load_options(home / 'resolved.yml')['path'] == {'pretrain_network_g': 'weights://manet_x4'}
+    assert load_options(home / 'resolved.yml')['path'] == {'pretrain_network_g': 'weights://blind_x4'}
     assert '&' not in (home / 'resolved.yml').read_text()  # no aliases

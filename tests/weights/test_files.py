@@ -307,7 +307,7 @@ def test_a_bare_name_is_that_of_weights_that_ship_unless_a_file_has_it(
     [
         (4, ['blind_x2', 'blind_x4', 'manet_x3'], 'blind_x4'),
         (4, ['blind_x4', 'real_x4'], 'real_x4'),
-        (1.5, ['blind_x2', 'blind_x4', 'real_x4'], 'blind_x2'),  # the least scale comes before the kind
+        (1.5, ['blind_x2', 'blind_x4', 'real_x4'], 'real_x4'),  # the kind comes before the least scale
         (1, ['blind_x4', 'real_x1', 'real_x2'], 'real_x2'),
         (1, ['blind_x1', 'blind_x4', 'real_x1'], 'blind_x1'),
         (1, ['real_x1'], None),

@@ -94,9 +94,14 @@ def test_what_the_table_says_of_the_training_is_what_its_option_file_says(known:
     assert known.trained_on == expected
 
 
-def test_the_blind_network_has_the_estimator_that_ships_alone() -> None:
-    blind, alone = (load_state_dict_file(f'weights://{name}_x4') for name in ('blind', 'manet'))
-    assert all(torch.equal(blind[f'kernel_estimation.{key}'], value) for key, value in alone.items())
+def test_an_estimator_is_not_stored_beside_the_blind_network_that_holds_it() -> None:
+    files = {file.stem for file in FOLDER.glob('*.pth')}
+    assert 'manet_x4' in shipped_weights() and not files.intersection(
+        name.replace('blind', 'manet') for name in files if 'blind' in name
+    )
+    blind, estimator = (load_state_dict_file(f'weights://{name}_x4') for name in ('blind', 'manet'))
+    assert all(torch.equal(blind[f'kernel_estimation.{key}'], value) for key, value in estimator.items())
+    assert estimator.keys() == load_network('weights://manet_x4').state_dict().keys()
 
 
 @pytest.mark.parametrize('name', shipped_weights())
