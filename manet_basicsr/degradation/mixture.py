@@ -67,7 +67,8 @@ class MixtureSampler(FieldSampler):
         return any(kind.varies for kind in self.kinds)
 
     def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
-        raise NotImplementedError('kernels of several kinds are made by their fields: call make')
+        kind = self.kinds[int(parameters[0, 0])]  # all are of one draw
+        return kind.kernels(parameters[:, 1:], kernel_size, scale, alignment)
 
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
         assert self.weights is not None

@@ -28,7 +28,7 @@ from manet_basicsr.options.plugins import import_plugins
 from manet_basicsr.options.reading import Options, load_options
 from manet_basicsr.options.resolving import forget_pretrained, resolve, run_folder
 from manet_basicsr.options.shipped import find_option_file
-from manet_basicsr.weights import SHIPPED, resolve_weights
+from manet_basicsr.weights import is_address, resolve_weights
 
 #: Methods that need no option file, or only a generator's.
 BASELINES = ('bicubic', 'fixed', 'mean', 'oracle')
@@ -201,7 +201,7 @@ def _files_in(section: Any, key: str = '') -> Iterator[str]:
 
 def _checksum(path: str) -> str:
     try:
-        file = resolve_weights(path) if path.startswith(SHIPPED) else Path(os.path.expanduser(path))
+        file = resolve_weights(path) if is_address(path) else Path(os.path.expanduser(path))
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
         raise OptionError([f'{path}: cannot read weights ({error.strerror or error})']) from error

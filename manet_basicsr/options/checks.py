@@ -23,6 +23,7 @@ from manet_basicsr.options.sections import (
     choice_problems,
     is_count,
     missing_file,
+    missing_weights,
     registered_problems,
     unknown_keys,
     unregistered_name,
@@ -169,14 +170,16 @@ def _network_problems(network: Any, where: str, extra: Collection[str] = ()) -> 
     for part in parts_of(network):
         yield from _network_problems(network[part], f'{where}.{part}', LOADING)
         if isinstance(network[part], dict):
-            yield from missing_file(network[part].get('pretrained'), f'{where}.{part}.pretrained')
+            yield from missing_weights(network[part].get('pretrained'), f'{where}.{part}.pretrained')
     if isinstance(network, dict):
         yield from missing_file(network.get('pca_path'), f'{where}.pca_path')
 
 
 def _path_problems(paths: Mapping[str, Any]) -> Iterator[str]:
     for key, value in paths.items():
-        if 'pretrain_network' in key or key == 'resume_state':
+        if 'pretrain_network' in key:
+            yield from missing_weights(value, f'path.{key}')
+        elif key == 'resume_state':
             yield from missing_file(value, f'path.{key}')
         elif key in ('experiments_root', 'results_root', 'param_key_g') and not isinstance(value, (str, type(None))):
             yield f'path.{key}: found {value!r}, expected text'

@@ -14,7 +14,7 @@ import yaml
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.reading import Options
 from manet_basicsr.utils.files import atomic_path
-from manet_basicsr.weights import SHIPPED, resolve_weights, weights_address
+from manet_basicsr.weights import is_address, resolve_weights, weights_address
 
 #: Iterations of a run that is only to show that everything works: two checkpoints, two validations.
 DEBUG_ITERATIONS = 16
@@ -166,7 +166,7 @@ def _resolved_paths(options: Options) -> Options:
     for key, value in paths.items():
         if value is not None and ('resume_state' in key or 'pretrain_network' in key or key.endswith('s_root')):
             # Shipped weights become a plain path, for BasicSR's own models to find them, too.
-            shipped = 'pretrain_network' in key and value.startswith(SHIPPED)
+            shipped = 'pretrain_network' in key and is_address(value)
             paths[key] = str(resolve_weights(value)) if shipped else os.path.expanduser(value)
     paths['experiments_root' if is_train else 'results_root'] = paths['log'] = root
     paths['visualization'] = os.path.join(root, 'visualization')

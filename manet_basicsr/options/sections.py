@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeGuard
 
 from manet_basicsr.utils.messages import nearest
-from manet_basicsr.weights import SHIPPED, resolve_weights
+from manet_basicsr.weights import is_address, resolve_weights
 
 #: What a switch may be.
 SWITCH = (True, False)
@@ -78,10 +78,16 @@ def registered_problems(
 def missing_file(path: object, where: str) -> Iterator[str]:
     if path is not None and not isinstance(path, str):
         yield f'{where}: found {path!r}, expected a path'
-    elif path is not None and path.startswith(SHIPPED):
-        try:
-            resolve_weights(path)
-        except FileNotFoundError as error:
-            yield f'{where}: {error}'
     elif path is not None and not os.path.exists(os.path.expanduser(path)):
         yield f'{where}: {path} does not exist'
+
+
+def missing_weights(path: object, where: str) -> Iterator[str]:
+    """Check that there is a file of weights, or that weights of that name ship."""
+    if not isinstance(path, str) or not is_address(path):
+        yield from missing_file(path, where)
+        return
+    try:
+        resolve_weights(path)
+    except FileNotFoundError as error:
+        yield f'{where}: {error}'

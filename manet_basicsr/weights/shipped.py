@@ -98,6 +98,11 @@ def find_address(given: str) -> str:
     return f'{SHIPPED}{given}' if given in shipped_weights() and not os.path.isfile(given) else given
 
 
+def is_address(given: str) -> bool:
+    """Tell whether weights that ship are meant, by their address or their bare name."""
+    return find_address(given).startswith(SHIPPED)
+
+
 def resolve_weights(address: str | os.PathLike[str]) -> Path:
     """Give the file of weights behind an address; that of an estimator may hold a whole blind network.
 
@@ -131,7 +136,7 @@ def weights_address(value: Any) -> Any:
 
 def shipped_scale(address: str | os.PathLike[str]) -> int | None:
     """Tell the scale of weights that ship by their name (``weights://manet_x2``); None for any other file."""
-    name = weights_address(str(address))
+    name = find_address(weights_address(str(address)))
     return _scale_of(name) if name.startswith(SHIPPED) else None
 
 

@@ -126,7 +126,9 @@ def test_a_kind_that_does_not_fit_the_taps_is_named() -> None:
         field.check(21, 4)
 
 
-def test_a_mixture_makes_no_kernels_of_one_kind() -> None:
-    """Its parameters begin with the number of the kind: read as those of Gaussians they would be wrong ones."""
-    with pytest.raises(NotImplementedError, match='call make'):
-        build_field_sampler(MIXTURE).kernels(torch.ones(1, 4), 21, 4, 'centered')
+def test_kernels_are_those_of_the_kind_that_was_drawn() -> None:
+    field = build_field_sampler(MIXTURE)
+    for seed in range(4):
+        drawn = field.parameters(24, 32, scale=4, generator=torch.Generator().manual_seed(seed))[:1, 0]
+        kind = field.kinds[int(drawn[0, 0])]
+        assert torch.equal(field.kernels(drawn, 21, 4, 'centered'), kind.kernels(drawn[:, 1:], 21, 4, 'centered'))

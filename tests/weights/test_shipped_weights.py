@@ -190,8 +190,19 @@ def test_addresses_in_options_are_checked(photos: Path) -> None:
     problems = list(find_problems(shortened.forced(file, entries), is_train=True))
     assert any(line.startswith('network_g.generator.pretrained: weights://big does not ship') for line in problems)
     assert any(line.startswith('path.pretrain_network_g: weights://manet_x5 does not') for line in problems)
-    fitting = [*entries[:2], 'network_g:estimator:pretrained=weights://manet_x4', 'network_g:generator:pretrained=~']
-    assert not list(find_problems(shortened.forced(file, fitting), is_train=True))
+    for name in ('weights://manet_x4', 'manet_x4', 'blind_x4'):
+        fitting = [*entries[:2], f'network_g:estimator:pretrained={name}', 'network_g:generator:pretrained=~']
+        assert not list(find_problems(shortened.forced(file, fitting), is_train=True))
+
+
+def test_a_bare_name_in_an_option_file_is_an_address(photos: Path, tmp_path: Path) -> None:
+    file = shortened.option_file('test', 'BlindSR_stage3', 4)
+    entries = [f'datasets:test_{number}:dataroot_gt={photos}' for number in range(6)]
+    opt = shortened.resolved(file, [*entries, 'path:pretrain_network_g=blind_x4'], tmp_path)
+    assert opt['path']['pretrain_network_g'] == str(resolve_weights('blind_x4'))
+    wrong = shortened.forced(file, [*entries, 'path:pretrain_network_g=blind_x2', 'scale=4'])
+    if 'blind_x2' in shipped_weights():
+        assert any('blind_x2 is for x2, found scale: 4' in line for line in find_problems(wrong, is_train=False))
 
 
 @pytest.mark.parametrize('name', restoring_weights())
