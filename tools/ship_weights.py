@@ -3,7 +3,7 @@
 What they are for and were trained on is a row of manet_basicsr/weights_data/weights.csv, and of the tables of
 docs/weights.md and README.md, which a test compares.
 
-Example: python tools/ship_weights.py experiments/train_MANet_stage1_x4_cpu/models/net_g_latest.pth manet_x4
+Example: python tools/ship_weights.py experiments/train_BlindSR_stage3_x4_gpu/models/net_g_latest.pth blind_x4
 """
 
 from __future__ import annotations
@@ -29,15 +29,19 @@ def ship(source: str, name: str, folder: Path = FOLDER) -> Path:
 
     Args:
         source: File of weights; averaged ones are taken where it has them.
-        name: Name to ship them under; weights of that name are replaced.
+        name: Name to ship them under; weights of that name are replaced, and those of the estimator alone that a blind
+            network holds (``manet_x2`` beside ``blind_x2``).
         folder: Where to.
 
     Returns:
         The file written.
 
     Raises:
-        ValueError: The file is of no network of this package, or half precision does not hold it.
+        ValueError: The file is of no network of this package, or half precision does not hold it; or an estimator is to
+            be shipped beside the blind network that holds one.
     """
+    if name.startswith('manet') and (folder / f'{name.replace("manet", "blind")}.pth').exists():
+        raise ValueError(f'{name} is the estimator within {name.replace("manet", "blind")}; ship that')
     load_network(source)  # refuses what is no network of this package
     state_dict = {
         # The basis of the kernel code is a constant, not a trained weight: 26 kB more keep it exact.
@@ -50,6 +54,8 @@ def ship(source: str, name: str, folder: Path = FOLDER) -> Path:
     target, sums = folder / f'{name}.pth', folder / 'SHA256SUMS'
     with atomic_path(target) as partial:
         torch.save({'params': state_dict}, partial)
+    if name.startswith('blind_x'):
+        (folder / f'{name.replace("blind", "manet")}.pth').unlink(missing_ok=True)
     lines = dict(line.split()[::-1] for line in sums.read_text().splitlines()) if sums.exists() else {}
     lines = {file: checksum for file, checksum in lines.items() if (folder / file).exists()}
     lines[target.name] = hashlib.sha256(target.read_bytes()).hexdigest()

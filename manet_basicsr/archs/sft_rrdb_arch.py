@@ -187,7 +187,8 @@ def change_scale(state_dict: Mapping[str, Tensor], scale: int, basis: Tensor) ->
     """Give the weights of a generator for another scale that does nearly what it did, to be trained on.
 
     The last layer makes s x s pixels of each LR pixel: its filters are interpolated where those of the new scale lie.
-    Kernels are in HR pixels: one of the new scale is taken for that which blurs the LR image as much at the old one.
+    A kernel is stretched by old scale / new scale, so that it blurs the LR image as much as it would at the new one.
+    Both are meant for going down: of a larger scale, the weights know nothing of the finer pixels.
 
     Args:
         state_dict: Of an :class:`SFTRRDBNet`, or a blind network with one; not changed.
@@ -198,11 +199,21 @@ def change_scale(state_dict: Mapping[str, Tensor], scale: int, basis: Tensor) ->
         The state dict of the generator alone: an estimator tells the kernels of its own scale.
 
     Raises:
-        ValueError: It is not the state dict of such a network, or the basis is for another kernel size.
+        ValueError: It is not the state dict of such a network, the scale is below 1, or one of the bases is not
+            ``centered`` or is for another kernel size or scale.
     """
     kept = {key: weight for key, weight in state_dict.items() if not key.startswith(ESTIMATOR_PREFIX)}
     old_basis = _basis_for(kept, basis)
+    if 'upsampler.0.weight' not in kept:
+        raise ValueError('these weights have no upsampler.0.weight, expected those of an SFTRRDBNet')
     channels, old = image_of(kept['upsampler.0.weight'])
+    if scale < 1:
+        raise ValueError(f'scale is {scale}, expected at least 1')
+    for words, tested, of_scale in (('weights', old_basis, old), ('basis', basis, scale)):
+        taps = tested.view(*[math.isqrt(len(tested))] * 2, -1).abs()
+        margin = of_scale - 1  # the first rows and columns of centered kernels are 0
+        if taps[:margin].sum() + taps[:, :margin].sum() > 1e-6 * taps.sum():
+            raise ValueError(f'the kernels of the {words} are not those of x{of_scale} in the alignment centered')
     for key in ('upsampler.0.weight', 'upsampler.0.bias'):
         weight = kept[key].float().view(channels, old, old, -1).permute(0, 3, 1, 2)
         weight = F.interpolate(weight, size=(scale, scale), mode='bilinear', align_corners=False)

@@ -39,7 +39,7 @@ TOOLS = {
     'make-testset': 'write LR images and their kernels to disk',
     'evaluate': 'score any number of methods on any number of degradations',
     'compute-pca': 'compute the PCA basis of kernels of other sizes',
-    'convert-weights': "convert weights from and to the authors' form",
+    'convert-weights': "convert weights from and to the authors' form, or for another basis or scale",
     'describe-weights': 'write the entry of a file of weights for OpenModelDB',
     'export-onnx': 'export an estimator, a generator or a blind network to ONNX',
     'plot-curves': 'draw training curves and results',

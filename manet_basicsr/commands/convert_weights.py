@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     options = parser.parse_args(arguments)
     is_for_generator = options.basis is not None or options.scale is not None
     if is_for_generator == (options.to is not None):
-        parser.error('expected either --to, or --basis or --scale or both')
+        parser.error('expected --to alone, or --basis, or --scale, or both of these')
     try:
         if is_for_generator:
             _change_generator(options)

@@ -58,7 +58,7 @@ class _Weights(argparse.Action):
 def _lines_of_shipped() -> list[str]:
     """Describe the weights that ship, a line each."""
     lines = [
-        f'{SHIPPED}{known.name}  x{known.scale}, {known.use}; trained on {known.trained_on}; {known.size / 1e6:.1f} MB'
+        f'{SHIPPED}{known.name}  x{known.scale}, {known.use}; trained on {known.trained_on}; {known.file}'
         for known in describe_shipped()
     ]
     return lines or ['no weights ship with this version']

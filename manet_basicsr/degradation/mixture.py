@@ -67,8 +67,12 @@ class MixtureSampler(FieldSampler):
         return any(kind.varies for kind in self.kinds)
 
     def kernels(self, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
-        kind = self.kinds[int(parameters[0, 0])]  # all are of one draw
-        return kind.kernels(parameters[:, 1:], kernel_size, scale, alignment)
+        numbers = parameters[:, 0].long()
+        made = parameters.new_empty(len(parameters), kernel_size**2)
+        for number in numbers.unique().tolist():
+            rows = numbers == number
+            made[rows] = self.kinds[number].kernels(parameters[rows, 1:], kernel_size, scale, alignment)
+        return made
 
     def parameters(self, height: int, width: int, *, scale: int, generator: torch.Generator | None = None) -> Tensor:
         assert self.weights is not None

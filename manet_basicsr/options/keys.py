@@ -37,7 +37,9 @@ TOP = {
     'find_unused_parameters': Key('boolean', 'as torch has it, for several processes'),
 }
 PATH = {
-    'pretrain_network_g': Key('string|null', 'file of weights to begin with, or weights://NAME for those that ship'),
+    'pretrain_network_g': Key(
+        'string|null', 'file of weights to begin with, or the NAME or weights://NAME of those that ship'
+    ),
     'param_key_g': Key('string|null', 'state dict to take from it; ~: the file is a bare state dict'),
     'strict_load_g': Key('boolean', 'whether every weight must be in it'),
     'resume_state': Key('string|null', 'file of a training state to go on from'),

@@ -14,7 +14,7 @@ import yaml
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.reading import Options
 from manet_basicsr.utils.files import atomic_path
-from manet_basicsr.weights import is_address, resolve_weights, weights_address
+from manet_basicsr.weights import is_address, is_within_blind, resolve_weights, weights_address
 
 #: Iterations of a run that is only to show that everything works: two checkpoints, two validations.
 DEBUG_ITERATIONS = 16
@@ -165,8 +165,9 @@ def _resolved_paths(options: Options) -> Options:
     root = run_folder(options, options['root_path'], is_train=is_train)
     for key, value in paths.items():
         if value is not None and ('resume_state' in key or 'pretrain_network' in key or key.endswith('s_root')):
-            # Shipped weights become a plain path, for BasicSR's own models to find them, too.
-            shipped = 'pretrain_network' in key and is_address(value)
+            # Shipped weights become a plain path, for BasicSR's own models to find them, too; but no path says that
+            # only the estimator of a blind network is meant.
+            shipped = 'pretrain_network' in key and is_address(value) and not is_within_blind(value)
             paths[key] = str(resolve_weights(value)) if shipped else os.path.expanduser(value)
     paths['experiments_root' if is_train else 'results_root'] = paths['log'] = root
     paths['visualization'] = os.path.join(root, 'visualization')

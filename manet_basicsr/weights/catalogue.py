@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,8 +55,8 @@ def catalogue_entry(
         FileNotFoundError: There is no such file.
         ValueError: The file is of another kind or network, or something that is said has not the form that is wanted.
     """
-    weights = resolve_weights(weights)
-    network = _network_of(weights)
+    file = resolve_weights(weights)
+    network = _network_of(weights, file)
     generator: Any = network.generator
     identifier = _identifier(name, network.scale)
     _check(authors, licence, urls, tags, description)
@@ -71,13 +72,13 @@ def catalogue_entry(
         'scale': network.scale,
         'inputChannels': generator.conv_first.in_channels,
         'outputChannels': generator.upsampler[0].out_channels // network.scale**2,
-        'resources': [_resource(weights, urls)],
+        'resources': [_resource(file, urls)],
         'images': [],
     }
 
 
-def _network_of(weights: Path) -> BlindSRNet:
-    suffix = weights.suffix
+def _network_of(weights: str | os.PathLike[str], file: Path) -> BlindSRNet:
+    suffix = file.suffix
     if suffix.lower() != '.pth':
         raise ValueError(f'{weights}: found a file {suffix or "without a suffix"}, expected .pth')
     network = load_network(weights)

@@ -32,6 +32,7 @@ class ShippedWeights:
         use: What they are for.
         trained_on: The degradations of their training.
         size: Of the file that holds them, in bytes.
+        within: For an estimator that has no file of its own, the name of the blind network that holds it.
     """
 
     name: str
@@ -39,6 +40,12 @@ class ShippedWeights:
     use: str
     trained_on: str
     size: int
+    within: str | None
+
+    @property
+    def file(self) -> str:
+        """What there is to say of their file: its size, or whose file it is."""
+        return f'{self.size / 1e6:.1f} MB' if self.within is None else f'within {self.within}'
 
 
 def shipped_weights() -> list[str]:
@@ -58,13 +65,14 @@ def describe_shipped() -> list[ShippedWeights]:
     """Describe the weights that ship, in the order of the table ``weights_data/weights.csv``, which has their words."""
     if not (names := shipped_weights()):
         return []
-    folder = _shipped_folder()
-    rows = csv.DictReader((folder / 'weights.csv').read_text(encoding='utf-8').splitlines())
-    return [
-        ShippedWeights(name, scale, row['use'], row['trained on'], _file_of(name).stat().st_size)
-        for row in rows
-        if (name := row['name']) in names and (scale := _scale_of(name)) is not None
-    ]
+    found = []
+    for row in csv.DictReader((_shipped_folder() / 'weights.csv').read_text(encoding='utf-8').splitlines()):
+        name, scale = row['name'], _scale_of(row['name'])
+        if name in names and scale is not None:
+            file = _file_of(name)
+            within = None if file.stem == name else file.stem
+            found.append(ShippedWeights(name, scale, row['use'], row['trained on'], file.stat().st_size, within))
+    return found
 
 
 def choose_weights(scale: float, names: Iterable[str]) -> str | None:

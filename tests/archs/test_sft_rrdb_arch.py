@@ -276,3 +276,17 @@ def test_a_kernel_of_another_scale_is_taken_for_that_which_blurs_an_lr_image_as_
 def test_the_estimator_is_left_out_at_another_scale() -> None:
     state = {**small_of_scale(4).state_dict(), 'kernel_estimation.m_head.weight': torch.ones(1)}
     assert change_scale(state, 2, load_pca_basis(2)).keys() == small_of_scale(2).state_dict().keys()
+
+
+def test_what_cannot_be_at_another_scale_is_refused() -> None:
+    state, basis = small_of_scale(4).state_dict(), load_pca_basis(2)
+    with pytest.raises(ValueError, match='scale is 0, expected at least 1'):
+        change_scale(state, 0, basis)
+    with pytest.raises(ValueError, match='kernels of the basis are not those of x4 in the alignment centered'):
+        change_scale(state, 4, basis)
+    with pytest.raises(ValueError, match='no upsampler.0.weight'):
+        change_scale({'pca_matrix': state['pca_matrix']}, 2, basis)
+    with pytest.raises(ValueError, match='kernels of the basis are not those of x2'):
+        change_scale(state, 2, basis.flip(0))
+    with pytest.raises(ValueError, match='kernels of the weights are not those of x4'):
+        change_scale({**state, 'pca_matrix': state['pca_matrix'].flip(1)}, 2, basis)

@@ -117,4 +117,4 @@ def test_a_generator_gets_another_scale(
     for both in ([], ['--to', 'basicsr', '--scale', '3']):
         with pytest.raises(SystemExit, match='2'):
             main([str(source), str(target), *both])
-        assert 'expected either --to, or --basis or --scale or both' in capsys.readouterr().err
+        assert 'expected --to alone, or --basis, or --scale, or both of these' in capsys.readouterr().err

@@ -134,12 +134,13 @@ def test_weights_that_make_no_image_and_files_that_are_none_are_refused(
 ) -> None:
     torch.save(blind_network(2).kernel_estimation.state_dict(), tmp_path / 'manet.pth')
     (tmp_path / 'blind.safetensors').touch()
-    for name, words in (
-        ('manet.pth', 'found a MANet, expected a blind network (stage 3)'),
-        ('blind.safetensors', 'found a file .safetensors, expected .pth'),
-        ('absent.pth', 'no such file of weights'),
+    for weights, words in (
+        (tmp_path / 'manet.pth', 'found a MANet, expected a blind network (stage 3)'),
+        ('weights://manet_x4', 'found a MANet, expected a blind network (stage 3)'),  # within the file of blind_x4
+        (tmp_path / 'blind.safetensors', 'found a file .safetensors, expected .pth'),
+        (tmp_path / 'absent.pth', 'no such file of weights'),
     ):
-        assert main(arguments(tmp_path / name, tmp_path)) == 2
+        assert main(arguments(weights, tmp_path)) == 2
         assert words in capsys.readouterr().err
 
 

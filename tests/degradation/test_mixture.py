@@ -126,9 +126,11 @@ def test_a_kind_that_does_not_fit_the_taps_is_named() -> None:
         field.check(21, 4)
 
 
-def test_kernels_are_those_of_the_kind_that_was_drawn() -> None:
-    field = build_field_sampler(MIXTURE)
-    for seed in range(4):
-        drawn = field.parameters(24, 32, scale=4, generator=torch.Generator().manual_seed(seed))[:1, 0]
-        kind = field.kinds[int(drawn[0, 0])]
-        assert torch.equal(field.kernels(drawn, 21, 4, 'centered'), kind.kernels(drawn[:, 1:], 21, 4, 'centered'))
+def test_kernels_are_those_of_their_kinds() -> None:
+    mixture = build_field_sampler({'type': 'mixture', 'of': [INVARIANT, {'type': 'plateau', 'variance': [0.7, 10]}]})
+    shapes = torch.tensor([[4.0, 2.0, 0.5, 1.0], [5.0, 1.0, 0.1, 1.5], [2.0, 2.0, 0.0, 1.2]])
+    made = mixture.kernels(torch.cat([torch.tensor([[1.0], [0.0], [1.0]]), shapes], 1), 21, 4, 'centered')
+    for row, number in enumerate((1, 0, 1)):
+        expected = mixture.kinds[number].kernels(shapes[row : row + 1], 21, 4, 'centered')
+        torch.testing.assert_close(made[row], expected[0])
+    assert not torch.allclose(made[0], mixture.kinds[0].kernels(shapes[:1], 21, 4, 'centered')[0])

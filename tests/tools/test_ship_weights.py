@@ -42,6 +42,19 @@ def test_weights_become_half_precision_and_get_a_checksum(tmp_path: Path, script
     assert (tmp_path / 'SHA256SUMS').read_text() == checksum_lines(replaced)
 
 
+def test_an_estimator_ships_within_its_blind_network_and_not_beside_it(tmp_path: Path, script: dict[str, Any]) -> None:
+    torch.save({'params': MANet(num_feat=16).state_dict()}, tmp_path / 'stage1.pt')
+    alone = [script['ship'](str(tmp_path / 'stage1.pt'), f'manet_x{scale}', tmp_path) for scale in (2, 3)]
+    generator = SFTRRDBNet(num_feat=8, num_block=1, num_grow_ch=4).state_dict()
+    estimator = {f'kernel_estimation.{key}': value for key, value in MANet(num_feat=16).state_dict().items()}
+    torch.save({'params': {**generator, **estimator}}, tmp_path / 'stage3.pt')
+    blind = script['ship'](str(tmp_path / 'stage3.pt'), 'blind_x2', tmp_path)
+    assert [file.exists() for file in alone] == [False, True]
+    assert (tmp_path / 'SHA256SUMS').read_text() == checksum_lines(blind, alone[1])
+    with pytest.raises(ValueError, match='manet_x2 is the estimator within blind_x2; ship that'):
+        script['ship'](str(tmp_path / 'stage1.pt'), 'manet_x2', tmp_path)
+
+
 def test_what_would_not_serve_is_not_shipped(tmp_path: Path, script: dict[str, Any]) -> None:
     large = {key: value + 1e6 for key, value in MANet(num_feat=16).state_dict().items()}
     for name, content, words in (
