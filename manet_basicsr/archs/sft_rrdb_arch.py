@@ -199,8 +199,8 @@ def change_scale(state_dict: Mapping[str, Tensor], scale: int, basis: Tensor) ->
         The state dict of the generator alone: an estimator tells the kernels of its own scale.
 
     Raises:
-        ValueError: It is not the state dict of such a network, the scale is below 1, or one of the bases is not
-            ``centered`` or is for another kernel size or scale.
+        ValueError: It is not the state dict of such a network, the scale is below 1, the basis is for another kernel
+            size, or one of the bases is not ``centered``.
     """
     kept = {key: weight for key, weight in state_dict.items() if not key.startswith(ESTIMATOR_PREFIX)}
     old_basis = _basis_for(kept, basis)

@@ -555,8 +555,8 @@ def test_a_scale_beyond_what_ships_is_refused() -> None:
     for scale in (8, 4.5, 0.5, -1, float('inf'), float('nan')):
         with pytest.raises(ValueError, match=f'found scale {scale:g}, expected 1 to 4 with the weights that ship'):
             restore(np.zeros((8, 8, 3), np.uint8), scale=scale)
-    with pytest.raises(FileNotFoundError, match='that restore, this version ships only blind_[^m]*; for x3, train'):
-        restoring.load_blind_network(None, 3)
+    with pytest.raises(FileNotFoundError, match='that restore, this version ships only blind_[^m]*; for x5, train'):
+        restoring.load_blind_network(None, 5)
 
 
 @pytest.mark.parametrize('weights', ['weights://real_x1', 'weights://real_x4'])
