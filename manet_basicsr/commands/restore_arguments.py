@@ -18,7 +18,7 @@ from manet_basicsr.zero_shot import BUDGETS, SOLVERS
 
 _EXAMPLES = """examples:
   manet-restore photo.jpg -o restored                    # with the x4 weights that ship, weights://real_x4
-  manet-restore holiday/ 'scans/**/*.tif' -o restored --weights blind_x2.pth --max-memory 4G --kernels
+  manet-restore holiday/ 'scans/**/*.tif' -o restored --weights mine.pth --max-memory 4G --kernels
   manet-restore clean.png -o restored --weights blind_x4 # no noise, no JPEG: those for clean images do more
   manet-restore - -o - --format jpg < photo.jpg > restored.jpg
   manet-restore --weights help                           # lists the weights that ship
@@ -86,11 +86,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--weights', metavar='FILE', action=_Weights,
         help='of a blind network (stage 3), .pth or .safetensors, or a name of weights that ship, which help lists; '
-        'default: real_x2, above scale 2 real_x4',
+        'default: real_x4, or up to --scale 2 real_x2',
     )  # fmt: skip
     parser.add_argument(
         '--scale', type=float, metavar='S', help='times as large as the input, 1 (sharpen alone) to the scale of the '
-        'weights, which is the default (4 of those that ship)',
+        'weights, which is the default (4 without --weights)',
     )  # fmt: skip
     parser.add_argument(
         '--method', metavar='NAME',

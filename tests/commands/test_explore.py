@@ -61,7 +61,8 @@ def test_pages_of_shipped_estimators_are_drawn_at_their_scale(scale: int, capsys
     assert f'--scale: found 4, but weights://manet_x{scale} is for x{scale}' in capsys.readouterr().err
 
 
-def test_where_no_weights_restore_those_of_an_estimator_show_the_kernels() -> None:
+def test_where_no_weights_restore_those_of_an_estimator_show_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('manet_basicsr.commands.explore.shipped_weights', lambda: ['manet_x3'])
     assert main(['photo.png', '--scale', '3']) == 0
     images, fields, data = contents()
     assert (images, fields, data['scale']) == (['LR image'], ['estimated'], 3)
