@@ -127,7 +127,9 @@ def test_a_kind_that_does_not_fit_the_taps_is_named() -> None:
 
 
 def test_kernels_are_those_of_their_kinds() -> None:
-    mixture = build_field_sampler({'type': 'mixture', 'of': [INVARIANT, {'type': 'plateau', 'variance': [0.7, 10]}]})
+    mixture: Any = build_field_sampler(
+        {'type': 'mixture', 'of': [INVARIANT, {'type': 'plateau', 'variance': [0.7, 10]}]}
+    )
     shapes = torch.tensor([[4.0, 2.0, 0.5, 1.0], [5.0, 1.0, 0.1, 1.5], [2.0, 2.0, 0.0, 1.2]])
     made = mixture.kernels(torch.cat([torch.tensor([[1.0], [0.0], [1.0]]), shapes], 1), 21, 4, 'centered')
     for row, number in enumerate((1, 0, 1)):
