@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,21 +48,10 @@ class KernelCodeNet(nn.Module):
 
     @property
     def alignment(self) -> str:
-        """The grid on which the kernels lie whose basis this is: ``centered``, ``published``, or ``unknown``.
-
-        Kernels of scale s are 0 in the first s - 1 rows and columns where they are ``centered``, in the last ones where
-        they are ``published``, and so is their basis. At scale 1 both are the same: ``centered``.
-        """
+        """The grid on which the kernels lie whose basis this is: ``centered``, ``published``, or ``unknown``."""
         if self.pca_matrix.is_meta:  # built without memory
             return 'unknown'
-        side, margin = self.kernel_size, self.scale - 1
-        weight = self.pca_matrix.detach().abs().sum((0, 2)).view(side, side)
-        limit = 1e-6 * weight.sum().item()
-        first = weight[:margin].sum() + weight[:, :margin].sum()
-        last = weight[side - margin :].sum() + weight[:, side - margin :].sum()
-        if first.item() <= limit:
-            return 'centered'
-        return 'published' if last.item() <= limit else 'unknown'
+        return alignment_of_basis(self.pca_matrix.detach()[0, :, :, 0, 0], self.scale)
 
     @property
     def grid(self) -> str:
@@ -89,6 +80,26 @@ class KernelCodeNet(nn.Module):
             ValueError: It does not.
         """
         check_field_size(lq, field, self.kernel_size)
+
+
+def alignment_of_basis(basis: Tensor, scale: int) -> str:
+    """Tell the grid on which the kernels of a PCA basis lie: ``centered``, ``published``, or ``unknown``.
+
+    Kernels of scale s are 0 in the first s - 1 rows and columns where they are ``centered``, in the last ones where
+    they are ``published``, and so is their basis. At scale 1 both are the same: ``centered``.
+
+    Args:
+        basis: (kernel_size^2, code_length).
+        scale: Of its kernels.
+    """
+    side, margin = math.isqrt(len(basis)), scale - 1
+    weight = basis.abs().sum(1).view(side, side)
+    limit = 1e-6 * weight.sum().item()
+    first = weight[:margin].sum() + weight[:, :margin].sum()
+    last = weight[side - margin :].sum() + weight[:, side - margin :].sum()
+    if first.item() <= limit:
+        return 'centered'
+    return 'published' if last.item() <= limit else 'unknown'
 
 
 def check_field_size(lq: Tensor, field: Tensor, kernel_size: int) -> None:

@@ -11,7 +11,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from manet_basicsr.archs.kernel_code import KernelCodeNet
+from manet_basicsr.archs.kernel_code import KernelCodeNet, alignment_of_basis
 from manet_basicsr.weights import ESTIMATOR_PREFIX
 
 RESIDUAL_SCALE = 0.2
@@ -210,9 +210,7 @@ def change_scale(state_dict: Mapping[str, Tensor], scale: int, basis: Tensor) ->
     if scale < 1:
         raise ValueError(f'scale is {scale}, expected at least 1')
     for words, tested, of_scale in (('weights', old_basis, old), ('basis', basis, scale)):
-        taps = tested.view(*[math.isqrt(len(tested))] * 2, -1).abs()
-        margin = of_scale - 1  # the first rows and columns of centered kernels are 0
-        if taps[:margin].sum() + taps[:, :margin].sum() > 1e-6 * taps.sum():
+        if alignment_of_basis(tested, of_scale) != 'centered':
             raise ValueError(f'the kernels of the {words} are not those of x{of_scale} in the alignment centered')
     for key in ('upsampler.0.weight', 'upsampler.0.bias'):
         weight = kept[key].float().view(channels, old, old, -1).permute(0, 3, 1, 2)

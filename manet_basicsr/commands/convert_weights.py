@@ -94,7 +94,5 @@ def _basis_of(options: argparse.Namespace) -> Tensor:
     if not hasattr(generator, 'pca_matrix'):
         found = type(network).__name__
         raise ValueError(f'{options.source}: found a {found}, which has no PCA basis; expected weights of stage 2 or 3')
-    if options.scale is not None and generator.alignment == 'published':
-        raise ValueError(f'{options.source}: found the alignment published, expected centered, as bases that ship have')
     length = generator.pca_matrix.shape[2] if options.basis is None else int(options.basis)
     return load_pca_basis(generator.scale if options.scale is None else options.scale, generator.kernel_size, length)

@@ -99,12 +99,7 @@ def _finite(state_dict: dict[str, Tensor], path: str | os.PathLike[str]) -> dict
 
 
 def load_pretrained(network: nn.Module, path: str | os.PathLike[str], param_key: str | None = 'params') -> None:
-    """Load a file of weights into a network, strictly.
-
-    Args:
-        network: The network to fill.
-        path: The file; ``~`` is expanded.
-        param_key: As in :func:`load_state_dict_file`.
+    """Load a file of weights into a network, strictly; the arguments are those of :func:`read_weights_for`.
 
     Raises:
         FileNotFoundError: If there is no such file.
