@@ -1,6 +1,6 @@
 """MANet (mutual affine network, ICCV 2021) as a plugin for BasicSR: importing it registers everything."""
 
-from manet_basicsr.utils.starting import importing
+from manet_basicsr_commands import importing  # beside the package, so that nothing of it is imported before
 
 with importing():
     from manet_basicsr import compat

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import manet_basicsr_commands
-from manet_basicsr.utils.starting import importing
+from manet_basicsr_commands import importing, interruption_ends_the_process
 
 ROOT = Path(__file__).parents[2]
 PIPES: dict[str, Any] = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
@@ -36,6 +36,9 @@ class SaysWhenTorchIsImported:
 
 sys.meta_path.insert(0, SaysWhenTorchIsImported())
 """
+# Instead, an interruption in a callback, where Python ignores exceptions: its import has such callbacks.
+CALLBACK = 'import weakref; weakref.finalize(set(), signal.raise_signal, signal.SIGINT)'
+INTERRUPTED_IN_A_CALLBACK = HOOK.replace("print('started', flush=True)", CALLBACK)
 FILES = [[str(ROOT / f'manet_basicsr/{name}.py')] for name in ('train', 'test')]
 FILES += [[str(file)] for file in sorted((ROOT / 'scripts').glob('*.py'))]
 MODULES = [['-m', f'manet_basicsr{name}'] for name in ('', '.commands.restore', '.commands.explore')]
@@ -48,6 +51,25 @@ def test_an_interruption_while_a_module_or_file_is_started_is_130_without_a_trac
     (tmp_path / 'sitecustomize.py').write_text(HOOK)
     environment = {**os.environ, 'PYTHONPATH': f'{tmp_path}{os.pathsep}{ROOT}'}
     interrupt(subprocess.Popen([sys.executable, *words], env=environment, **PIPES))
+
+
+@pytest.mark.parametrize('words', [MODULES[0], FILES[-1]], ids=['module', 'file'])
+def test_an_interruption_in_a_callback_of_the_import_is_not_lost(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / 'sitecustomize.py').write_text(INTERRUPTED_IN_A_CALLBACK)
+    environment = {**os.environ, 'PYTHONPATH': f'{tmp_path}{os.pathsep}{ROOT}'}
+    ended = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, 'interrupted\n')
+
+
+def test_what_another_handles_is_left_to_it() -> None:
+    got: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: got.append(number))
+    try:
+        with interruption_ends_the_process():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert got == [signal.SIGINT]
 
 
 def test_a_program_that_imports_the_package_gets_its_interruption() -> None:
