@@ -2,7 +2,9 @@
 
 python tools/model_card.py                                 # scores of two photographs that scikit-image ships
 python tools/model_card.py --gaussian8 Set5                # the published benchmark of eight round Gaussians
+python tools/model_card.py --usrnet BSD100 kair             # the table of USRNet, on 68 of its images
 python tools/model_card.py --sharpening Set5                # how x1 changes images that are blurred little or much
+python tools/model_card.py --enlarged BSD100                # how often an image that was enlarged before is noticed
 python tools/model_card.py --figure failures.png           # draws where the weights fail
 python tools/model_card.py --photographs real sheet.png    # restores photographs of your own, and draws a part of each
 """
@@ -10,6 +12,7 @@ python tools/model_card.py --photographs real sheet.png    # restores photograph
 from __future__ import annotations
 
 import argparse
+import io
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +28,7 @@ from basicsr.metrics.niqe import calculate_niqe
 from basicsr.metrics.psnr_ssim import calculate_psnr
 from basicsr.utils import imwrite, tensor2img
 from basicsr.utils.matlab_functions import imresize
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -32,8 +36,10 @@ from tqdm import tqdm
 from manet_basicsr.data.images import image_to_tensor, open_images
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
 from manet_basicsr.degradation import FixedSampler, blur_downsample, quantize
+from manet_basicsr.degradation.bank import lay_kernel, read_bank
 from manet_basicsr.evaluation.methods import bicubic_upsample
 from manet_basicsr.metrics import calculate_lr_psnr
+from manet_basicsr.restoration.enlargement import enlargement_period
 from manet_basicsr.restoration.restoring import load_blind_network
 from manet_basicsr.visualization.figures import write_panels
 
@@ -59,6 +65,10 @@ CASES: dict[str, tuple[str, tuple[int, int], dict[str, Any], str]] = {
 }
 #: Standard deviations of the benchmark Gaussian8 at x4.
 GAUSSIAN8 = tuple(round(1.8 + 0.2 * step, 1) for step in range(8))
+#: Kernels of kernels_12.mat in USRNet's first table of which we know others' scores, counted from 1.
+USRNET_KERNELS = (1, 3, 5, 8)
+#: BSD68 is the first 69 images of BSD100 by name, but for this one.
+_NOT_IN_BSD68, _BSD68 = '156065', 69
 #: Variances in px^2 of the blur that is to be undone at x1.
 LITTLE_TO_MUCH = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _MIDDLE = 128  # px a side of an image that are sharpened
@@ -124,6 +134,43 @@ def gaussian8(folder: Path, weights: str) -> dict[float, float]:
     return scores
 
 
+def bsd68(folder: Path) -> dict[str, Tensor]:
+    """Read the images of BSD68 from a folder of BSD100, cut to whole LR pixels: ``(3, H, W)`` by name."""
+    images = open_images(folder)
+    names = sorted(images.names)[:_BSD68]
+    hr = {name: image_to_tensor(images.read(name)) for name in names if name != _NOT_IN_BSD68}
+    return {
+        name: image[:, : image.shape[1] // SCALE * SCALE, : image.shape[2] // SCALE * SCALE]
+        for name, image in hr.items()
+    }
+
+
+def usrnet(folder: Path, kernels: Path, weights: str) -> dict[int, float]:
+    """Score weights on kernels of USRNet's first table: circular blur, 8 bit; PSNR of RGB, border of 16 px.
+
+    There the LR image is every fourth pixel of what is blurred; the kernels are moved by 1.5 px here, so that LR pixels
+    are at the centre of what they stand for, as in this package.
+
+    Returns:
+        The mean over the 68 images, by kernel.
+    """
+    images = bsd68(folder)
+    bank = {name: taps for name, taps in read_bank(str(kernels)).items() if 'kernels_12' in name}
+    scores: dict[int, float] = {}
+    for number in USRNET_KERNELS:
+        name, taps = list(bank.items())[number - 1]
+        kernel = lay_kernel(taps, name, 31, SCALE, 'centered')[..., None, None]
+        found = []
+        for hr in tqdm(images.values(), desc=f'{weights}, kernel {number}', disable=None):
+            reach = 4 * SCALE  # of 31 taps, in whole LR px
+            blurred = blur_downsample(F.pad(hr[None], [reach] * 4, mode='circular'), kernel, SCALE)[0]
+            lq = quantize(blurred[:, SCALE:-SCALE, SCALE:-SCALE])
+            restored = tensor2img(restore(lq, weights).image)
+            found.append(float(calculate_psnr(restored, tensor2img(hr), crop_border=16)))
+        scores[number] = sum(found) / len(found)
+    return scores
+
+
 def sharpening(folder: Path, weights: str) -> dict[float, tuple[float, float]]:
     """Score weights at x1 on the middle of each image of a folder, blurred by round Gaussians; PSNR_Y.
 
@@ -144,6 +191,38 @@ def sharpening(folder: Path, weights: str) -> dict[float, tuple[float, float]]:
         before, after = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
         scores[variance] = before, after
     return scores
+
+
+def enlarged(folder: Path) -> dict[str, dict[str, int]]:
+    """Count in how many images of a folder an enlargement is noticed: as they are, changed, and enlarged.
+
+    Returns:
+        The number by what was done to them, and by what was done afterwards.
+    """
+    images = open_images(folder)
+    counts: dict[str, dict[str, int]] = {}
+    for name in tqdm(images.names, disable=None):
+        whole = Image.fromarray(images.read(name))
+        small = whole.resize((whole.width // 2, whole.height // 2), Image.Resampling.LANCZOS)
+        blur = FixedSampler((2.5, 2.5)).draw(whole.height, whole.width, scale=1)
+        blurred = blur_downsample(image_to_tensor(np.asarray(whole))[None], blur, 1)[0]
+        cases = {'as they are': whole, 'reduced': small, 'blurred': Image.fromarray(tensor2img(blurred, rgb2bgr=False))}
+        for factor in (1.5, 2, 2.5, 3, 4):
+            size = (round(small.width * factor), round(small.height * factor))
+            cases[f'enlarged {factor:g} times, bicubic'] = small.resize(size, Image.Resampling.BICUBIC)
+        for case, image in cases.items():
+            pixels = np.asarray(image)
+            noise = np.random.default_rng(0).normal(0, 3, pixels.shape)
+            content = io.BytesIO()
+            image.save(content, 'JPEG', quality=90)
+            for after, changed in {
+                'nothing': pixels,
+                'noise 3': np.clip(np.rint(pixels + noise), 0, 255).astype(np.uint8),
+                'JPEG 90': np.asarray(Image.open(content)),
+            }.items():
+                found = counts.setdefault(case, {})
+                found[after] = found.get(after, 0) + (enlargement_period(changed) is not None)
+    return counts
 
 
 def draw(path: Path) -> None:
@@ -204,7 +283,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--figure', type=Path, metavar='FILE', help='draw failure cases, .png or .pdf')
     parser.add_argument('--gaussian8', type=Path, metavar='FOLDER', help='score on HR images, such as Set5')
+    parser.add_argument('--usrnet', type=Path, nargs=2, metavar=('FOLDER', 'KERNELS'), help='BSD100 and kernels_12.mat')
     parser.add_argument('--sharpening', type=Path, metavar='FOLDER', help='score x1 on HR images, such as Set5')
+    parser.add_argument('--enlarged', type=Path, metavar='FOLDER', help='count where an enlargement is noticed')
     parser.add_argument('--photographs', type=Path, nargs=2, metavar=('FOLDER', 'FILE'), help='restore and draw')
     parser.add_argument('--weights', nargs='+', help=f'default: {CLEAN} for --gaussian8, {SHARPENING} for --sharpening')
     args = parser.parse_args(argv)
@@ -215,11 +296,18 @@ def main(argv: list[str] | None = None) -> int:
             found = gaussian8(args.gaussian8, weights)
             each = ', '.join(f'{deviation:g}: {value:.2f}' for deviation, value in found.items())
             print(f'{weights}: {sum(found.values()) / len(found):.2f} dB; by standard deviation: {each}')
+    elif args.usrnet:
+        for weights in args.weights or [CLEAN]:
+            scores = usrnet(*args.usrnet, weights)
+            print(f'{weights}: ' + ', '.join(f'k{number}: {value:.2f}' for number, value in scores.items()))
     elif args.sharpening:
         for weights in args.weights or [SHARPENING]:
             print(f'| variance, px^2 | as it is | {weights} |\n|---:|---:|---:|')
             for variance, (before, after) in sharpening(args.sharpening, weights).items():
                 print(f'| {variance:g} | {before:.2f} | {after:.2f} |')
+    elif args.enlarged:
+        for case, counts in enlarged(args.enlarged).items():
+            print(f'{case}: ' + ', '.join(f'{count} ({after})' for after, count in counts.items()))
     elif args.photographs:
         folder, path = args.photographs
         restore_photographs(folder, path, (args.weights or [REAL])[0])

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from manet_basicsr.commands.inputs import STREAM, list_inputs, read_input, stem_of
@@ -24,6 +25,7 @@ from manet_basicsr.data.field_files import save_field
 from manet_basicsr.data.image_files import decode_image_file
 from manet_basicsr.data.images import IMAGE_SUFFIXES
 from manet_basicsr.data.pictures import Picture, Pictures
+from manet_basicsr.restoration.enlargement import enlargement_period, factors_of
 from manet_basicsr.restoration.photographs import check_size, write_photograph
 from manet_basicsr.restoration.pictures import ANIMATED, PAGED, write_pictures
 from manet_basicsr.restoration.restoring import SMALLEST_TILE
@@ -82,7 +84,7 @@ def _restore_file(
     restored = way.restore(pixels, options, torch.float16 if wants_field else None, _bar(label))
     # What an interrupted run, or one that asked for less, has left is not written again.
     wanted = [path for path in outputs.all if options.overwrite or not path.exists()]
-    remarks = list(photograph.remarks)
+    remarks = [*photograph.remarks, *_remarks_on_size(pixels)]
     if photograph.pictures > 1:
         left_out = photograph.pictures - 1
         remarks.append(f'of its {photograph.pictures} pictures {left_out} are left out (--frames all restores all)')
@@ -100,6 +102,16 @@ def _restore_file(
         except Exception as error:  # matplotlib's are of any kind; the image is there
             problems.append(f'{path} is missing, though {outputs.image} is there: {_reason(error)}')
     return _describe(file, outputs, options, f'{width}x{height}', begun), problems
+
+
+def _remarks_on_size(pixels: np.ndarray) -> list[str]:
+    """Say that an image was enlarged before, if it was: there is no more in it than in what it was made of."""
+    period = enlargement_period(pixels)
+    if period is None:
+        return []
+    smaller, larger = factors_of(period)
+    factors = f'{smaller:.2g} or {larger:.2g} times'
+    return [f'it seems to have been enlarged before, {factors}; reduced to its first size, it can be restored better']
 
 
 def _bar(label: str) -> str | None:

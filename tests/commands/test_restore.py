@@ -140,6 +140,16 @@ def test_what_is_there_is_left_alone_unless_told(
     assert cv2.imread('out/a_x2.png').shape == (60, 80, 3)
 
 
+def test_an_image_that_was_enlarged_before_is_told(
+    photos: Path, network: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = Image.open(photos / 'coffee.png').crop((0, 0, 80, 60))
+    small.resize((240, 180), Image.Resampling.BICUBIC).save(here / 'large.png')
+    assert main(['large.png', '-o', 'out', '--weights', network]) == 0
+    said = capsys.readouterr().out
+    assert 'note: large.png: it seems to have been enlarged before, 1.5 or 3 times; reduced to its first size' in said
+
+
 def test_bad_files_are_listed_at_the_end_and_the_others_restored(
     images: Path, network: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
