@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from manet_basicsr.data.images import image_to_tensor, open_images
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
-from manet_basicsr.degradation import FixedSampler, blur_downsample, quantize
+from manet_basicsr.degradation import FixedSampler, add_gaussian_noise, blur_downsample, jpeg_compress, quantize
 from manet_basicsr.degradation.bank import lay_kernel, read_bank
 from manet_basicsr.evaluation.methods import bicubic_upsample
 from manet_basicsr.metrics import calculate_lr_psnr
@@ -71,7 +71,6 @@ USRNET_KERNELS = (1, 3, 5, 8)
 _NOT_IN_BSD68, _BSD68 = '156065', 69
 #: Variances in px^2 of the blur that is to be undone at x1.
 LITTLE_TO_MUCH = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-_MIDDLE = 128  # px a side of an image that are sharpened
 _PART = 512  # px of a restored photograph that are scored, of which the middle third is drawn
 
 
@@ -171,8 +170,17 @@ def usrnet(folder: Path, kernels: Path, weights: str) -> dict[int, float]:
     return scores
 
 
-def sharpening(folder: Path, weights: str) -> dict[float, tuple[float, float]]:
-    """Score weights at x1 on the middle of each image of a folder, blurred by round Gaussians; PSNR_Y.
+def sharpening(
+    folder: Path, weights: str, side: int = 128, noise: float = 0, quality: int | None = None
+) -> dict[float, tuple[float, float]]:
+    """Score weights at x1 on the middle of each image of a folder or LMDB, blurred by round Gaussians; PSNR_Y.
+
+    Args:
+        folder: HR images.
+        weights: The weights.
+        side: Of the middle, in px.
+        noise: Standard deviation on the scale of 255, drawn with one seed for each image.
+        quality: Of JPEG; None leaves it out.
 
     Returns:
         Means over the images, of the blurred image as it is and of what is restored, by variance in px^2.
@@ -180,13 +188,16 @@ def sharpening(folder: Path, weights: str) -> dict[float, tuple[float, float]]:
     images = open_images(folder)
     scores: dict[float, tuple[float, float]] = {}
     for variance in tqdm(LITTLE_TO_MUCH, desc=weights, disable=None):
-        kernel = FixedSampler((variance, variance)).draw(_MIDDLE, _MIDDLE, scale=1)
+        kernel = FixedSampler((variance, variance)).draw(side, side, scale=1)
         pairs = []
-        for name in images.names:
+        for number, name in enumerate(images.names):
             hr = image_to_tensor(images.read(name))
-            top, left = (max(0, (side - _MIDDLE) // 2) for side in hr.shape[1:])
-            hr = hr[:, top : top + _MIDDLE, left : left + _MIDDLE]
-            lq = quantize(blur_downsample(hr[None], kernel, 1)[0])
+            top, left = (max(0, (length - side) // 2) for length in hr.shape[1:])
+            hr = hr[:, top : top + side, left : left + side]
+            lq = blur_downsample(hr[None], kernel, 1)
+            generator = torch.Generator().manual_seed(number)
+            lq = quantize(add_gaussian_noise(lq, noise, generator=generator) if noise else lq)[0]
+            lq = lq if quality is None else jpeg_compress(lq, quality)
             pairs.append((psnr(lq, hr), psnr(restore(lq, weights, scale=1).image, hr)))
         before, after = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
         scores[variance] = before, after
@@ -285,6 +296,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--gaussian8', type=Path, metavar='FOLDER', help='score on HR images, such as Set5')
     parser.add_argument('--usrnet', type=Path, nargs=2, metavar=('FOLDER', 'KERNELS'), help='BSD100 and kernels_12.mat')
     parser.add_argument('--sharpening', type=Path, metavar='FOLDER', help='score x1 on HR images, such as Set5')
+    parser.add_argument('--side', type=int, default=128, metavar='PX', help='of what --sharpening scores')
+    parser.add_argument('--noise', type=float, default=0, metavar='S', help='with --sharpening')
+    parser.add_argument('--jpeg', type=int, metavar='Q', help='with --sharpening')
     parser.add_argument('--enlarged', type=Path, metavar='FOLDER', help='count where an enlargement is noticed')
     parser.add_argument('--photographs', type=Path, nargs=2, metavar=('FOLDER', 'FILE'), help='restore and draw')
     parser.add_argument('--weights', nargs='+', help=f'default: {CLEAN} for --gaussian8, {SHARPENING} for --sharpening')
@@ -297,13 +311,16 @@ def main(argv: list[str] | None = None) -> int:
             each = ', '.join(f'{deviation:g}: {value:.2f}' for deviation, value in found.items())
             print(f'{weights}: {sum(found.values()) / len(found):.2f} dB; by standard deviation: {each}')
     elif args.usrnet:
+        images, kernels = args.usrnet
         for weights in args.weights or [CLEAN]:
-            scores = usrnet(*args.usrnet, weights)
-            print(f'{weights}: ' + ', '.join(f'k{number}: {value:.2f}' for number, value in scores.items()))
+            by_kernel = usrnet(images, kernels, weights)
+            print(f'{weights}: ' + ', '.join(f'k{number}: {value:.2f}' for number, value in by_kernel.items()))
     elif args.sharpening:
         for weights in args.weights or [SHARPENING]:
             print(f'| variance, px^2 | as it is | {weights} |\n|---:|---:|---:|')
-            for variance, (before, after) in sharpening(args.sharpening, weights).items():
+            for variance, (before, after) in sharpening(
+                args.sharpening, weights, args.side, args.noise, args.jpeg
+            ).items():
                 print(f'| {variance:g} | {before:.2f} | {after:.2f} |')
     elif args.enlarged:
         for case, counts in enlarged(args.enlarged).items():
