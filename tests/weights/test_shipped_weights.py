@@ -15,7 +15,7 @@ import torch
 from basicsr.models import build_model
 from PIL import Image
 
-from manet_basicsr.archs import BlindSRNet, MANet
+from manet_basicsr.archs import BlindSRNet, MANet, SFTRRDBNet
 from manet_basicsr.archs.loading import load_network
 from manet_basicsr.options.checks import find_problems
 from manet_basicsr.options.reading import load_options
@@ -47,10 +47,10 @@ def test_files_are_those_of_the_checksums_and_small() -> None:
 def test_names_give_scale_and_kind() -> None:
     assert {'blind_x4', 'manet_x4'} <= set(shipped_weights())
     for name in shipped_weights():
-        kind, scale = re.fullmatch(r'(blind|blind_v0_1_0|manet|real)_x([1234])', name).groups()
+        kind, scale = re.fullmatch(r'(blind|blind_v0_1_0|manet|real|sftrrdb)_x([1234])', name).groups()
         network = load_network(f'weights://{name}')
-        assert isinstance(network, MANet if kind == 'manet' else BlindSRNet)
-        assert kind == 'manet' or network.generator.scale == int(scale)
+        assert type(network) is {'manet': MANet, 'sftrrdb': SFTRRDBNet}.get(kind, BlindSRNet)
+        assert kind == 'manet' or getattr(network, 'generator', network).scale == int(scale)
         assert all(value.isfinite().all() for value in network.state_dict().values())
 
 
@@ -67,14 +67,17 @@ def test_the_tables_of_the_pages_have_all_weights_and_what_is_said_of_each(page:
     assert rows == [f'| {" | ".join(cells[:columns])} |' for cells in expected]
 
 
+def job_of(kind: str) -> str:
+    return {'manet': 'MANet_stage1', 'sftrrdb': 'SFTRRDB_stage2'}.get(kind, 'BlindSR_stage3')
+
+
 def training_file(name: str) -> Path:
     """Give the option file of the training that ended in weights that ship."""
     kind, scale = name.split('_x')
-    job = 'MANet_stage1' if kind == 'manet' else 'BlindSR_stage3'
-    recipe = {'blind_v0_1_0': 'cpu', 'real': 'gpu_real'}.get(kind, 'gpu')
+    recipe = {'blind_v0_1_0': 'cpu', 'real': 'gpu_real', 'sftrrdb': 'cpu_collage'}.get(kind, 'gpu')
     if recipe == 'gpu' and scale != '4':
         recipe = 'cpu_collage' if kind == 'manet' else 'cpu'
-    return shortened.ROOT / f'options/train/train_{job}_x{scale}_{recipe}.yml'
+    return shortened.ROOT / f'options/train/train_{job_of(kind)}_x{scale}_{recipe}.yml'
 
 
 @pytest.mark.parametrize('known', describe_shipped(), ids=lambda known: known.name)
@@ -108,8 +111,7 @@ def test_an_estimator_is_not_stored_beside_the_blind_network_that_holds_it() -> 
 @pytest.mark.parametrize('name', shipped_weights())
 def test_the_test_file_takes_them_and_the_training_file_makes_their_network(name: str) -> None:
     kind, scale = name.split('_x')
-    job = 'MANet_stage1' if kind == 'manet' else 'BlindSR_stage3'
-    file = shortened.option_file('test', job, int(scale))
+    file = shortened.option_file('test', job_of(kind), int(scale))
     if kind == 'real':
         file = file.with_name(f'{file.stem}_real.yml')
     elif kind == 'blind_v0_1_0':
