@@ -70,8 +70,10 @@ def importing() -> Iterator[None]:
 
 
 def _end(_signal: int, _frame: FrameType | None) -> None:
-    os.write(2, b'interrupted\n')
-    os._exit(INTERRUPTED)
+    try:
+        os.write(2, b'interrupted\n')
+    finally:  # also where nobody reads it any more
+        os._exit(INTERRUPTED)
 
 
 def _interruptible(main: Callable[[], int]) -> int:

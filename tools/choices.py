@@ -2,8 +2,8 @@
 
     python tools/choices.py results/choices --data datasets/photos1200.lmdb --held-out datasets/held_out24.lmdb
 
-trains every variant below (--only names some) on the CPU, from nothing, and prints a table of each kind of network. A
-training that was interrupted goes on, and one that is done is not done again.
+trains every variant below (--only: of one kind of network) on the CPU, from nothing, and prints a table of each kind. A
+training that was interrupted goes on, and one that is done is not done again: other variants need another OUTPUT.
 """
 
 from __future__ import annotations

@@ -134,9 +134,15 @@ def gaussian8(folder: Path, weights: str) -> dict[float, float]:
 
 
 def bsd68(folder: Path) -> dict[str, Tensor]:
-    """Read the images of BSD68 from a folder of BSD100, cut to whole LR pixels: ``(3, H, W)`` by name."""
+    """Read the images of BSD68 from a folder of BSD100, cut to whole LR pixels: ``(3, H, W)`` by name.
+
+    Raises:
+        ValueError: The folder is not of BSD100.
+    """
     images = open_images(folder)
     names = sorted(images.names)[:_BSD68]
+    if len(names) < _BSD68 or _NOT_IN_BSD68 not in names:
+        raise ValueError(f'{folder}: found {len(images.names)} images, expected the 100 of BSD100')
     hr = {name: image_to_tensor(images.read(name)) for name in names if name != _NOT_IN_BSD68}
     return {
         name: image[:, : image.shape[1] // SCALE * SCALE, : image.shape[2] // SCALE * SCALE]
@@ -218,18 +224,20 @@ def enlarged(folder: Path) -> dict[str, dict[str, int]]:
         blur = FixedSampler((2.5, 2.5)).draw(whole.height, whole.width, scale=1)
         blurred = blur_downsample(image_to_tensor(np.asarray(whole))[None], blur, 1)[0]
         cases = {'as they are': whole, 'reduced': small, 'blurred': Image.fromarray(tensor2img(blurred, rgb2bgr=False))}
-        for factor in (1.5, 2, 2.5, 3, 4):
+        for factor in (1.25, 1.5, 2, 2.5, 3, 4):
             size = (round(small.width * factor), round(small.height * factor))
             cases[f'enlarged {factor:g} times, bicubic'] = small.resize(size, Image.Resampling.BICUBIC)
         for case, image in cases.items():
             pixels = np.asarray(image)
             noise = np.random.default_rng(0).normal(0, 3, pixels.shape)
-            content = io.BytesIO()
-            image.save(content, 'JPEG', quality=90)
+            jpeg, webp = io.BytesIO(), io.BytesIO()
+            image.save(jpeg, 'JPEG', quality=90)
+            image.save(webp, 'WEBP', quality=90)
             for after, changed in {
                 'nothing': pixels,
                 'noise 3': np.clip(np.rint(pixels + noise), 0, 255).astype(np.uint8),
-                'JPEG 90': np.asarray(Image.open(content)),
+                'JPEG 90': np.asarray(Image.open(jpeg)),
+                'WebP 90': np.asarray(Image.open(webp).convert('RGB')),
             }.items():
                 found = counts.setdefault(case, {})
                 found[after] = found.get(after, 0) + (enlargement_period(changed) is not None)

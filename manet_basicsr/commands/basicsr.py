@@ -18,6 +18,7 @@ from manet_basicsr.training.interruption import Interrupted, ignore_signals
 from manet_basicsr.training.processes import end_processes
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.errors import BadSampleError, NonFiniteError, RunStoppedError, last_line
+from manet_basicsr_commands import interruption_ends_the_process
 
 _TRAIN, _TEST = 'options/train/train_MANet_stage1_x4.yml', 'options/test/test_MANet_stage1_x4.yml'
 # Of each command: what it does, and examples.
@@ -117,7 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in TOOLS:
-        tool = importlib.import_module(f'manet_basicsr.commands.{arguments[0].replace("-", "_")}')
+        with interruption_ends_the_process():
+            tool = importlib.import_module(f'manet_basicsr.commands.{arguments[0].replace("-", "_")}')
         return int(tool.main(arguments[1:], f'basicsr {arguments[0]}'))
     args = _parser().parse_args(arguments)
     try:

@@ -75,7 +75,7 @@ def _restore_file(
     check_size(outputs.image, width, height)
     if photograph.pictures > 1 and options.frames == 'all':
         remarks = _restore_pictures(Pictures(content, str(file), photograph), outputs.image, way, options, label)
-        for remark in remarks:
+        for remark in [*remarks, *_remarks_on_size(photograph.pixels)]:
             say(f'note: {file}: {remark}')
         what = f'{_MANY[options.format]}, {photograph.pictures} pictures of {width}x{height}'
         return _describe(file, outputs, options, what, begun), []
@@ -84,13 +84,13 @@ def _restore_file(
     restored = way.restore(pixels, options, torch.float16 if wants_field else None, _bar(label))
     # What an interrupted run, or one that asked for less, has left is not written again.
     wanted = [path for path in outputs.all if options.overwrite or not path.exists()]
-    remarks = [*photograph.remarks, *_remarks_on_size(pixels)]
+    remarks = list(photograph.remarks)
     if photograph.pictures > 1:
         left_out = photograph.pictures - 1
         remarks.append(f'of its {photograph.pictures} pictures {left_out} are left out (--frames all restores all)')
     if outputs.image in wanted:
         remarks += write_photograph(outputs.image, replace(photograph, pixels=restored.image), options.quality)
-    for remark in remarks:
+    for remark in [*remarks, *_remarks_on_size(pixels)]:
         say(f'note: {file}: {remark}')
     problems = []
     for path in wanted:
@@ -109,9 +109,10 @@ def _remarks_on_size(pixels: np.ndarray) -> list[str]:
     period = enlargement_period(pixels)
     if period is None:
         return []
-    smaller, larger = factors_of(period)
-    factors = f'{smaller:.2g} or {larger:.2g} times'
-    return [f'it seems to have been enlarged before, {factors}; reduced to its first size, it can be restored better']
+    factors = ' or '.join(f'{factor:.3g}' for factor in factors_of(period))
+    return [
+        f'it seems to have been enlarged before, perhaps {factors} times; reduced to its first size, it restores better'
+    ]
 
 
 def _bar(label: str) -> str | None:

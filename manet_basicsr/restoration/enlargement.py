@@ -17,11 +17,13 @@ _LARGEST, _SMALLEST = 1024, 96
 _LENGTH, _LONGEST_PERIOD = 2048, 5.0
 #: Neighbours with whose mean each px of a profile is compared.
 _NEARBY = 9
-#: JPEG repeats itself every 8 px; in its frequencies a peak counts only where their odd multiples have none.
+#: JPEG repeats itself every 8 px and WebP every 4: how far from their frequencies a peak must be.
 _BLOCK, _WIDTH = 8, 0.012
+#: Amplitude of what rounding leaves of a profile that is constant.
+_ROUNDING = 0.01
 #: From where on an image counts as enlarged: the height of a peak above the middle of all frequencies; and by how many
 #: powers of ten short waves are weaker than long ones (a reduction leaves a peak, too). Chosen on held-out photographs.
-PERIODIC, SOFT = 6.0, 1.5
+PERIODIC, SOFT = 5.0, 1.5
 _LONG, _SHORT = (0.1, 0.15), (0.4, 0.45)
 
 
@@ -30,16 +32,16 @@ def enlargement_period(pixels: np.ndarray) -> float | None:
 
     Interpolated pixels are blurred by how far they are from the pixels of the first image, so how much neighbours
     differ repeats itself along lines and columns. By a factor of exactly 2 all pixels are equally far, and nothing is
-    found; strong noise or JPEG afterwards hides it, too.
+    found; nor is a factor of 4, whose period is that of blocks of WebP and JPEG. Noise or JPEG may hide others.
 
     Args:
         pixels: ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``, of the types that :func:`manet_basicsr.restore` takes.
 
     Returns:
-        The period p in px, or None where nothing is found. A factor of p has it, and one of p / (p - 1).
+        The period p in px, or None where nothing is found. Factors of p and of p / (p - 1) have it, and multiples of p.
 
     Source: A. Gallagher, "Detection of linear and cubic interpolation in JPEG compressed images", 2005; along both axes
-    at once, with JPEG's own periods and reductions told apart, by us.
+    at once, with blocks and reductions told apart, by us.
     """
     top, left = (max(0, (side - _LARGEST) // 2) for side in pixels.shape[:2])
     luma = image_to_batch(pixels[top : top + _LARGEST, left : left + _LARGEST])[0][0].double().mean(0)
@@ -59,37 +61,28 @@ def _strongest_period(luma: Tensor) -> tuple[float, float]:
     """Find the strongest repetition, along both axes, of how much neighbours differ.
 
     Returns:
-        Its height above the middle of all, and its period in px.
+        Its height above the middle of all, along the axis where it is lower, and its period in px.
     """
-    heights = _spectrum_of_detail(luma)
-    frequencies = torch.linspace(0, 0.5, len(heights))
-    looked_at = frequencies > 1 / _LONGEST_PERIOD
-    level = heights[looked_at].median().clamp_min(1e-12)
-    of_jpeg = [_peak_near(heights, frequencies, odd / _BLOCK) for odd in (1, 3)]
-    for multiple in (2, 3):  # 4 is the end of the spectrum, where a window leaves nothing to be compared with
-        frequency = multiple / _BLOCK
-        if multiple == 3 or _peak_near(heights, frequencies, frequency) < 2 * max(of_jpeg):
-            looked_at &= (frequencies - frequency).abs() > _WIDTH
-    looked_at &= frequencies < 0.5 - _WIDTH
-    highest = int(torch.where(looked_at, heights, 0).argmax())
-    return float(heights[highest] / level), 1 / float(frequencies[highest])
-
-
-def _peak_near(heights: Tensor, frequencies: Tensor, frequency: float) -> float:
-    return float(heights[(frequencies - frequency).abs() <= _WIDTH].max())
-
-
-def _spectrum_of_detail(luma: Tensor) -> Tensor:
-    """Transform the profiles of detail along both axes; the geometric mean of their amplitudes."""
-    product = torch.ones(_LENGTH // 2 + 1, dtype=luma.dtype)
+    frequencies = torch.fft.rfftfreq(_LENGTH)
+    of_blocks = (frequencies * _BLOCK - (frequencies * _BLOCK).round()).abs() / _BLOCK <= _WIDTH
+    looked_at = (frequencies > 1 / _LONGEST_PERIOD) & ~of_blocks
+    heights = []
     for lines in (luma, luma.T):
-        curvature = (lines[:, :-2] - 2 * lines[:, 1:-1] + lines[:, 2:]).abs()
-        some = curvature.flatten()[:: max(1, curvature.numel() // 100_000)]
-        profile = (curvature.clamp(max=float(some.quantile(0.9))).mean(0) + 0.05 / 255).log()  # edges count little
-        nearby = F.avg_pool1d(F.pad(profile[None], [_NEARBY // 2] * 2, mode='reflect'), _NEARBY, 1)[0]
-        window = torch.hann_window(len(profile), dtype=profile.dtype)
-        product *= torch.fft.rfft((profile - nearby) * window, _LENGTH).abs()
-    return product.sqrt()
+        amplitudes = _spectrum_of_detail(lines)[looked_at] + _ROUNDING
+        heights.append(amplitudes / amplitudes.median())
+    lower = torch.minimum(*heights)
+    highest = int(lower.argmax())
+    return float(lower[highest]), 1 / float(frequencies[looked_at][highest])
+
+
+def _spectrum_of_detail(lines: Tensor) -> Tensor:
+    """Transform the profile of detail along lines: the amplitudes of its waves."""
+    curvature = (lines[:, :-2] - 2 * lines[:, 1:-1] + lines[:, 2:]).abs()
+    some = curvature.flatten()[:: max(1, curvature.numel() // 100_000)]
+    profile = (curvature.clamp(max=float(some.quantile(0.9))).mean(0) + 0.05 / 255).log()  # edges count little
+    nearby = F.avg_pool1d(F.pad(profile[None], [_NEARBY // 2] * 2, mode='reflect'), _NEARBY, 1)[0]
+    window = torch.hann_window(len(profile), dtype=profile.dtype)
+    return torch.fft.rfft((profile - nearby) * window, _LENGTH).abs()
 
 
 def _steepness(luma: Tensor) -> float:

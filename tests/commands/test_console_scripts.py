@@ -61,6 +61,14 @@ def test_an_interruption_in_a_callback_of_the_import_is_not_lost(words: list[str
     assert (ended.returncode, ended.stderr) == (130, 'interrupted\n')
 
 
+def test_an_interruption_ends_the_process_where_nobody_reads_what_it_says() -> None:
+    """A closed standard error makes writing fail."""
+    code = STARTED + 'import signal; from manet_basicsr_commands import interruption_ends_the_process as ends\n'
+    code += 'import os\nwith ends():\n    os.close(2)\n    signal.raise_signal(signal.SIGINT)\nprint("went on")'
+    ended = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (130, 'started\n')
+
+
 def test_what_another_handles_is_left_to_it() -> None:
     got: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, frame: got.append(number))

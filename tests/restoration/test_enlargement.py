@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 import skimage.data
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from manet_basicsr.restoration.enlargement import enlargement_period, factors_of
 
@@ -20,13 +20,13 @@ def reduced(name: str) -> Image.Image:
     return image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
 
 
-def compressed(image: Image.Image, quality: int) -> np.ndarray:
+def compressed(image: Image.Image, quality: int, form: str = 'JPEG') -> np.ndarray:
     content = io.BytesIO()
-    image.save(content, 'JPEG', quality=quality)
-    return np.asarray(Image.open(content))
+    image.save(content, form, quality=quality)
+    return np.asarray(Image.open(content).convert('RGB'))
 
 
-@pytest.mark.parametrize('factor', [1.5, 2.5, 3, 4])
+@pytest.mark.parametrize('factor', [1.25, 1.5, 2.5, 3, 3.5])
 @pytest.mark.parametrize('name', PHOTOGRAPHS)
 def test_an_enlargement_is_found_with_its_factor(name: str, factor: float) -> None:
     small = reduced(name)
@@ -65,6 +65,22 @@ def test_nothing_is_found_in_what_was_not_enlarged(name: str) -> None:
         np.clip(np.rint(noisy), 0, 255).astype(np.uint8),
     ):
         assert enlargement_period(image) is None
+
+
+@pytest.mark.parametrize('name', PHOTOGRAPHS)
+def test_blocks_of_a_compression_are_no_enlargement(name: str) -> None:
+    """In what is soft they stand out; reduced by half, those of JPEG have the period of WebP's."""
+    soft = Image.fromarray(getattr(skimage.data, name)()).filter(ImageFilter.GaussianBlur(1.6))
+    for quality in (75, 90):
+        assert enlargement_period(compressed(soft, quality, 'WEBP')) is None
+        half = Image.fromarray(compressed(soft, quality)).reduce(2)
+        assert enlargement_period(np.asarray(half)) is None
+
+
+def test_steps_along_one_axis_are_no_enlargement() -> None:
+    for step in (3, 4):
+        line = np.repeat(np.arange(40, 220), step)[:400].astype(np.uint8)
+        assert enlargement_period(np.tile(line, (300, 1))) is None
 
 
 def test_of_what_is_small_or_flat_nothing_is_said() -> None:

@@ -17,6 +17,7 @@ CHOICES = runpy.run_path(str(TOOL))
 VARIANTS = [(kind, number) for kind, (_, _, variants) in CHOICES['KINDS'].items() for number in range(len(variants))]
 
 
+@pytest.mark.usefixtures('here')
 @pytest.mark.parametrize(('kind', 'number'), VARIANTS)
 def test_each_variant_is_an_option_file_without_problems(
     kind: str, number: int, capsys: pytest.CaptureFixture[str]
