@@ -55,7 +55,6 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
         {
             'Muon 0.02, 4 blocks': MUON,
             'Adam 0.001, 4 blocks': ADAM,
-            'Muon 0.02, 2 blocks': MUON | {'network_g:num_block': 2},
         },
     ),
 }
