@@ -2,7 +2,7 @@
 
 python tools/model_card.py                                 # scores of two photographs that scikit-image ships
 python tools/model_card.py --gaussian8 Set5                # the published benchmark of eight round Gaussians
-python tools/model_card.py --usrnet BSD100 kair             # the table of USRNet, on 68 of its images
+python tools/model_card.py --usrnet BSD100 kernels_12.mat  # the table of USRNet, on 68 of its images
 python tools/model_card.py --sharpening Set5                # how x1 changes images that are blurred little or much
 python tools/model_card.py --enlarged BSD100                # how often an image that was enlarged before is noticed
 python tools/model_card.py --figure failures.png           # draws where the weights fail
@@ -108,6 +108,12 @@ def score(pixels: np.ndarray) -> tuple[float, ...]:
     )
 
 
+def whole_lr_pixels(pixels: np.ndarray) -> Tensor:
+    """Make a tensor (3, H, W) of an image, cut at the right and the bottom to whole LR pixels."""
+    height, width = (side // SCALE * SCALE for side in pixels.shape[:2])
+    return image_to_tensor(pixels[:height, :width])
+
+
 def gaussian8(folder: Path, weights: str) -> dict[float, float]:
     """Score weights on Gaussian8: a round Gaussian of 21 taps, bicubic reduction, 8 bit; PSNR_Y, border of 4 px.
 
@@ -122,8 +128,7 @@ def gaussian8(folder: Path, weights: str) -> dict[float, float]:
         kernel = FixedSampler((deviation**2, deviation**2)).draw(SCALE, SCALE, scale=1)
         found = []
         for name in images.names:
-            hr = image_to_tensor(images.read(name))
-            hr = hr[:, : hr.shape[1] // SCALE * SCALE, : hr.shape[2] // SCALE * SCALE]
+            hr = whole_lr_pixels(images.read(name))
             reach = 10  # of 21 taps
             blurred = blur_downsample(F.pad(hr[None], [reach] * 4, mode='reflect'), kernel, 1)[0]
             blurred = blurred[:, reach:-reach, reach:-reach]
@@ -143,11 +148,7 @@ def bsd68(folder: Path) -> dict[str, Tensor]:
     names = sorted(images.names)[:_BSD68]
     if len(names) < _BSD68 or _NOT_IN_BSD68 not in names:
         raise ValueError(f'{folder}: found {len(images.names)} images, expected the 100 of BSD100')
-    hr = {name: image_to_tensor(images.read(name)) for name in names if name != _NOT_IN_BSD68}
-    return {
-        name: image[:, : image.shape[1] // SCALE * SCALE, : image.shape[2] // SCALE * SCALE]
-        for name, image in hr.items()
-    }
+    return {name: whole_lr_pixels(images.read(name)) for name in names if name != _NOT_IN_BSD68}
 
 
 def usrnet(folder: Path, kernels: Path, weights: str) -> dict[int, float]:
@@ -160,10 +161,10 @@ def usrnet(folder: Path, kernels: Path, weights: str) -> dict[int, float]:
         The mean over the 68 images, by kernel.
     """
     images = bsd68(folder)
-    bank = {name: taps for name, taps in read_bank(str(kernels)).items() if 'kernels_12' in name}
+    bank = list(read_bank(str(kernels)).items())
     scores: dict[int, float] = {}
     for number in USRNET_KERNELS:
-        name, taps = list(bank.items())[number - 1]
+        name, taps = bank[number - 1]
         kernel = lay_kernel(taps, name, 31, SCALE, 'centered')[..., None, None]
         found = []
         for hr in tqdm(images.values(), desc=f'{weights}, kernel {number}', disable=None):
@@ -202,7 +203,7 @@ def sharpening(
             hr = hr[:, top : top + side, left : left + side]
             lq = blur_downsample(hr[None], kernel, 1)
             generator = torch.Generator().manual_seed(number)
-            lq = quantize(add_gaussian_noise(lq, noise, generator=generator) if noise else lq)[0]
+            lq = quantize(add_gaussian_noise(lq, noise, generator))[0]
             lq = lq if quality is None else jpeg_compress(lq, quality)
             pairs.append((psnr(lq, hr), psnr(restore(lq, weights, scale=1).image, hr)))
         before, after = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
@@ -302,7 +303,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--figure', type=Path, metavar='FILE', help='draw failure cases, .png or .pdf')
     parser.add_argument('--gaussian8', type=Path, metavar='FOLDER', help='score on HR images, such as Set5')
-    parser.add_argument('--usrnet', type=Path, nargs=2, metavar=('FOLDER', 'KERNELS'), help='BSD100 and kernels_12.mat')
+    parser.add_argument('--usrnet', type=Path, nargs=2, metavar=('FOLDER', 'FILE'), help='BSD100 and kernels_12.mat')
     parser.add_argument('--sharpening', type=Path, metavar='FOLDER', help='score x1 on HR images, such as Set5')
     parser.add_argument('--side', type=int, default=128, metavar='PX', help='of what --sharpening scores')
     parser.add_argument('--noise', type=float, default=0, metavar='S', help='with --sharpening')

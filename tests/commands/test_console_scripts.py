@@ -53,9 +53,19 @@ def test_an_interruption_while_a_module_or_file_is_started_is_130_without_a_trac
     interrupt(subprocess.Popen([sys.executable, *words], env=environment, **PIPES))
 
 
-@pytest.mark.parametrize('words', [MODULES[0], FILES[-1]], ids=['module', 'file'])
-def test_an_interruption_in_a_callback_of_the_import_is_not_lost(words: list[str], tmp_path: Path) -> None:
-    (tmp_path / 'sitecustomize.py').write_text(INTERRUPTED_IN_A_CALLBACK)
+@pytest.mark.parametrize(
+    ('words', 'imported'),
+    [
+        (MODULES[0], 'torch'),
+        (FILES[-1], 'torch'),
+        ([*MODULES[0], 'create-lmdb'], 'manet_basicsr.commands.create_lmdb'),
+    ],
+    ids=['module', 'file', 'tool'],
+)
+def test_an_interruption_in_a_callback_of_the_import_is_not_lost(
+    words: list[str], imported: str, tmp_path: Path
+) -> None:
+    (tmp_path / 'sitecustomize.py').write_text(INTERRUPTED_IN_A_CALLBACK.replace("'torch'", f"'{imported}'"))
     environment = {**os.environ, 'PYTHONPATH': f'{tmp_path}{os.pathsep}{ROOT}'}
     ended = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (130, 'interrupted\n')

@@ -49,8 +49,7 @@ def test_usrnets_images_are_blurred_around_and_centred(
     for number, variance in enumerate(variances):
         line = np.exp(-(taps**2) / (2 * variance))
         kernels[0, number] = np.outer(line, line) / line.sum() ** 2
-    (tmp_path / 'kernels').mkdir()
-    savemat(tmp_path / 'kernels/kernels_12.mat', {'kernels': kernels})
+    savemat(tmp_path / 'kernels_12.mat', {'kernels': kernels})
     write(tmp_path, photos, 'a', 64, 72)
     hr = torch.from_numpy(cv2.imread(str(tmp_path / 'a.png'))[..., ::-1] / 255.0).permute(2, 0, 1).float()
     seen: list[Tensor] = []
@@ -62,7 +61,7 @@ def test_usrnets_images_are_blurred_around_and_centred(
     places = tool['usrnet'].__globals__  # where the tool's functions look their names up
     monkeypatch.setitem(places, 'bsd68', lambda _: {'a': hr})
     monkeypatch.setitem(places, 'restore', restore)
-    found = tool['usrnet'](tmp_path, tmp_path / 'kernels', 'weights')
+    found = tool['usrnet'](tmp_path, tmp_path / 'kernels_12.mat', 'weights')
     assert list(found) == [1, 3, 5, 8]
     for lq, number in zip(seen, found, strict=True):
         # Multiplied in the Fourier domain, which is circular; LR pixels are at 1.5 px of each four.
