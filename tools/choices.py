@@ -38,6 +38,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     'several kernels': {'type': 'collage', 'variance': [0.7, 10], 'block_size': [24, 96]},
 }
 ONE_KERNEL = {'datasets:train:degradation:field': FIELDS['one kernel']}
+SEVERAL_KERNELS = {'datasets:train:degradation:field': FIELDS['several kernels']}
 #: An option file for each kind of network, how it is shortened, and the variants: what each changes.
 KINDS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
     'estimator': (
@@ -47,6 +48,9 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
             'Muon 0.02, half of the crops with several kernels': MUON,
             'Adam 0.001, half of the crops with several kernels': ADAM,
             'Muon 0.02, one kernel a crop': MUON | ONE_KERNEL,
+            'Muon 0.02, a quarter of the crops with several kernels': MUON
+            | {'datasets:train:degradation:field:weights': [3, 1]},
+            'Muon 0.02, all crops with several kernels': MUON | SEVERAL_KERNELS,
         },
     ),
     'generator': (
@@ -55,6 +59,7 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
         {
             'Muon 0.02, 4 blocks': MUON,
             'Adam 0.001, 4 blocks': ADAM,
+            'Muon 0.02, 2 blocks': MUON | {'network_g:num_block': 2},
         },
     ),
 }
