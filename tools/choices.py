@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import statistics
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,15 +21,14 @@ import manet_basicsr  # noqa: F401  (before basicsr, which it mends)
 # isort: split
 import torch
 from basicsr.archs import build_network
+from short_training import MUON, ROOT, train
 from torch import Tensor, nn
 
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
 from manet_basicsr.losses import KernelKLLoss
 from manet_basicsr.options.reading import load_options
 
-ROOT = Path(__file__).resolve().parents[1]
 ADAM = {'train:optim_g': {'type': 'Adam', 'lr': 1e-3, 'betas': [0.9, 0.99]}}
-MUON = {'train:optim_g:lr': 0.02, 'train:optim_g:adam_lr': 1e-3}
 #: Fields of the crops on which networks are scored.
 FIELDS: dict[str, dict[str, Any]] = {
     'one kernel': {'type': 'invariant', 'variance': [0.7, 10]},
@@ -63,25 +60,12 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
         },
     ),
 }
-#: What a training without a GPU has, and no validation of its own.
-ON_CPU: dict[str, Any] = {
-    'num_gpu': 0,
-    'train:amp': None,
-    'train:ema_decay': 0,
-    'train:warmup_iter': 50,
-    'datasets:train:degrade_on': 'loader',
-    'datasets:train:prefetch_mode': None,
-    'datasets:train:num_worker_per_gpu': 0,
-    'datasets:train:pin_memory': False,
-    'path:pretrain_network_g': None,
-    'logger:save_checkpoint_freq': 200,
-    'val': None,
-    'logger:use_tb_logger': False,
-}
 _CROP, _SEED = 96, 7
 
 
-def train(output: Path, kind: str, number: int, seed: int, args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+def train_variant(
+    output: Path, kind: str, number: int, seed: int, args: argparse.Namespace
+) -> tuple[Path, dict[str, Any]]:
     """Train a variant, or go on with it, or leave it as it is where it is done.
 
     Returns:
@@ -90,24 +74,14 @@ def train(output: Path, kind: str, number: int, seed: int, args: argparse.Namesp
     file, shortened, variants = KINDS[kind]
     name = f'{kind}_{number}_seed{seed}_of_{args.iterations}'
     changes = {
-        **ON_CPU,
         **shortened,
-        'name': name,
         'manual_seed': seed,
         'datasets:train:dataroot_gt': str(args.data.resolve()),
         'datasets:val:dataroot_gt': str(args.held_out.resolve()),
-        'train:total_iter': args.iterations,
-        'train:scheduler:periods': [args.iterations],
         **list(variants.values())[number],
     }
-    folder = output / 'experiments' / name
-    network = folder / 'models/net_g_latest.pth'
-    if not network.is_file():
-        # JSON is YAML in a line.
-        forced = [f'{key}={json.dumps(value)}' for key, value in changes.items()]
-        command = [sys.executable, '-m', 'manet_basicsr', 'train', '-opt', str(ROOT / 'options/train' / file)]
-        subprocess.run([*command, '--auto_resume', '--force_yml', *forced], cwd=output, check=True)
-    return network, load_options(folder / 'resolved.yml')
+    network = train(output, name, ROOT / 'options/train' / file, args.iterations, changes)
+    return network, load_options(network.parents[1] / 'resolved.yml')
 
 
 def samples(
@@ -144,7 +118,7 @@ def table(output: Path, kind: str, args: argparse.Namespace) -> str:
     for number, variant in enumerate(KINDS[kind][2]):
         found: dict[str, list[float]] = {field: [] for field in FIELDS}
         for seed in range(args.seeds):
-            file, options = train(output, kind, number, seed, args)
+            file, options = train_variant(output, kind, number, seed, args)
             network = build_network(options['network_g']).eval()
             network.load_state_dict(torch.load(file, weights_only=True)['params'])
             for field, scores in found.items():

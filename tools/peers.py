@@ -1,12 +1,12 @@
-"""Compare MANet with the systems that the paper's authors compare with, from whatever is trained: docs/PEERS.md.
+"""Compare MANet with the systems that the paper's authors compare with: docs/PEERS.md.
 
+    python tools/peers_train.py results/peers --data datasets/photos1200.lmdb
     python tools/peers.py results/peers --images datasets/Set5 datasets/BSD100 --page docs/PEERS.md \\
-        --plot docs/peers_patches.png --picture docs/peers.png
+        --scores docs/peers_scores.csv --plot docs/peers_patches.png --picture docs/peers.png
 
-scores every row whose weights are there (the table in tools/peers_rows.py says where each is looked for), judges the
-claims, and writes tables. A row without weights says so, with what its training costs. Trained later, it falls into
-place by the same command: what was scored is in OUTPUT/records.jsonl, what was measured beside in
-OUTPUT/measured.json.
+scores every row whose weights are there, judges the claims, and writes tables. What was scored is in
+OUTPUT/records.jsonl, what was measured beside in OUTPUT/measured.json, and neither is done again. Rows whose weights
+are not there have the scores that --scores has of them, and that file gets the new ones.
 
 Solvers take minutes an image, and are run on three of the nine invariant kernels. --solver-images, --solver-sets,
 --seeds and --budget make less of them; tables say which images and seeds there are.
@@ -25,7 +25,8 @@ import manet_basicsr  # noqa: F401  (before basicsr, which it mends)
 from peers_measure import draw_patches, measure_missing
 from peers_page import SETS, fill, parts_of
 from peers_picture import draw, panels_of
-from peers_rows import ENTRIES, REDUCED, Choice
+from peers_rows import ENTRIES, MANET, REDUCED, Choice, shown_name
+from peers_scores import with_scores
 
 from manet_basicsr.evaluation import evaluate, plan_conditions
 from manet_basicsr.evaluation.paired import group_by_method
@@ -35,29 +36,30 @@ from manet_basicsr.utils.progress import with_progress
 from manet_basicsr.zero_shot import BUDGETS
 
 
-def compare(images: Sequence[str], limit: int, choice: Choice, output: Path) -> tuple[dict[str, list[Row]], list[str]]:
+def compare(images: Sequence[str], limit: int, choice: Choice) -> tuple[dict[str, list[Row]], list[str]]:
     """Score all rows that are there.
 
     Args:
         images: Folders or LMDBs of HR images.
         limit: Images of each.
         choice: Which rows, and how much of solvers.
-        output: Folder of the record.
 
     Returns:
         The rows of the evaluation by the name of the row of the comparison, and what failed.
     """
     conditions = plan_conditions(images, sets=SETS, more_fields={REDUCED: {'type': 'bicubic'}})
-    methods = choice.methods(output / 'predictions')
+    methods = choice.methods()
     result = evaluate(
         conditions,
         [method for _, method in methods.values()],
-        output / 'records.jsonl',
+        choice.output / 'records.jsonl',
         limit=limit,
         wanted=lambda method, condition, sample: choice.wants(methods[method.name][0], condition, sample),
         progress=with_progress,
     )
     grouped = group_by_method(result.rows, {name: entry.name for name, (entry, _) in methods.items()})
+    for rows in grouped.values():
+        rows[:] = [{**row, 'method': shown_name(row['method'])} for row in rows]
     return grouped, [str(failure) for failure in result.failures]
 
 
@@ -66,7 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument('output', type=Path, metavar='OUTPUT', help='folder of the results; made if missing')
+    parser.add_argument(
+        'output', type=Path, metavar='OUTPUT', help='folder of the trainings and of the results; made if missing'
+    )
     parser.add_argument('--images', nargs='+', required=True, metavar='IMAGES')
     parser.add_argument('--limit', type=int, default=20, metavar='N', help='images of each set; default 20')
     parser.add_argument(
@@ -76,6 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--seeds', type=int, default=3, metavar='N', help='of solvers; default 3')
     parser.add_argument('--solver-images', nargs='+', default=[], metavar='NAME', help='without suffix; default: all')
     parser.add_argument('--solver-sets', nargs='+', default=[], choices=SETS, metavar='SET', help='default: all')
+    parser.add_argument('--scores', type=Path, metavar='FILE', help='table of the scores of every image, .csv')
     parser.add_argument('--page', type=Path, metavar='FILE', help='page whose marked parts are written anew')
     parser.add_argument('--plot', type=Path, metavar='FILE', help='LR PSNR over the size of patches')
     parser.add_argument('--picture', type=Path, metavar='FILE', help='one scene by every method')
@@ -89,9 +94,15 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.page and args.rows:
         parser.error('--page: found with --rows, expected without it: rows that are not asked for would be gone')
-    choice = Choice(tuple(args.rows), args.budget, args.seeds, tuple(args.solver_images), tuple(args.solver_sets))
-    results, failures = compare(args.images, args.limit, choice, args.output)
-    measured = measure_missing(args.output / 'measured.json', args.images, args.limit)
+    choice = Choice(
+        args.output, tuple(args.rows), args.budget, args.seeds, tuple(args.solver_images), tuple(args.solver_sets)
+    )
+    results, failures = compare(args.images, args.limit, choice)
+    if args.scores:
+        results = with_scores(results, args.scores)
+    if MANET not in results:
+        parser.error(f'OUTPUT: found no {MANET} in {args.output}, which all are compared with; peers_train.py makes it')
+    measured = measure_missing(args.output, args.images, args.limit)
     parts = parts_of(results, measured)
     for name, part in parts.items():
         print(f'## {name}\n\n{part}\n')
@@ -102,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.plot:
         draw_patches(measured['patch_scores'], args.plot)
     if args.picture:
-        draw(args.picture, panels_of(args.images[0], args.scene, choice, args.output / 'predictions'))
+        draw(args.picture, panels_of(args.images[0], args.scene, choice))
     for failure in failures:
         print(f'failed: {failure}', file=sys.stderr)
     return int(bool(failures))

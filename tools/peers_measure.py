@@ -13,7 +13,10 @@ from typing import Any
 
 import torch
 from basicsr.archs import build_network
-from peers_rows import BLIND, ENTRIES, PHOTOGRAPHS, ROOT, STUDY_STEPS, Entry
+from peers_rows import BLIND, PHOTOGRAPHS
+from peers_train import BATCH, CROP, SHARE, TRAININGS, Training
+from peers_train import BY_NAME as BY_TRAINING
+from short_training import ROOT, network_of
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -31,6 +34,7 @@ from manet_basicsr.evaluation.runner import machine
 from manet_basicsr.metrics import calculate_lr_psnr
 from manet_basicsr.models.scoring import EXACT_MATCH_DB
 from manet_basicsr.options.reading import load_options
+from manet_basicsr.options.resolving import forget_pretrained
 from manet_basicsr.restoration.restoring import load_blind_network
 from manet_basicsr.utils.files import atomic_path, write_lines
 
@@ -41,8 +45,6 @@ _SCORED = 9
 # A kernel of 21 taps reaches 10 HR px: so many LR px about what is scored decide nothing that lies further out.
 _MARGIN = 3
 _REPEATS = 7
-#: Images of a batch with which a training is measured.
-_FEW = 4
 #: What the noisy images of claim 13 went through.
 NOISY = 'noise15+jpeg70'
 
@@ -225,45 +227,48 @@ def draw_patches(scores: dict[str, list[float]], path: Path) -> None:
         figure.savefig(temporary, dpi=110)
 
 
-def training_options(entry: Entry) -> dict[str, Any]:
-    """Read the training of a row; those of the design study at the size of the weights that ship."""
-    options = load_options(ROOT / entry.training)
+def training_options(training: Training, output: Path) -> dict[str, Any]:
+    """Read the options of a training as it was made or, where it was not, as it would be."""
+    resolved = network_of(output, f'{training.name}_seed0').parents[1] / 'resolved.yml'
+    if resolved.is_file():
+        options = load_options(resolved)
+    else:
+        options = load_options(ROOT / 'options' / training.file)
+        options['train'].update(total_iter=round(SHARE * training.iterations))
+        options['datasets']['train'].update(gt_size=CROP, batch_size_per_gpu=BATCH)
+        options['path']['pretrain_network_g'] = None
+        if 'estimator' in options['network_g']:  # which it begins with
+            options['network_g'] = forget_pretrained(options['network_g'])
     options.update(is_train=True, dist=False, rank=0, world_size=1, num_gpu=0)
     # Compiling takes longer than what is measured, and bfloat16 minutes on a CPU without instructions for it.
     options['train'].update(compile=False, amp=None)
-    if entry.study:
-        options['train'].update(total_iter=STUDY_STEPS)
-        options['datasets']['train'].update(gt_size=128, batch_size_per_gpu=16)
     return options
 
 
-def measure_training(entry: Entry) -> dict[str, float]:
-    """Measure what the training of a row costs, by two of its steps on a few random images; both grow with the batch.
+def measure_training(training: Training, output: Path) -> dict[str, float]:
+    """Measure what a training costs, by two of its steps on random images.
 
     Returns:
         ``steps`` of the training, ``batch``, ``side`` of its HR crops; of one step ``flop`` and CPU ``seconds``.
     """
     from basicsr.models import build_model
 
-    options = training_options(entry)
+    options = training_options(training, output)
     data = options['datasets']['train']
     batch, side, generator = data['batch_size_per_gpu'], data['gt_size'], torch.Generator().manual_seed(0)
-    few = min(batch, _FEW)
-    variances, angles = sample_kernel_parameters(few, training_variance_range(SCALE), generator)
-    kernels = anisotropic_gaussian_kernels(variances, angles, 21, SCALE).view(few, -1, 1, 1)
+    variances, angles = sample_kernel_parameters(batch, training_variance_range(SCALE), generator)
+    kernels = anisotropic_gaussian_kernels(variances, angles, 21, SCALE).view(batch, -1, 1, 1)
     model = build_model(options)
     model.feed_data({
-        'gt': torch.rand(few, 3, side, side, generator=generator),
-        'lq': torch.rand(few, 3, side // SCALE, side // SCALE, generator=generator),
-        'kernel': kernels, 'gt_path': [''] * few, 'lq_path': [''] * few,
+        'gt': torch.rand(batch, 3, side, side, generator=generator),
+        'lq': torch.rand(batch, 3, side // SCALE, side // SCALE, generator=generator),
+        'kernel': kernels, 'gt_path': [''] * batch, 'lq_path': [''] * batch,
     })  # fmt: skip
     with FlopCounterMode(display=False) as counter:
         model.optimize_parameters(1)
     seconds = _cpu_seconds(lambda: model.optimize_parameters(2))
-    return {
-        'steps': options['train']['total_iter'], 'batch': batch, 'side': side,
-        'flop': counter.get_total_flops() * batch / few, 'seconds': seconds * batch / few,
-    }  # fmt: skip
+    steps = options['train']['total_iter']
+    return {'steps': steps, 'batch': batch, 'side': side, 'flop': counter.get_total_flops(), 'seconds': seconds}
 
 
 def _contents(images: Sequence[str], limit: int) -> str:
@@ -276,7 +281,7 @@ def _contents(images: Sequence[str], limit: int) -> str:
     return digest.hexdigest()
 
 
-def _parts(images: Sequence[str], limit: int) -> Iterator[tuple[str, Any, Callable[[], dict[str, Any]]]]:
+def _parts(output: Path, images: Sequence[str], limit: int) -> Iterator[tuple[str, Any, Callable[[], dict[str, Any]]]]:
     """List what is measured: a name, what it depends on, and the measurement."""
     shown = _contents(images, limit)
     small, photographs = (OptionFile(ROOT / file).fingerprint() for file in (BLIND, PHOTOGRAPHS))
@@ -284,25 +289,25 @@ def _parts(images: Sequence[str], limit: int) -> Iterator[tuple[str, Any, Callab
     yield 'ikc', load_options(ROOT / f'options/peers/test_IKC_x{SCALE}.yml')['network_g'], measure_ikc
     yield 'patches', (shown, small), partial(measure_patches, images, limit)
     yield 'noisy', (shown, photographs), partial(measure_noisy, images, limit)
-    for training, entry in {entry.training: entry for entry in ENTRIES if entry.training}.items():
-        yield training, load_options(ROOT / training), partial(measure_training, entry)
+    for training in TRAININGS:
+        yield training.name, training_options(training, output), partial(measure_training, training, output)
 
 
-def measure_missing(path: Path, images: Sequence[str], limit: int) -> dict[str, Any]:
-    """Measure what a file lacks or has of other images, weights, options, machines or versions, and write it there.
+def measure_missing(output: Path, images: Sequence[str], limit: int) -> dict[str, Any]:
+    """Measure what ``measured.json`` lacks or has of other images, weights, options, machines or versions.
 
     Args:
-        path: The file, of JSON; made if missing, and written after each part.
+        output: Folder of that file, which is made if missing and written after each part, and of the trainings.
         images: As for :func:`measure_patches`.
         limit: Likewise.
 
     Returns:
-        All that is in it: what the functions above give, and the costs of trainings under ``trainings`` by their option
-        files.
+        All that is in it: what the functions above give, and the costs of trainings under ``trainings`` by their names.
     """
+    path = output / 'measured.json'
     kept: dict[str, Any] = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
     found: dict[str, Any] = {'trainings': {}}
-    for name, depends, measure in _parts(images, limit):
+    for name, depends, measure in _parts(output, images, limit):
         key = row_key(name, depends, machine(), manet_basicsr.__version__)
         if kept.get(name, {}).get('key') != key:
             kept[name] = {'key': key, 'values': measure()}
@@ -310,7 +315,7 @@ def measure_missing(path: Path, images: Sequence[str], limit: int) -> dict[str, 
             with atomic_path(path) as temporary:
                 write_lines(temporary, json.dumps(kept, indent=1) + '\n')
         values = kept[name]['values']
-        if name.endswith('.yml'):
+        if name in BY_TRAINING:
             found['trainings'][name] = values
         else:
             found.update(values)

@@ -8,8 +8,9 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from peers_claims import CLAIMS, VARIANT, Measured, Outcome, Results
+from peers_claims import CLAIMS, VARIANT, Measured, Results
 from peers_rows import BY_NAME, ENTRIES, MANET, REDUCED, Entry
+from peers_train import TRAININGS, WHOLE_BATCH
 
 from manet_basicsr.evaluation.paired import mean_scores_by, paired_difference
 from manet_basicsr.evaluation.records import Row
@@ -78,7 +79,7 @@ def result_tables(results: Results, image_sets: Sequence[str]) -> str:
                 rows = reference if entry.name == MANET else _of(results.get(entry.name, []), images)
                 cells = [_cell(rows, reference, metric, blur) for blur in SETS]
                 if not rows:
-                    cells[0] = 'not trained yet' if not entry.is_there() else 'not run'
+                    cells[0] = _absence(entry.name)
                 elif not any(cells):
                     continue  # it knows no kernels, or makes no image
                 lines.append(f'| {entry.name} | {" | ".join([*cells, *(_costs(rows) if times else [])])} |')
@@ -99,8 +100,7 @@ def solver_table(results: Results, image_sets: Sequence[str]) -> str:
     for entry in (entry for entry in ENTRIES if entry.is_solver):
         rows = results.get(entry.name, [])
         if not rows:
-            why = 'needs weights that are not trained yet' if not entry.is_there() else 'not run'
-            lines.append(f'| {entry.name} | {why} | | | | | | | |')
+            lines.append(f'| {entry.name} | not run | | | | | | | |')
         for images, blur in ((images, blur) for images in image_sets for blur in SETS):
             here = _of(rows, images, [blur])
             if here:
@@ -118,43 +118,27 @@ def _solver_cells(entry: Entry, rows: Sequence[Row], results: Results, images: s
     return [f'{entry.name}, {words}', f'{images} {blur}', which, str(seeds), *scores, *_costs(rows)]
 
 
-def cost_of(entry: Entry, measured: Measured) -> str:
-    """Say what the training of a row takes; '' where it was not measured."""
-    cost = measured.get('trainings', {}).get(entry.training)
-    return f'{cost["steps"] * cost["seconds"] / _HOURS:.1f} CPU h' if cost else ''
-
-
 def cost_table(measured: Measured) -> str:
-    """Write what the trainings that are missing cost."""
-    lines = [
-        '| row | training | steps | batch, HR crop | TFLOP a step | CPU s a step | in all |',
-        '|---|---|---:|---|---:|---:|---:|',
-    ]
-    done = set()
-    for entry in (entry for entry in ENTRIES if entry.training and not entry.is_there()):
-        cost: dict[str, Any] | None = measured.get('trainings', {}).get(entry.training)
-        if cost is None or entry.training in done:
+    """Write what the trainings cost, at the budget that they have and at that of version 0.1.0's weights."""
+    heads = ('training', 'option file, in `options`', 'iterations', 'PFLOP', 'CPU min', 'whole budget, CPU h')
+    lines = [f'| {" | ".join(heads)} |', '|---|---|---:|---:|---:|---:|']
+    for training in TRAININGS:
+        cost: dict[str, Any] | None = measured.get('trainings', {}).get(training.name)
+        if cost is None:
             continue
-        done.add(entry.training)
-        size = f'{cost["batch"]}, {cost["side"]}'
-        each = f'{cost["flop"] / 1e12:.2f} | {cost["seconds"]:.1f}'
-        whole = f'{cost["steps"] * cost["flop"] / 1e15:.2f} PFLOP, {cost_of(entry, measured)}'
-        lines.append(f'| {entry.name} | `{entry.training}` | {cost["steps"]:,} | {size} | {each} | {whole} |')
-    return '\n'.join(lines) if done else 'Not measured yet.'
+        steps, seconds = cost['steps'], cost['seconds']
+        more = training.iterations * WHOLE_BATCH / (cost['batch'] * cost['side'] ** 2)
+        lines.append(
+            f'| {training.name} | `{training.file}` | {steps:,} | {steps * cost["flop"] / 1e15:.2f} '
+            f'| {steps * seconds / 60:.0f} | {more * seconds / _HOURS:.1f} |'
+        )
+    return '\n'.join(lines)
 
 
-def _missing(outcome: Outcome, measured: Measured) -> str:
-    """Say why a test has no figure, and what it would cost."""
-    words = []
-    for name in outcome.missing:
-        entry = BY_NAME.get(name)
-        if entry is None:
-            words.append(f'{name}: not there')
-        elif entry.is_there():
-            words.append(f'{name}: not run')
-        else:
-            words.append(f'{name}: not trained yet ({cost_of(entry, measured) or "cost not measured"})')
-    return '; '.join(words)
+def _absence(name: str) -> str:
+    """Say why a row, or a measurement, has no figure."""
+    entry = BY_NAME.get(name)
+    return 'not measured' if entry is None else 'not trained' if entry.trained and not entry.is_solver else 'not run'
 
 
 def claim_table(results: Results, measured: Measured) -> str:
@@ -167,7 +151,7 @@ def claim_table(results: Results, measured: Measured) -> str:
             verdict, outcomes = claim.judge(results, measured)
             yield f'| **{claim.number}** | **{claim.sentence}** | | **{verdict.value}** |'
             for outcome in outcomes:
-                figure = outcome.figure or _missing(outcome, measured)
+                figure = outcome.figure or '; '.join(f'{name}: {_absence(name)}' for name in outcome.missing)
                 yield f'| | {outcome.words} | {figure} | {outcome.verdict.value} |'
 
     return '\n'.join(lines())

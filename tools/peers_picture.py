@@ -21,14 +21,13 @@ _COLUMNS = 5
 Panel = tuple[str, np.ndarray | Tensor]
 
 
-def panels_of(images: str, image: str, choice: Choice, folder: Path) -> list[tuple[Panel, Panel]]:
+def panels_of(images: str, image: str, choice: Choice) -> list[tuple[Panel, Panel]]:
     """Restore the scene by all rows that can be run, but ``fixed`` and those of the design study.
 
     Args:
         images: Folder or LMDB of HR images.
         image: Name of the image, without suffix.
         choice: Which rows, and how much work solvers do.
-        folder: Where what solvers make is kept.
 
     Returns:
         A pair of panels each: the image with PSNR_Y, and the kernels with LR PSNR_Y; the LR image first, the true one
@@ -49,7 +48,7 @@ def panels_of(images: str, image: str, choice: Choice, folder: Path) -> list[tup
     pairs: list[tuple[Panel, Panel]] = [
         ((f'LR image, {width}x{height}', tensor2img(sample['lq'], rgb2bgr=False)), ('', white))
     ]
-    for entry, method in choice.methods(folder).values():
+    for entry, method in choice.methods().values():
         if entry.study or entry.name == 'fixed' or 'seed=' in method.name:
             continue
         made = method.predict(sample, condition)

@@ -10,28 +10,40 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peers_train import BY_NAME as BY_TRAINING
+from short_training import ROOT, network_of
 
 import manet_basicsr
-from manet_basicsr.evaluation import Condition, Method, build_methods
+from manet_basicsr.evaluation import Condition, Method
 from manet_basicsr.evaluation.measure import Cost
-from manet_basicsr.evaluation.methods import Network, OptionFile, Prediction
+from manet_basicsr.evaluation.methods import Bicubic, GivenKernels, Network, OptionFile, Prediction
 from manet_basicsr.evaluation.records import row_key
 from manet_basicsr.evaluation.runner import machine
 from manet_basicsr.evaluation.zero_shot import ZeroShot
 from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.zero_shot import build_solver, is_solver
+from manet_basicsr.zero_shot.srsvd import SRSVD
 
-ROOT = Path(__file__).resolve().parents[1]
-#: The blind network that all are compared with, and whose generator restores with kernels that others find.
+#: Version 0.1.0's weights, whose estimator stands for MANet where no other system is trained beside it.
 BLIND = 'options/peers/test_BlindSR_v0_1_0_x4.yml'
-#: The same with noise and compression in its training.
+#: Weights with noise and compression in their training.
 PHOTOGRAPHS = 'options/test/test_BlindSR_stage3_x4_real.yml'
+#: Option files of what tools/peers_train.py makes of MANet: the generator, and estimator and generator in one network.
+GENERATOR = 'options/train/train_SFTRRDB_stage2_x4_cpu.yml'
+MANET_FILE = 'options/train/train_BlindSR_stage3_x4_cpu.yml'
 #: Of the nine invariant kernels those that solvers are run on: variances (1, 1); (5, 1) at pi/4; (9, 9).
 SOLVER_KERNELS = ('_k0', '_k2', '_k8')
 #: The set without blur but that of resizing, beside the protocol's.
 REDUCED = 'bicubic'
-#: Steps of each training of the design study.
-STUDY_STEPS = 8000
+_WHOLE = 'path:pretrain_network_g'
+_ESTIMATOR, _RESTORER = 'network_g:estimator:pretrained', 'network_g:generator:pretrained'
+
+
+def _set(options: dict[str, Any], path: str, value: Any) -> None:
+    *sections, key = path.split(':')
+    for section in sections:
+        options = options[section]
+    options[key] = value
 
 
 @dataclass(frozen=True)
@@ -41,16 +53,15 @@ class Entry:
     Args:
         name: As tables show it.
         word: What makes it: a word of ``basicsr evaluate --methods``, or an option file.
-        weights: The file that its training writes, below the current folder; '' for what needs none of its own.
-        training: The option file of that training.
+        trained: Which training of tools/peers_train.py makes the weights at a key of the option file; () for what ships
+            or needs none. Of a baseline or a solver, those of the generator that restores, or the solver's own.
         reduced: Whether it is scored on images without blur, too.
-        study: Whether it is an estimator of the design study, trained at equal steps, and not a system.
+        study: Whether it is an estimator of the design study, and not a system; such a one has a method for each seed.
     """
 
     name: str
     word: str
-    weights: str = ''
-    training: str = ''
+    trained: tuple[tuple[str, str], ...] = ()
     reduced: bool = False
     study: bool = False
 
@@ -59,14 +70,23 @@ class Entry:
         """Whether it is fitted to each image by itself."""
         return is_solver(self.word)
 
-    def is_there(self) -> bool:
-        """Tell whether it can be run: its weights are there, if it needs any."""
-        return not self.weights or Path(self.weights).is_file()
+    def seeds(self, output: Path) -> list[int]:
+        """List the seeds with which its trainings are done, of systems the first alone; [0] for what needs none."""
+        if not self.trained:
+            return [0]
+        folders = (output / 'experiments').glob(f'{self.trained[0][1]}_seed*')
+        numbers = sorted(int(folder.name.rpartition('_seed')[2]) for folder in folders)
+        done = [seed for seed in numbers if all(file.is_file() for file in self._weights(output, seed).values())]
+        return done if self.study else done[:1]
 
-    def methods(self, budget: str = 'full', seeds: int = 1) -> list[Method]:
-        """Make its methods: one, or of a solver one a seed.
+    def _weights(self, output: Path, seed: int) -> dict[str, Path]:
+        return {key: network_of(output, f'{name}_seed{seed}') for key, name in self.trained}
+
+    def methods(self, output: Path, budget: str = 'full', seeds: int = 1) -> list[Method]:
+        """Make its methods: one, or of a solver and of the design study one a seed.
 
         Args:
+            output: Folder of the trainings.
             budget: Of solvers, ``short`` or ``full``.
             seeds: Of solvers, how many.
 
@@ -74,64 +94,78 @@ class Entry:
             OptionError: It cannot be made.
         """
         if self.is_solver:
-            solver = build_solver(self.word, budget)
-            words = [dataclasses.replace(solver, seed=seed).name for seed in range(seeds)]  # a name says all settings
-            return build_methods(words, [str(ROOT / BLIND)])
+            return [self._solver(output, budget, seed) for seed in range(seeds)]
+        if self.word == 'bicubic':
+            return [Bicubic()]
         if not self.word.endswith('.yml'):
-            return build_methods([self.word], [str(ROOT / BLIND)])
-        file = OptionFile(ROOT / self.word)
-        if self.weights:
-            file.options['path']['pretrain_network_g'] = self.weights
-        return [Network(self.name, file)]
+            return [GivenKernels(self.word, self._file(GENERATOR, output, self.seeds(output)[0]))]
+        files = {seed: self._file(self.word, output, seed) for seed in self.seeds(output)}
+        return [Network(f'{self.name}, seed {seed}' if self.study else self.name, file) for seed, file in files.items()]
+
+    def _solver(self, output: Path, budget: str, seed: int) -> Method:
+        # A name says all settings.
+        solver = dataclasses.replace(build_solver(self.word, budget), seed=seed)
+        if isinstance(solver, SRSVD):
+            (weights,) = self._weights(output, self.seeds(output)[0]).values()
+            return ZeroShot(dataclasses.replace(solver, weights=str(weights)))
+        return ZeroShot(solver, self._file(GENERATOR, output, self.seeds(output)[0]) if self.trained else None)
+
+    def _file(self, path: str, output: Path, seed: int) -> OptionFile:
+        file = OptionFile(ROOT / path)
+        if self.trained:
+            file.options['path'].update(pretrain_network_g=None, param_key_g='params')
+        for key, weights in self._weights(output, seed).items():
+            _set(file.options, key, str(weights))
+        return file
 
 
 def _peer(name: str, job: str, **more: Any) -> Entry:
-    return Entry(
-        name,
-        f'options/peers/test_{job}_x4.yml',
-        f'experiments/train_{job}_x4/models/net_g_latest.pth',
-        f'options/peers/train_{job}_x4.yml',
-        **more,
-    )
+    return Entry(name, f'options/peers/test_{job}_x4.yml', ((_WHOLE, job),), **more)
 
 
 def _study(name: str, training: str) -> Entry:
-    # Of its own name: a whole training by the same file, of other length and crops, is none of the study.
-    run = Path(training).stem.replace('train_', 'study_', 1)
-    return Entry(name, training, f'experiments/{run}/models/net_g_latest.pth', training, study=True)
+    return Entry(name, f'options/{BY_TRAINING[training].file}', ((_WHOLE, training),), study=True)
 
 
-MANET = 'MANet 0.1.0'
-_SRSVD = 'experiments/train_SRSVD_x4/models/net_g_latest.pth'
+MANET, WHOLE_MANET = 'MANet', 'MANet (stage 3)'
+_GENERATOR = ((_WHOLE, 'generator'),)
 ENTRIES = (
     Entry('bicubic', 'bicubic', reduced=True),
-    Entry('fixed', 'fixed'),
+    Entry('fixed', 'fixed', _GENERATOR),
     _peer('RCAN (bicubic)', 'RCAN_bicubic', reduced=True),
     _peer('RCAN (our blur)', 'RCAN_blur', reduced=True),
     _peer('HAN (bicubic)', 'HAN_bicubic', reduced=True),
     Entry('DIP', 'dip'),
     Entry('DIP (true kernel)', 'dip[kernel=true]'),
-    Entry('KernelGAN', 'kernelgan'),
+    Entry('KernelGAN', 'kernelgan', _GENERATOR),
     Entry('KernelGAN+ZSSR', 'kernelgan+zssr'),
     Entry('BSRDM', 'bsrdm'),
     Entry('atoms', 'atoms'),
-    Entry('SRSVD', 'srsvd', _SRSVD, 'options/peers/train_SRSVD_x4.yml'),
-    Entry('SRSVD (one kernel)', 'srsvd[patch=0]', _SRSVD, 'options/peers/train_SRSVD_x4.yml'),
+    Entry('SRSVD', 'srsvd', (('weights', 'SRSVD'),)),
+    Entry('SRSVD (one kernel)', 'srsvd[patch=0]', (('weights', 'SRSVD'),)),
     _peer('IKC', 'IKC'),
     _peer('DAN', 'DAN'),
-    Entry('mean', 'mean'),
-    Entry(MANET, BLIND, reduced=True),
-    Entry('MANet (trained longer)', 'options/test/test_BlindSR_stage3_x4.yml', reduced=True),
-    Entry('oracle', 'oracle'),
-    _study('MANet (study)', 'options/train/train_MANet_stage1_x4.yml'),
-    _study('two blocks', 'options/ablation/train_MANet_two_blocks_x4.yml'),
-    _study('split 4', 'options/ablation/train_MANet_split4_x4.yml'),
-    _study('convolutions', 'options/ablation/train_MANet_conv_x4.yml'),
-    _study('LR image loss', 'options/ablation/train_MANet_lr_image_loss_x4.yml'),
-    _study('indirect loss', 'options/ablation/train_MANet_indirect_loss_x4.yml'),
-    _study('collage', 'options/ablation/train_MANet_collage_x4.yml'),
+    Entry('mean', 'mean', _GENERATOR),
+    Entry(MANET, MANET_FILE, ((_ESTIMATOR, 'estimator'), (_RESTORER, 'generator')), reduced=True),
+    Entry(WHOLE_MANET, MANET_FILE, ((_WHOLE, 'stage3'),), reduced=True),
+    Entry('oracle', 'oracle', _GENERATOR),
+    Entry('MANet 0.1.0 (trained longer)', BLIND, reduced=True),
+    Entry('MANet (trained longest)', 'options/test/test_BlindSR_stage3_x4.yml', reduced=True),
+    _study('MANet (study)', 'study'),
+    _study('two blocks', 'two_blocks'),
+    _study('split 4', 'split4'),
+    _study('convolutions', 'conv'),
+    _study('LR image loss', 'lr_image_loss'),
+    _study('indirect loss', 'indirect_loss'),
+    _study('collage', 'collage'),
 )
 BY_NAME = {entry.name: entry for entry in ENTRIES}
+
+
+def shown_name(method: str) -> str:
+    """Name a method without the place of its weights."""
+    solver = build_solver(method) if is_solver(method) else None
+    return dataclasses.replace(solver, weights=SRSVD.weights).name if isinstance(solver, SRSVD) else method
 
 
 class Kept(Method):
@@ -181,6 +215,7 @@ class Choice:
     """What is run: rows, and of solvers the images, sets and seeds.
 
     Args:
+        output: Folder of the trainings, and of what solvers make.
         names: Of rows, beside MANet, which all are compared with; () for all.
         budget: Of solvers.
         seeds: Of solvers.
@@ -188,6 +223,7 @@ class Choice:
         solver_sets: Names of the sets that solvers are run on; () for all.
     """
 
+    output: Path
     names: tuple[str, ...] = ()
     budget: str = 'full'
     seeds: int = 3
@@ -197,14 +233,14 @@ class Choice:
     def entries(self) -> Iterator[Entry]:
         """List the rows that are asked for and can be run."""
         for entry in ENTRIES:
-            if entry.is_there() and (not self.names or entry.name in (*self.names, MANET)):
+            if entry.seeds(self.output) and (not self.names or entry.name in (*self.names, MANET)):
                 yield entry
 
-    def methods(self, folder: Path) -> dict[str, tuple[Entry, Method]]:
-        """Make the methods by their names, those of solvers with what they make kept in a folder."""
-        found = {}
+    def methods(self) -> dict[str, tuple[Entry, Method]]:
+        """Make the methods by their names, those of solvers with what they make kept in files."""
+        found, folder = {}, self.output / 'predictions'
         for entry in self.entries():
-            for method in entry.methods(self.budget, self.seeds):
+            for method in entry.methods(self.output, self.budget, self.seeds):
                 found[method.name] = (entry, Kept(method, folder) if isinstance(method, ZeroShot) else method)
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import runpy
 from pathlib import Path
@@ -12,8 +13,11 @@ from torch import Tensor, nn
 
 from manet_basicsr.commands.basicsr import main
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools/choices.py'
-CHOICES = runpy.run_path(str(TOOL))
+ROOT = Path(__file__).resolve().parents[2]
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(ROOT / 'tools'))
+    CHOICES = runpy.run_path(str(ROOT / 'tools/choices.py'))
+    ON_CPU = importlib.import_module('short_training').ON_CPU
 VARIANTS = [(kind, number) for kind, (_, _, variants) in CHOICES['KINDS'].items() for number in range(len(variants))]
 
 
@@ -23,9 +27,9 @@ def test_each_variant_is_an_option_file_without_problems(
     kind: str, number: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, shortened, variants = CHOICES['KINDS'][kind]
-    changes = {**CHOICES['ON_CPU'], **shortened, **list(variants.values())[number]}
+    changes = {**ON_CPU, **shortened, **list(variants.values())[number]}
     forced = [f'{key}={json.dumps(value)}' for key, value in changes.items()]
-    main(['check', '-opt', str(CHOICES['ROOT'] / 'options/train' / file), '--force_yml', *forced])
+    main(['check', '-opt', str(ROOT / 'options/train' / file), '--force_yml', *forced])
     problems = capsys.readouterr().err.splitlines()
     assert len(problems) == 2 and all('dataroot_gt' in problem for problem in problems)  # there are no images
 

@@ -17,8 +17,13 @@ import pytest
 import torch
 
 import manet_basicsr
+
+# isort: split
+from basicsr.archs import build_network
+
 from manet_basicsr.evaluation import Condition, build_methods
 from manet_basicsr.evaluation.paired import Verdict
+from manet_basicsr.options.reading import load_options
 from manet_basicsr.options.shipped import option_files
 from manet_basicsr.zero_shot import build_solver
 
@@ -31,7 +36,7 @@ def peers() -> Iterator[SimpleNamespace]:
     """The modules of the tool, by the last word of their names."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / 'tools'))
-        names = ('rows', 'claims', 'measure', 'page', 'picture')
+        names = ('rows', 'claims', 'measure', 'page', 'picture', 'scores', 'train')
         parts = {name: importlib.import_module(f'peers_{name}') for name in names}
         yield SimpleNamespace(main=importlib.import_module('peers').main, **parts)
 
@@ -55,14 +60,10 @@ def claim(peers: SimpleNamespace, number: str) -> Any:
     return found
 
 
-def test_weights_are_looked_for_where_the_option_files_of_the_rows_put_them(peers: SimpleNamespace) -> None:
+def test_rows_name_option_files_and_trainings_that_there_are(peers: SimpleNamespace) -> None:
     files = option_files()
     for entry in peers.rows.ENTRIES:
-        if entry.training:
-            run = files[Path(entry.training).stem].stem
-            # The study's trainings are shorter than the recipes of these files, whose runs are none of it.
-            run = run.replace('train_', 'study_') if entry.study else run
-            assert entry.weights == f'experiments/{run}/models/net_g_latest.pth'
+        assert {name for _, name in entry.trained} <= set(peers.train.BY_NAME)
         if entry.word.endswith('.yml'):
             assert (ROOT / entry.word) == files[Path(entry.word).stem]
     names = [entry.name for entry in peers.rows.ENTRIES]
@@ -190,24 +191,19 @@ def test_patches_of_all_sizes_have_the_same_middle(peers: SimpleNamespace) -> No
     assert len(middles) == 1
 
 
-def test_the_page_says_what_is_not_trained_and_never_a_number(
-    peers: SimpleNamespace, monkeypatch: Any, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)  # where nothing is trained
+def test_the_page_says_what_is_not_trained_and_never_a_number(peers: SimpleNamespace) -> None:
     made = results({peers.rows.MANET: 29.0, 'bicubic': 26.0}, peers.page.SETS)
-    costs = {'steps': 100, 'batch': 8, 'side': 128, 'flop': 1e12, 'seconds': 36.0}
-    measured = {'trainings': {entry.training: costs for entry in peers.rows.ENTRIES if entry.training}}
-    parts = peers.page.parts_of(made, measured)
-    assert '| IKC | not trained yet |  |  |  |  |  |  |  |' in parts['results']
+    costs = {'steps': 100, 'batch': 4, 'side': 96, 'flop': 1e13, 'seconds': 36.0}
+    parts = peers.page.parts_of(made, {'trainings': {'IKC': costs}})
+    assert '| IKC | not trained |  |  |  |  |  |  |  |' in parts['results']
     line = next(line for line in parts['results'].splitlines() if line.startswith('| bicubic'))
     assert re.fullmatch(r'\| bicubic \| 26\.\d+ \(-3\.\d+ ± 0\.\d+\) .* \| 1\.00 \| 100 \|', line)
-    assert (
-        '| IKC | `options/peers/train_IKC_x4.yml` | 100 | 8, 128 | 1.00 | 36.0 | 0.10 PFLOP, 1.0 CPU h |'
-        in parts['costs']
-    )
-    assert '| MANet 0.1.0 > IKC; types 1 to 5 | IKC: not trained yet (1.0 CPU h) | open |' in parts['claims']
-    assert '| SRSVD | needs weights that are not trained yet |' in parts['solvers']
-    assert '| DIP | not run |' in parts['solvers']
+    # The whole budget of IKC is 2,900 iterations of 16 crops of 128 px.
+    hours = 2900 * 16 * 128**2 / (4 * 96**2) * 36 / 3600
+    assert f'| IKC | `peers/train_IKC_x4.yml` | 100 | 1.00 | 60 | {hours:.1f} |' in parts['costs']
+    assert '| MANet > IKC; types 1 to 5 | IKC: not trained | open |' in parts['claims']
+    assert '| measurement parameters_saved: not measured | open |' in parts['claims']
+    assert '| SRSVD | not run |' in parts['solvers'] and '| DIP | not run |' in parts['solvers']
 
 
 def test_solvers_say_on_which_images_and_seeds_they_were_run(peers: SimpleNamespace) -> None:
@@ -227,7 +223,7 @@ def test_marked_parts_of_a_page_are_replaced_and_nothing_else(peers: SimpleNames
 
 
 def test_solvers_are_run_on_three_kernels_and_the_images_that_are_asked_for(peers: SimpleNamespace) -> None:
-    choice = peers.rows.Choice(solver_images=('butterfly',), solver_sets=('invariant', 'type4'))
+    choice = peers.rows.Choice(Path('out'), solver_images=('butterfly',), solver_sets=('invariant', 'type4'))
     dip, mean, rcan = (peers.rows.BY_NAME[name] for name in ('DIP', 'mean', 'RCAN (bicubic)'))
     wanted = [
         sample
@@ -243,9 +239,80 @@ def test_solvers_are_run_on_three_kernels_and_the_images_that_are_asked_for(peer
     assert choice.wants(rcan, SimpleNamespace(blur='bicubic'), 'baby')
 
 
-def test_seeds_and_shortened_settings_are_in_the_names_of_solvers(peers: SimpleNamespace) -> None:
-    names = [method.name for method in peers.rows.BY_NAME['DIP'].methods('short', 2)]
+def test_seeds_and_shortened_settings_are_in_the_names_of_solvers(peers: SimpleNamespace, tmp_path: Path) -> None:
+    names = [method.name for method in peers.rows.BY_NAME['DIP'].methods(tmp_path, 'short', 2)]
     assert names == ['dip[steps=1000,width=64]', 'dip[seed=1,steps=1000,width=64]']
+
+
+def pretend_training(output: Path, name: str) -> None:
+    """Leave what a training leaves, of a network that was not trained."""
+    network = build_network(load_options(option_files()[name.partition(' ')[0]])['network_g'])
+    file = output / f'experiments/{name.partition(" ")[2]}/models/net_g_latest.pth'
+    file.parent.mkdir(parents=True)
+    torch.save({'params': network.state_dict()}, file)
+
+
+def test_a_row_is_there_once_its_trainings_are_and_the_design_study_has_every_seed(
+    peers: SimpleNamespace, tmp_path: Path
+) -> None:
+    manet, study = (peers.rows.BY_NAME[name] for name in (peers.rows.MANET, 'split 4'))
+    assert not manet.seeds(tmp_path) and not study.seeds(tmp_path) and peers.rows.BY_NAME['bicubic'].seeds(tmp_path)
+    pretend_training(tmp_path, 'train_MANet_stage1_x4_cpu estimator_seed0')
+    assert not manet.seeds(tmp_path)
+    pretend_training(tmp_path, 'train_SFTRRDB_stage2_x4_cpu generator_seed0')
+    assert manet.seeds(tmp_path) == [0]
+    for seed in (0, 2, 10):
+        pretend_training(tmp_path, f'train_MANet_split4_x4 split4_seed{seed}')
+    assert study.seeds(tmp_path) == [0, 2, 10]
+    assert [method.name for method in study.methods(tmp_path)] == [f'split 4, seed {seed}' for seed in (0, 2, 10)]
+
+
+def test_the_weights_of_a_solver_are_not_in_the_name_that_is_shown(peers: SimpleNamespace, tmp_path: Path) -> None:
+    (tmp_path / 'experiments/SRSVD_seed0/models').mkdir(parents=True)
+    (tmp_path / 'experiments/SRSVD_seed0/models/net_g_latest.pth').touch()
+    (method,) = peers.rows.BY_NAME['SRSVD (one kernel)'].methods(tmp_path)
+    assert str(tmp_path) in method.name
+    assert peers.rows.shown_name(method.name) == 'srsvd[patch=0]'
+    assert peers.rows.shown_name('dip[seed=1,steps=3]') == 'dip[seed=1,steps=3]'
+    assert peers.rows.shown_name('bicubic') == 'bicubic'
+
+
+def test_scores_outlive_the_weights_that_made_them(peers: SimpleNamespace, tmp_path: Path) -> None:
+    table = tmp_path / 'scores.csv'
+    made = results({peers.rows.MANET: 29.0, 'IKC': 27.0, 'oracle': 31.0}, ('invariant', 'type1'))
+    made['oracle'] = [{**row, 'psnr': math.inf} for row in made['oracle']]
+    first = peers.scores.with_scores(made, table)
+    assert list(first) == ['IKC', peers.rows.MANET, 'oracle']
+    # Another machine has no IKC, and a MANet of another training.
+    new = results({peers.rows.MANET: 30.0}, ('type1',))
+    second = peers.scores.with_scores(new, table)
+    third = peers.scores.with_scores({}, table)
+    for found in (second, third):
+        assert len(found[peers.rows.MANET]) == len(IMAGES) and len(found['IKC']) == 2 * len(IMAGES)
+        assert {row['psnr'] for row in found['oracle']} == {math.inf}
+        for kept, row in zip(found['IKC'], made['IKC'], strict=True):
+            assert kept['psnr'] == pytest.approx(row['psnr'], abs=1e-4) and kept['lr_psnr'] is None
+            assert (kept['images'], kept['set'], kept['sample']) == (row['images'], row['set'], row['sample'])
+
+
+def test_what_a_solver_was_run_on_before_stays_with_what_it_is_run_on_now(
+    peers: SimpleNamespace, tmp_path: Path
+) -> None:
+    table = tmp_path / 'scores.csv'
+    all_rows = results({'DIP': 24.0}, ('type4',))['DIP']
+    peers.scores.with_scores({'DIP': all_rows[:3]}, table)
+    again = {**all_rows[2], 'psnr': 99.0}
+    found = peers.scores.with_scores({'DIP': [again, all_rows[3]]}, table)['DIP']
+    assert [row['psnr'] for row in found] == pytest.approx(
+        [row['psnr'] for row in all_rows[:2]] + [99, all_rows[3]['psnr']]
+    )
+
+
+def test_a_table_of_something_else_is_refused(peers: SimpleNamespace, tmp_path: Path) -> None:
+    (tmp_path / 'scores.csv').write_text('a,b\n1,2\n')
+    with pytest.raises(ValueError, match='scores.csv: found the columns .*, expected row, method, '):
+        peers.scores.with_scores({}, tmp_path / 'scores.csv')
+    assert (tmp_path / 'scores.csv').read_text() == 'a,b\n1,2\n'
 
 
 def test_one_command_scores_measures_and_draws_and_what_was_done_is_not_done_again(
@@ -271,13 +338,15 @@ def test_one_command_scores_measures_and_draws_and_what_was_done_is_not_done_aga
     costs = {'steps': 10, 'batch': 2, 'side': 48, 'flop': 1.0, 'seconds': 1.0}
     monkeypatch.setattr(peers.measure, 'measure_patches', patches)
     monkeypatch.setattr(peers.measure, 'measure_noisy', noisy)
-    monkeypatch.setattr(peers.measure, 'measure_training', lambda entry: costs)
+    monkeypatch.setattr(peers.measure, 'measure_training', lambda training, output: costs)
     monkeypatch.setattr(peers.measure, 'measure_ikc', lambda: {'ikc_ratio': 20.0})
     monkeypatch.setitem(peers.rows.BY_NAME, 'DIP', peers.rows.Entry('DIP', 'dip[steps=2,width=4]'))
     entries = tuple(peers.rows.BY_NAME[name] for name in ('bicubic', 'DIP', 'mean', peers.rows.MANET, 'IKC'))
     monkeypatch.setattr(peers.rows, 'ENTRIES', entries)
+    pretend_training(tmp_path / 'out', 'train_MANet_stage1_x4_cpu estimator_seed0')
+    pretend_training(tmp_path / 'out', 'train_SFTRRDB_stage2_x4_cpu generator_seed0')
     command = ['out', '--images', 'Set5', '--seeds', '2', '--solver-sets', 'type4', '--page', str(page)]
-    command += ['--plot', 'plot.png', '--picture', 'picture.png']
+    command += ['--plot', 'plot.png', '--picture', 'picture.png', '--scores', 'scores.csv']
     assert peers.main(command) == 0
     records = (tmp_path / 'out/records.jsonl').read_text().splitlines()
     # Three rows on nine kernels and five types, two of them without blur, too; two seeds of a solver on one type.
@@ -286,6 +355,7 @@ def test_one_command_scores_measures_and_draws_and_what_was_done_is_not_done_aga
         'dip[steps=2,width=4]', 'dip[seed=1,steps=2,width=4]'
     }  # fmt: skip
     assert '| bicubic | ' in page.read_text()
+    assert len(Path('scores.csv').read_text().splitlines()) == 1 + len(records)
     assert cv2.imread('picture.png').shape[1] > 1000 and Path('plot.png').is_file()
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / 'out/predictions').iterdir()}
     assert len(kept) == 2
@@ -313,7 +383,7 @@ def test_what_another_version_or_other_images_gave_is_measured_anew(
         photograph = cv2.imread(str(photos / 'astronaut.png'))[:80, left : left + 88]
         cv2.imwrite(f'{images[0]}/butterfly.png', photograph)
         calls.clear()
-        found: dict[str, Any] = peers.measure.measure_missing(tmp_path / 'measured.json', images, 5)
+        found: dict[str, Any] = peers.measure.measure_missing(tmp_path, images, 5)
         return found
 
     found = measured(0)
@@ -325,6 +395,16 @@ def test_what_another_version_or_other_images_gave_is_measured_anew(
     monkeypatch.setattr(manet_basicsr, '__version__', '9.9.9')
     measured(40)
     assert len(calls) == 4 + trainings
+
+
+def test_without_manet_there_is_nothing_to_compare_with(
+    peers: SimpleNamespace, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / 'Set5').mkdir()
+    cv2.imwrite(str(tmp_path / 'Set5/one.png'), cv2.imread(str(photos / 'astronaut.png'))[:48, :48])
+    with pytest.raises(SystemExit):
+        peers.main([str(tmp_path / 'out'), '--images', str(tmp_path / 'Set5'), '--rows', 'bicubic'])
+    assert 'found no MANet in ' in capsys.readouterr().err
 
 
 def test_a_page_is_not_written_from_some_of_the_rows(

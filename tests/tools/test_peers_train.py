@@ -1,0 +1,72 @@
+"""The trainings of the comparison with other systems."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from manet_basicsr.commands.basicsr import main as basicsr
+from manet_basicsr.options.reading import load_options
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = (
+    'estimator', 'generator', 'stage3', 'RCAN_bicubic', 'RCAN_blur', 'HAN_bicubic', 'IKC', 'DAN', 'SRSVD', 'study',
+    'two_blocks', 'split4', 'conv', 'lr_image_loss', 'indirect_loss', 'collage',
+)  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def tool() -> Iterator[SimpleNamespace]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / 'tools'))
+        train = importlib.import_module('peers_train')
+        yield SimpleNamespace(train=train, short=importlib.import_module('short_training'))
+
+
+def test_every_training_is_listed(tool: SimpleNamespace) -> None:
+    assert tuple(tool.train.BY_NAME) == NAMES
+
+
+@pytest.mark.usefixtures('here')
+@pytest.mark.parametrize('name', NAMES)
+def test_each_is_an_option_file_without_problems(
+    tool: SimpleNamespace, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = tool.train.BY_NAME[name]
+    changes = {**tool.short.ON_CPU, **training.changes_for(lambda other: f'{other}.pth')}
+    forced = [f'{key}={json.dumps(value)}' for key, value in changes.items()]
+    basicsr(['check', '-opt', str(ROOT / 'options' / training.file), '--force_yml', *forced])
+    problems = capsys.readouterr().err.splitlines()
+    # There are no images, and no weights of the trainings before it.
+    assert problems and all('dataroot_gt' in problem or '.pth' in problem for problem in problems)
+
+
+def test_a_training_is_made_once_and_what_follows_finds_it(
+    tool: SimpleNamespace, photos_lmdb: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(tmp_path / 'out'), '--data', str(photos_lmdb), '--batch', '1', '--crop', '64', '--share', '0.0004']
+    with pytest.raises(SystemExit):
+        tool.train.main([*command, '--only', 'IKC'])
+    assert (
+        'generator_seed0/models/net_g_latest.pth, expected it from generator; train that first'
+        in capsys.readouterr().err
+    )
+    tool.train.main([*command, '--only', 'generator', 'IKC'])
+    files = [tool.short.network_of(tmp_path / 'out', f'{name}_seed0') for name in ('generator', 'IKC')]
+    states = [torch.load(file, weights_only=True)['params'] for file in files]
+    for key, value in states[0].items():  # IKC has that generator, and does not train it
+        assert torch.equal(states[1][f'generator.{key}'], value)
+    options = load_options(files[0].parents[1] / 'resolved.yml')
+    assert options['train']['total_iter'] == 3 and options['train']['optim_g']['type'] == 'Muon'
+    before = [file.stat().st_mtime_ns for file in files]
+    tool.train.main([*command, '--only', 'generator', 'IKC'])
+    assert [file.stat().st_mtime_ns for file in files] == before
+    with pytest.raises(SystemExit):
+        tool.train.main([*command[:-1], '0.0008', '--only', 'generator'])
+    assert 'found total_iter 3, expected 6; name another OUTPUT' in capsys.readouterr().err

@@ -1,0 +1,136 @@
+"""Train the networks that tools/peers.py compares, all at one short budget, on a CPU: docs/PEERS.md.
+
+    python tools/peers_train.py results/peers --data datasets/photos1200.lmdb
+
+The budget is a share (--share) of the iterations of version 0.1.0's weights, 8,600 for the estimator and 7,500 + 3,500
+for the generator, with smaller batches (--batch) of smaller crops (--crop), and Muon instead of Adam. A training that
+was interrupted goes on, and one that is done is not done again. Several at a time: run the command again with other
+words behind --only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import manet_basicsr  # noqa: F401  (before basicsr, which it mends)
+
+# isort: split
+from short_training import MUON, ROOT, network_of, train
+
+Networks = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A network of the comparison.
+
+    Args:
+        name: Of its folder, to which ``_seedN`` is added.
+        file: Option file, below ``options/``.
+        iterations: At the whole budget.
+        needs: Key of the options that names weights, and the name of the training that makes them.
+        changes: What else is changed in the file.
+    """
+
+    name: str
+    file: str
+    iterations: int
+    needs: tuple[tuple[str, str], ...] = ()
+    changes: tuple[tuple[str, Any], ...] = ()
+
+    def changes_for(self, network: Networks) -> dict[str, Any]:
+        """Return what is changed in the option file, given where trainings leave their networks."""
+        return {**MUON, **dict(self.changes), **{key: network(name) for key, name in self.needs}}
+
+
+#: Iterations of 0.1.0's estimator and generator (stages 2 and 3), and of each training of the design study.
+ESTIMATOR, GENERATOR, STAGE_3, STUDY = 8600, 7500, 3500, 8000
+#: HR pixels of an iteration at the whole budget, and what is taken of it unless told otherwise.
+WHOLE_BATCH = 16 * 128**2
+SHARE, BATCH, CROP = 0.125, 4, 96
+_FROZEN = (('network_g:generator:pretrained', 'generator'),)
+TRAININGS = (
+    Training('estimator', 'train/train_MANet_stage1_x4_cpu.yml', ESTIMATOR),
+    Training('generator', 'train/train_SFTRRDB_stage2_x4_cpu.yml', GENERATOR),
+    Training(
+        'stage3', 'train/train_BlindSR_stage3_x4_cpu.yml', STAGE_3,
+        (('network_g:estimator:pretrained', 'estimator'), *_FROZEN),
+        (('train:optim_g:lr', 0.01), ('train:optim_g:adam_lr', 5e-4)),
+    ),
+    Training('RCAN_bicubic', 'peers/train_RCAN_bicubic_x4.yml', GENERATOR + STAGE_3),
+    Training('RCAN_blur', 'peers/train_RCAN_blur_x4.yml', GENERATOR + STAGE_3),
+    Training('HAN_bicubic', 'peers/train_HAN_bicubic_x4.yml', GENERATOR + STAGE_3),
+    Training('IKC', 'peers/train_IKC_x4.yml', 2900, _FROZEN),
+    Training('DAN', 'peers/train_DAN_x4.yml', GENERATOR),
+    Training('SRSVD', 'peers/train_SRSVD_x4.yml', 2000, _FROZEN),
+    Training('study', 'train/train_MANet_stage1_x4.yml', STUDY),
+    Training('two_blocks', 'ablation/train_MANet_two_blocks_x4.yml', STUDY),
+    Training('split4', 'ablation/train_MANet_split4_x4.yml', STUDY),
+    Training('conv', 'ablation/train_MANet_conv_x4.yml', STUDY),
+    Training('lr_image_loss', 'ablation/train_MANet_lr_image_loss_x4.yml', STUDY),
+    Training(
+        'indirect_loss', 'ablation/train_MANet_indirect_loss_x4.yml', STUDY,
+        (('train:indirect_opt:generator:pretrained', 'generator'),),
+    ),
+    Training('collage', 'ablation/train_MANet_collage_x4.yml', STUDY),
+)  # fmt: skip
+BY_NAME = {training.name: training for training in TRAININGS}
+
+
+def run(training: Training, seed: int, output: Path, args: argparse.Namespace) -> None:
+    """Train a network, or go on with it, or leave it as it is where it is done."""
+
+    def network(name: str) -> str:
+        file = network_of(output, f'{name}_seed{seed}')
+        if not file.is_file():
+            raise ValueError(f'{training.name}: found no {file}, expected it from {name}; train that first')
+        return str(file)
+
+    changes: Mapping[str, Any] = {
+        'manual_seed': seed,
+        'datasets:train:dataroot_gt': str(args.data.resolve()),
+        'datasets:val:dataroot_gt': str(args.data.resolve()),
+        'datasets:train:batch_size_per_gpu': args.batch,
+        'datasets:train:gt_size': args.crop,
+        **training.changes_for(network),
+    }
+    iterations = round(args.share * training.iterations)
+    train(output, f'{training.name}_seed{seed}', ROOT / 'options' / training.file, iterations, changes)
+
+
+def wanted(args: argparse.Namespace) -> Iterator[tuple[Training, int]]:
+    """List what is trained, in order: all of a seed before the next one."""
+    names = args.only or list(BY_NAME)
+    return ((BY_NAME[name], seed) for seed in args.seeds for name in names)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument('output', type=Path, metavar='OUTPUT', help='folder of the trainings; made if missing')
+    parser.add_argument('--data', type=Path, required=True, metavar='LMDB', help='training images')
+    parser.add_argument('--only', nargs='+', choices=BY_NAME, metavar='NAME', help=f'of: {", ".join(BY_NAME)}')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='N', help='default 0')
+    parser.add_argument('--share', type=float, default=SHARE, help=f'of the iterations; default {SHARE}')
+    parser.add_argument('--batch', type=int, default=BATCH, metavar='N', help=f'crops; default {BATCH}')
+    parser.add_argument('--crop', type=int, default=CROP, metavar='PX', help=f'side of a crop, HR px; default {CROP}')
+    args = parser.parse_args(argv)
+    output = args.output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    for training, seed in wanted(args):
+        try:
+            run(training, seed, output, args)
+        except ValueError as error:
+            parser.error(str(error))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Trainings by the package's option files, shortened for a CPU, for tools/choices.py and tools/peers_train.py."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from manet_basicsr.options.reading import load_options
+
+ROOT = Path(__file__).resolve().parents[1]
+MUON: dict[str, Any] = {'train:optim_g': {'type': 'Muon', 'lr': 0.02, 'weight_decay': 0, 'adam_lr': 1e-3}}
+#: What a training without a GPU has, with its rate on half a cosine to 0, and no validation of its own.
+ON_CPU: dict[str, Any] = {
+    'num_gpu': 0,
+    'train:amp': None,
+    'train:ema_decay': 0,
+    'train:warmup_iter': 50,
+    'datasets:train:degrade_on': 'loader',
+    'datasets:train:prefetch_mode': None,
+    'datasets:train:num_worker_per_gpu': 0,
+    'datasets:train:pin_memory': False,
+    'path:pretrain_network_g': None,
+    'logger:save_checkpoint_freq': 200,
+    'logger:use_tb_logger': False,
+    'val': None,
+}
+#: What an experiment that is there must agree in with what is asked for.
+_BUDGET = (('train', 'total_iter'), ('datasets', 'train', 'batch_size_per_gpu'), ('datasets', 'train', 'gt_size'))
+
+
+def network_of(output: Path, name: str) -> Path:
+    """Return where a training leaves its network.
+
+    Args:
+        output: Folder of the trainings.
+        name: Of the training.
+    """
+    return output / 'experiments' / name / 'models/net_g_latest.pth'
+
+
+def train(output: Path, name: str, file: Path, iterations: int, changes: Mapping[str, Any]) -> Path:
+    """Train by an option file, go on with a training that was interrupted, or leave one as it is that is done.
+
+    Args:
+        output: Folder of the trainings, absolute.
+        name: Of the training.
+        file: The option file.
+        iterations: Of the training.
+        changes: What else is changed in the file, as ``--force_yml`` has it.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: A training of this name has another length, batch or crop.
+        subprocess.CalledProcessError: The training failed.
+    """
+    made = network_of(output, name)
+    forced = {
+        **ON_CPU,
+        'name': name,
+        'train:total_iter': iterations,
+        'train:scheduler': {
+            'type': 'CosineAnnealingRestartLR', 'periods': [iterations], 'restart_weights': [1], 'eta_min': 1e-7,
+        },
+        **changes,
+    }  # fmt: skip
+    resolved = made.parents[1] / 'resolved.yml'
+    if resolved.is_file():
+        _check_budget(resolved, forced)
+    if not made.is_file():
+        # JSON is YAML in a line.
+        words = [f'{key}={json.dumps(value)}' for key, value in forced.items()]
+        command = [sys.executable, '-m', 'manet_basicsr', 'train', '-opt', str(file)]
+        subprocess.run([*command, '--auto_resume', '--force_yml', *words], cwd=output, check=True)
+    return made
+
+
+def _check_budget(resolved: Path, forced: Mapping[str, Any]) -> None:
+    options = load_options(resolved)
+    for path in _BUDGET:
+        asked, value = forced.get(':'.join(path)), options
+        for key in path:
+            value = value[key]
+        if asked is not None and asked != value:
+            raise ValueError(
+                f'{resolved}: found {path[-1]} {value}, expected {asked}; name another OUTPUT, or remove the folder'
+            )
