@@ -49,10 +49,10 @@ class Training:
 
 
 #: Iterations of 0.1.0's estimator and generator (stages 2 and 3), and of each training of the design study.
-ESTIMATOR, GENERATOR, STAGE_3, STUDY = 8600, 7500, 3500, 4800
+ESTIMATOR, GENERATOR, STAGE_3, STUDY = 8600, 7500, 3500, 6000
 #: HR pixels of an iteration at the whole budget, and what is taken of it unless told otherwise.
 WHOLE_BATCH = 16 * 128**2
-SHARE, BATCH, CROP = 0.125, 4, 96
+SHARE, BATCH, CROP = 0.1, 4, 96
 _FROZEN = (('network_g:generator:pretrained', 'generator'),)
 TRAININGS = (
     Training('estimator', 'train/train_MANet_stage1_x4_cpu.yml', ESTIMATOR),
