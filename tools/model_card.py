@@ -193,18 +193,19 @@ def sharpening(
         side: Of the middle, in px.
         noise: Standard deviation on the scale of 255, drawn with one seed for each image.
         quality: Of JPEG; None leaves it out.
-        limit: About so many images, evenly from all of them by name; None for all.
+        limit: At most so many images, evenly from all of them by name; None for all.
 
     Returns:
         Means over the images, of the blurred image as it is and of what is restored, by variance in px^2.
     """
     images = open_images(folder)
-    names = images.names[:: max(1, len(images.names) // limit)] if limit else images.names
+    numbered = list(enumerate(images.names))
+    numbered = numbered[:: -(-len(numbered) // limit)] if limit else numbered
     scores: dict[float, tuple[float, float]] = {}
     for variance in tqdm(LITTLE_TO_MUCH, desc=weights, disable=None):
         kernel = FixedSampler((variance, variance)).draw(side, side, scale=1)
         pairs = []
-        for number, name in enumerate(names):
+        for number, name in numbered:
             hr = image_to_tensor(images.read(name))
             top, left = (max(0, (length - side) // 2) for length in hr.shape[1:])
             hr = hr[:, top : top + side, left : left + side]
@@ -315,7 +316,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--side', type=int, default=128, metavar='PX', help='of what --sharpening scores')
     parser.add_argument('--noise', type=float, default=0, metavar='S', help='with --sharpening')
     parser.add_argument('--jpeg', type=int, metavar='Q', help='with --sharpening')
-    parser.add_argument('--limit', type=int, metavar='N', help='with --sharpening: about so many of the images')
+    parser.add_argument('--limit', type=int, metavar='N', help='with --sharpening: at most so many of the images')
     parser.add_argument('--enlarged', type=Path, metavar='FOLDER', help='count where an enlargement is noticed')
     parser.add_argument('--photographs', type=Path, nargs=2, metavar=('FOLDER', 'FILE'), help='restore and draw')
     parser.add_argument('--weights', nargs='+', help=f'default: {CLEAN} for --gaussian8, {SHARPENING} for --sharpening')

@@ -25,12 +25,13 @@ import manet_basicsr  # noqa: F401  (before basicsr, which it mends)
 from peers_measure import draw_patches, measure_missing
 from peers_page import SETS, fill, parts_of
 from peers_picture import draw, panels_of
-from peers_rows import ENTRIES, MANET, REDUCED, Choice, shown_name
+from peers_rows import BY_NAME, ENTRIES, MANET, REDUCED, Choice, shown_name
 from peers_scores import with_scores
 
 from manet_basicsr.evaluation import evaluate, plan_conditions
 from manet_basicsr.evaluation.paired import group_by_method
 from manet_basicsr.evaluation.records import Row
+from manet_basicsr.evaluation.runner import machine
 from manet_basicsr.utils.files import atomic_path, write_lines
 from manet_basicsr.utils.progress import with_progress
 from manet_basicsr.zero_shot import BUDGETS
@@ -58,8 +59,11 @@ def compare(images: Sequence[str], limit: int, choice: Choice) -> tuple[dict[str
         progress=with_progress,
     )
     grouped = group_by_method(result.rows, {name: entry.name for name, (entry, _) in methods.items()})
+    about = {'machine': ', '.join(f'{key} {value}' for key, value in machine().items())}
+    sums = {name: entry.checksum(choice.output, name) for name, (entry, _) in methods.items()}
     for rows in grouped.values():
-        rows[:] = [{**row, 'method': shown_name(row['method'])} for row in rows]
+        words = ({'method': shown_name(row['method']), 'weights': sums[row['method']]} for row in rows)
+        rows[:] = [{**row, **about, **more} for row, more in zip(rows, words, strict=True)]
     return grouped, [str(failure) for failure in result.failures]
 
 
@@ -94,15 +98,19 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.page and args.rows:
         parser.error('--page: found with --rows, expected without it: rows that are not asked for would be gone')
+    output = args.output.resolve()
     choice = Choice(
-        args.output, tuple(args.rows), args.budget, args.seeds, tuple(args.solver_images), tuple(args.solver_sets)
+        output, tuple(args.rows), args.budget, args.seeds, tuple(args.solver_images), tuple(args.solver_sets)
     )
+    if not BY_NAME[MANET].seeds(output) and not (args.scores and args.scores.is_file()):
+        parser.error(f'OUTPUT: found no {MANET} in {output}, which all are compared with; peers_train.py makes it')
     results, failures = compare(args.images, args.limit, choice)
     if args.scores:
-        results = with_scores(results, args.scores)
-    if MANET not in results:
-        parser.error(f'OUTPUT: found no {MANET} in {args.output}, which all are compared with; peers_train.py makes it')
-    measured = measure_missing(args.output, args.images, args.limit)
+        try:
+            results = with_scores(results, args.scores)
+        except ValueError as error:
+            parser.error(str(error))
+    measured = measure_missing(output, args.images, args.limit)
     parts = parts_of(results, measured)
     for name, part in parts.items():
         print(f'## {name}\n\n{part}\n')

@@ -97,6 +97,8 @@ class Inequality:
         metric = self.metric
         if is_time:
             rows = [*results[self.first], *results[self.second]]
+            if len({row['machine'] for row in rows}) > 1:
+                return Outcome(self.words, Verdict.OPEN, 'measured on different machines')
             on_cpu = all(row.get('cpu_seconds') is not None for row in rows)
             metric = 'log10_cpu_seconds' if on_cpu else 'log10_seconds'
         verdicts, figures = [], []

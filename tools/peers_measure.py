@@ -16,7 +16,7 @@ from basicsr.archs import build_network
 from peers_rows import BLIND, PHOTOGRAPHS
 from peers_train import BATCH, CROP, SHARE, TRAININGS, Training
 from peers_train import BY_NAME as BY_TRAINING
-from short_training import ROOT, network_of
+from short_training import MUON, ROOT, network_of
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -34,7 +34,7 @@ from manet_basicsr.evaluation.runner import machine
 from manet_basicsr.metrics import calculate_lr_psnr
 from manet_basicsr.models.scoring import EXACT_MATCH_DB
 from manet_basicsr.options.reading import load_options
-from manet_basicsr.options.resolving import forget_pretrained
+from manet_basicsr.options.resolving import forget_beginning
 from manet_basicsr.restoration.restoring import load_blind_network
 from manet_basicsr.utils.files import atomic_path, write_lines
 
@@ -236,9 +236,8 @@ def training_options(training: Training, output: Path) -> dict[str, Any]:
         options = load_options(ROOT / 'options' / training.file)
         options['train'].update(total_iter=round(SHARE * training.iterations))
         options['datasets']['train'].update(gt_size=CROP, batch_size_per_gpu=BATCH)
-        options['path']['pretrain_network_g'] = None
-        if 'estimator' in options['network_g']:  # which it begins with
-            options['network_g'] = forget_pretrained(options['network_g'])
+        options['train']['optim_g'] = MUON['train:optim_g']
+    forget_beginning(options)  # may be gone: of a training that was interrupted, a state of its own
     options.update(is_train=True, dist=False, rank=0, world_size=1, num_gpu=0)
     # Compiling takes longer than what is measured, and bfloat16 minutes on a CPU without instructions for it.
     options['train'].update(compile=False, amp=None)

@@ -10,11 +10,10 @@ from typing import Any
 
 from peers_claims import CLAIMS, VARIANT, Measured, Results
 from peers_rows import BY_NAME, ENTRIES, MANET, REDUCED, Entry
-from peers_train import TRAININGS, WHOLE_BATCH
+from peers_train import TRAININGS, WHOLE_CROP
 
-from manet_basicsr.evaluation.paired import mean_scores_by, paired_difference
+from manet_basicsr.evaluation.paired import image_of, mean_scores_by, paired_difference
 from manet_basicsr.evaluation.records import Row
-from manet_basicsr.evaluation.runner import machine
 from manet_basicsr.zero_shot import build_solver
 
 SETS = ('invariant', *VARIANT)
@@ -66,17 +65,18 @@ def result_tables(results: Results, image_sets: Sequence[str]) -> str:
     lines = []
     for images in image_sets:
         reference = _of(results[MANET], images)
-        number = len(mean_scores_by(reference, 'psnr', False))
+        compared = {image_of(row) for row in reference}
         for metric, (head, _) in _METRICS.items():
             times = ['s / image', 'MiB'] if metric == 'psnr' else []
             lines += [
                 '',
-                f'**{images}, {number} images: {head}** (paired difference from {MANET} ± standard error)',
+                f'**{images}, {len(compared)} images: {head}** (paired difference from {MANET} ± standard error)',
                 '',
             ]
             lines += [f'| | {" | ".join([*SETS, *times])} |', '|---|' + '---:|' * (len(SETS) + len(times))]
             for entry in (entry for entry in ENTRIES if not entry.is_solver and not entry.study):
-                rows = reference if entry.name == MANET else _of(results.get(entry.name, []), images)
+                rows = _of(results.get(entry.name, []), images)
+                rows = reference if entry.name == MANET else [row for row in rows if image_of(row) in compared]
                 cells = [_cell(rows, reference, metric, blur) for blur in SETS]
                 if not rows:
                     cells[0] = _absence(entry.name)
@@ -120,16 +120,16 @@ def _solver_cells(entry: Entry, rows: Sequence[Row], results: Results, images: s
 
 def cost_table(measured: Measured) -> str:
     """Write what the trainings cost, at the budget that they have and at that of version 0.1.0's weights."""
-    heads = ('training', 'option file, in `options`', 'iterations', 'PFLOP', 'CPU min', 'whole budget, CPU h')
+    heads = ('training', 'option file, in `options`', 'iterations', 'TFLOP', 'CPU min', 'whole budget, CPU h')
     lines = [f'| {" | ".join(heads)} |', '|---|---|---:|---:|---:|---:|']
     for training in TRAININGS:
         cost: dict[str, Any] | None = measured.get('trainings', {}).get(training.name)
         if cost is None:
             continue
         steps, seconds = cost['steps'], cost['seconds']
-        more = training.iterations * WHOLE_BATCH / (cost['batch'] * cost['side'] ** 2)
+        more = training.iterations * training.batch * WHOLE_CROP**2 / (cost['batch'] * cost['side'] ** 2)
         lines.append(
-            f'| {training.name} | `{training.file}` | {steps:,} | {steps * cost["flop"] / 1e15:.2f} '
+            f'| {training.name} | `{training.file}` | {steps:,} | {steps * cost["flop"] / 1e12:.0f} '
             f'| {steps * seconds / 60:.0f} | {more * seconds / _HOURS:.1f} |'
         )
     return '\n'.join(lines)
@@ -160,9 +160,9 @@ def claim_table(results: Results, measured: Measured) -> str:
 def parts_of(results: Results, measured: Measured) -> dict[str, str]:
     """Write all generated parts of the page by their names."""
     image_sets = list(dict.fromkeys(row['images'] for row in results[MANET] if row['set'] != REDUCED))
-    about = ', '.join(f'{key} {value}' for key, value in machine().items())
+    machines = dict.fromkeys(row['machine'] for rows in results.values() for row in rows)
     return {
-        'results': f'Measured on {about}.\n{result_tables(results, image_sets)}',
+        'results': f'Measured on {"; ".join(machines)}.\n{result_tables(results, image_sets)}',
         'solvers': solver_table(results, image_sets),
         'claims': claim_table(results, measured),
         'costs': cost_table(measured),

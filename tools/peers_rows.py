@@ -71,16 +71,23 @@ class Entry:
         return is_solver(self.word)
 
     def seeds(self, output: Path) -> list[int]:
-        """List the seeds with which its trainings are done, of systems the first alone; [0] for what needs none."""
+        """List the seeds with which its trainings are done, of systems seed 0 alone; [0] for what needs none."""
         if not self.trained:
             return [0]
-        folders = (output / 'experiments').glob(f'{self.trained[0][1]}_seed*')
-        numbers = sorted(int(folder.name.rpartition('_seed')[2]) for folder in folders)
-        done = [seed for seed in numbers if all(file.is_file() for file in self._weights(output, seed).values())]
-        return done if self.study else done[:1]
+        prefix = f'{self.trained[0][1]}_seed'
+        names = (folder.name.removeprefix(prefix) for folder in (output / 'experiments').glob(f'{prefix}*'))
+        numbers = sorted(int(name) for name in names if name.isdecimal()) if self.study else [0]
+        return [seed for seed in numbers if all(file.is_file() for file in self.weights(output, seed).values())]
 
-    def _weights(self, output: Path, seed: int) -> dict[str, Path]:
+    def weights(self, output: Path, seed: int = 0) -> dict[str, Path]:
+        """Return the files of its weights by their keys, those that are not there included."""
         return {key: network_of(output, f'{name}_seed{seed}') for key, name in self.trained}
+
+    def checksum(self, output: Path, method: str) -> str:
+        """Sum up the trained weights that one of its methods has, in eight digits; '' where it has none of its own."""
+        seed = int(method.rpartition(' ')[2]) if self.study else 0
+        files = self.weights(output, seed).values()
+        return hashlib.sha256(b''.join(file.read_bytes() for file in files)).hexdigest()[:8] if self.trained else ''
 
     def methods(self, output: Path, budget: str = 'full', seeds: int = 1) -> list[Method]:
         """Make its methods: one, or of a solver and of the design study one a seed.
@@ -98,7 +105,7 @@ class Entry:
         if self.word == 'bicubic':
             return [Bicubic()]
         if not self.word.endswith('.yml'):
-            return [GivenKernels(self.word, self._file(GENERATOR, output, self.seeds(output)[0]))]
+            return [GivenKernels(self.word, self._file(GENERATOR, output))]
         files = {seed: self._file(self.word, output, seed) for seed in self.seeds(output)}
         return [Network(f'{self.name}, seed {seed}' if self.study else self.name, file) for seed, file in files.items()]
 
@@ -106,15 +113,16 @@ class Entry:
         # A name says all settings.
         solver = dataclasses.replace(build_solver(self.word, budget), seed=seed)
         if isinstance(solver, SRSVD):
-            (weights,) = self._weights(output, self.seeds(output)[0]).values()
+            (weights,) = self.weights(output).values()
             return ZeroShot(dataclasses.replace(solver, weights=str(weights)))
-        return ZeroShot(solver, self._file(GENERATOR, output, self.seeds(output)[0]) if self.trained else None)
+        return ZeroShot(solver, self._file(GENERATOR, output) if self.trained else None)
 
-    def _file(self, path: str, output: Path, seed: int) -> OptionFile:
+    def _file(self, path: str, output: Path, seed: int = 0) -> OptionFile:
         file = OptionFile(ROOT / path)
         if self.trained:
+            file.options['num_gpu'] = 'auto'  # as the other files of tests, whatever the training had
             file.options['path'].update(pretrain_network_g=None, param_key_g='params')
-        for key, weights in self._weights(output, seed).items():
+        for key, weights in self.weights(output, seed).items():
             _set(file.options, key, str(weights))
         return file
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +13,14 @@ from peers_rows import BY_NAME
 
 from manet_basicsr.evaluation.records import Row
 from manet_basicsr.utils.files import atomic_path, write_lines
+from manet_basicsr.zero_shot import build_solver
 
-_WORDS = ('method', 'images', 'set', 'sample')
+_KEY = ('method', 'images', 'set', 'sample')
+_WORDS = (*_KEY, 'weights', 'machine')
 _NUMBERS = ('psnr', 'ssim', 'lr_psnr', 'seconds', 'cpu_seconds', 'peak_mib')
-_COLUMNS = ('row', *_WORDS, *_NUMBERS)
+_COLUMNS = ('row', *_KEY, *_NUMBERS, 'weights', 'machine')
+#: The row whose weights are those of the generator that restores for all others.
+_GENERATOR = 'mean'
 
 
 def _read(path: Path) -> dict[str, list[Row]]:
@@ -32,39 +37,51 @@ def _read(path: Path) -> dict[str, list[Row]]:
 
 
 def _together(name: str, kept: Sequence[Row], new: Sequence[Row]) -> list[Row]:
-    """Join the rows that a table has of a row of the comparison with those that were scored now.
+    """Join what a table has of a row of the comparison with what was scored now.
 
-    A solver is fitted to each image by itself, so what it was run on before stays. Of a network that is scored now
-    nothing stays: it may be of another training.
+    Scores of a method's other weights go, all others stay, on whatever images they are.
+
+    Raises:
+        ValueError: They are of a solver with two settings, which are not one row.
     """
-    if not BY_NAME[name].is_solver:
-        return list(new or kept)
-    rows = {tuple(row[word] for word in _WORDS): row for row in (*kept, *new)}
-    return list(rows.values())
+    if BY_NAME[name].is_solver:
+        settings = {dataclasses.replace(build_solver(str(row['method'])), seed=0).name for row in (*kept, *new)}
+        if len(settings) > 1:
+            raise ValueError(f'found {name} as {" and as ".join(sorted(settings))}, expected one setting')
+    weights = {row['method']: row['weights'] for row in new}
+    rows = [row for row in kept if weights.get(row['method'], row['weights']) == row['weights']]
+    return list({tuple(row[word] for word in _KEY): row for row in (*rows, *new)}.values())
 
 
 def with_scores(results: Mapping[str, Sequence[Row]], path: Path) -> dict[str, list[Row]]:
     """Add the rows that a table has and that were not scored now, and write the table anew.
 
     Args:
-        results: Rows of an evaluation by the name of the row of the comparison.
+        results: Rows of an evaluation by the name of the row of the comparison, with the checksum of their ``weights``
+            and the ``machine``.
         path: The table; made if missing.
 
     Returns:
         All rows likewise, in the order of the comparison.
 
     Raises:
-        ValueError: The file is no such table.
+        ValueError: The file is no such table, or its scores are not to be compared with these: they are of another
+            generator, or of a solver with another setting.
     """
     kept = _read(path) if path.is_file() else {}
-    whole = {name: _together(name, kept.get(name, []), results.get(name, [])) for name in BY_NAME}
+    both = {row['weights'] for found in (kept, results) for row in found.get(_GENERATOR, [])}
+    if len(both) > 1:
+        raise ValueError(f'{path}: found scores of another generator, expected one comparison; name another file')
+    try:
+        whole = {name: _together(name, kept.get(name, []), results.get(name, [])) for name in BY_NAME}
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}; name another file') from error
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(_COLUMNS)
+    writer = csv.DictWriter(text, _COLUMNS, extrasaction='ignore', lineterminator='\n')
+    writer.writeheader()
     for name, rows in whole.items():
-        writer.writerows(
-            [name, *(row[word] for word in _WORDS), *(_number(row.get(key)) for key in _NUMBERS)] for row in rows
-        )
+        for row in rows:
+            writer.writerow({**row, 'row': name, **{key: _number(row.get(key)) for key in _NUMBERS}})
     with atomic_path(path) as temporary:
         write_lines(temporary, text.getvalue())
     return {name: rows for name, rows in whole.items() if rows}

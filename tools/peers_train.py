@@ -4,8 +4,8 @@
 
 The budget is a share (--share) of the iterations of version 0.1.0's weights, 8,600 for the estimator and 7,500 + 3,500
 for the generator, with smaller batches (--batch) of smaller crops (--crop), and Muon instead of Adam. A training that
-was interrupted goes on, and one that is done is not done again. Several at a time: run the command again with other
-words behind --only.
+was interrupted goes on, and one that is done is not done again: where the generator is made anew, remove what began
+with it. Several at a time: run the command again with other words behind --only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Training:
     Args:
         name: Of its folder, to which ``_seedN`` is added.
         file: Option file, below ``options/``.
-        iterations: At the whole budget.
+        iterations: At the whole budget, with crops of 128 px.
+        batch: At the whole budget.
         needs: Key of the options that names weights, and the name of the training that makes them.
         changes: What else is changed in the file.
     """
@@ -42,6 +43,7 @@ class Training:
     iterations: int
     needs: tuple[tuple[str, str], ...] = ()
     changes: tuple[tuple[str, Any], ...] = ()
+    batch: int = 16
 
     def changes_for(self, network: Networks) -> dict[str, Any]:
         """Return what is changed in the option file, given where trainings leave their networks."""
@@ -50,8 +52,8 @@ class Training:
 
 #: Iterations of 0.1.0's estimator and generator (stages 2 and 3), and of each training of the design study.
 ESTIMATOR, GENERATOR, STAGE_3, STUDY = 8600, 7500, 3500, 6000
-#: HR pixels of an iteration at the whole budget, and what is taken of it unless told otherwise.
-WHOLE_BATCH = 16 * 128**2
+#: Side of the crops at the whole budget, and what is taken of it unless told otherwise.
+WHOLE_CROP = 128
 SHARE, BATCH, CROP = 0.1, 4, 96
 _FROZEN = (('network_g:generator:pretrained', 'generator'),)
 TRAININGS = (
@@ -65,7 +67,7 @@ TRAININGS = (
     Training('RCAN_bicubic', 'peers/train_RCAN_bicubic_x4.yml', GENERATOR + STAGE_3),
     Training('RCAN_blur', 'peers/train_RCAN_blur_x4.yml', GENERATOR + STAGE_3),
     Training('HAN_bicubic', 'peers/train_HAN_bicubic_x4.yml', GENERATOR + STAGE_3),
-    Training('IKC', 'peers/train_IKC_x4.yml', 2900, _FROZEN),
+    Training('IKC', 'peers/train_IKC_x4.yml', 2900, _FROZEN, batch=8),
     Training('DAN', 'peers/train_DAN_x4.yml', GENERATOR),
     Training('SRSVD', 'peers/train_SRSVD_x4.yml', 2000, _FROZEN),
     Training('study', 'train/train_MANet_stage1_x4.yml', STUDY),

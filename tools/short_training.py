@@ -29,7 +29,10 @@ ON_CPU: dict[str, Any] = {
     'val': None,
 }
 #: What an experiment that is there must agree in with what is asked for.
-_BUDGET = (('train', 'total_iter'), ('datasets', 'train', 'batch_size_per_gpu'), ('datasets', 'train', 'gt_size'))
+_BUDGET = (
+    ('train', 'total_iter'),
+    *(('datasets', 'train', key) for key in ('batch_size_per_gpu', 'gt_size', 'dataroot_gt')),
+)
 
 
 def network_of(output: Path, name: str) -> Path:
@@ -56,7 +59,7 @@ def train(output: Path, name: str, file: Path, iterations: int, changes: Mapping
         The network.
 
     Raises:
-        ValueError: A training of this name has another length, batch or crop.
+        ValueError: A training of this name has another length, batch, crop or other images.
         subprocess.CalledProcessError: The training failed.
     """
     made = network_of(output, name)

@@ -26,7 +26,8 @@ def tool() -> Iterator[SimpleNamespace]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / 'tools'))
         train = importlib.import_module('peers_train')
-        yield SimpleNamespace(train=train, short=importlib.import_module('short_training'))
+        short, measure = (importlib.import_module(name) for name in ('short_training', 'peers_measure'))
+        yield SimpleNamespace(train=train, short=short, measure=measure)
 
 
 def test_every_training_is_listed(tool: SimpleNamespace) -> None:
@@ -70,3 +71,23 @@ def test_a_training_is_made_once_and_what_follows_finds_it(
     with pytest.raises(SystemExit):
         tool.train.main([*command[:-1], '0.0008', '--only', 'generator'])
     assert 'found total_iter 3, expected 6; name another OUTPUT' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        tool.train.main([command[0], '--data', str(tmp_path), *command[3:], '--only', 'IKC'])
+    assert f'expected {tmp_path}; name another OUTPUT' in capsys.readouterr().err
+
+
+def test_the_cost_of_a_training_is_known_before_it_and_after_it_was_interrupted(
+    tool: SimpleNamespace, tmp_path: Path, photos_lmdb: Path
+) -> None:
+    training = tool.train.BY_NAME['generator']
+    before = tool.measure.training_options(training, tmp_path)
+    short = ['--batch', '1', '--crop', '64', '--share', '3e-4']
+    tool.train.main([str(tmp_path), '--data', str(photos_lmdb), '--only', 'generator', *short])
+    resolved = tmp_path / 'experiments/generator_seed0/resolved.yml'
+    # As a training that was gone on with leaves it, whose early states are gone.
+    resolved.write_text(resolved.read_text().replace('pretrain_network_g: null', 'pretrain_network_g: gone.pth'))
+    assert 'gone.pth' in resolved.read_text()
+    after = tool.measure.training_options(training, tmp_path)
+    assert before['train']['total_iter'] == 750 and after['train']['total_iter'] == 2
+    assert before['train']['optim_g']['type'] == after['train']['optim_g']['type'] == 'Muon'
+    assert tool.measure.measure_training(training, tmp_path)['flop'] > 0
