@@ -267,13 +267,13 @@ CLAIMS = (
     Claim(
         '12', 'MANet finds kernels from patches of 9x9 LR px.',
         tuple(
-            Measurement(f'LR PSNR of MANet above fixed, patches of {side}x{side}, dB > 0', f'patches_{side}', 0)
+            Measurement(f'LR PSNR of MANet 0.1.0 above fixed, patches of {side}x{side}, dB > 0', f'patches_{side}', 0)
             for side in (9, 16, 22, 32)
         ),
     ),
     Claim(
         '13', 'Trained with noise and JPEG, kernels are still found under noise 15 and JPEG 70.',
-        (Measurement('LR PSNR of such weights above fixed, dB > 2', 'noisy', 2),),
+        (Measurement('LR PSNR of real_x4 above fixed, dB > 2', 'noisy', 2),),
     ),
     Claim(
         'A', 'Kernels are needed at all: the same budget in a network without them is worth less.',

@@ -55,6 +55,8 @@ ESTIMATOR, GENERATOR, STAGE_3, STUDY = 8600, 7500, 3500, 6000
 #: Side of the crops at the whole budget, and what is taken of it unless told otherwise.
 WHOLE_CROP = 128
 SHARE, BATCH, CROP = 0.1, 4, 96
+#: Of what diverges at the rate of the others; better than half of it, too, after 120 iterations, on held-out photographs.
+_SLOWER = (('train:optim_g:lr', 0.01),)
 _FROZEN = (('network_g:generator:pretrained', 'generator'),)
 TRAININGS = (
     Training('estimator', 'train/train_MANet_stage1_x4_cpu.yml', ESTIMATOR),
@@ -64,9 +66,9 @@ TRAININGS = (
         (('network_g:estimator:pretrained', 'estimator'), *_FROZEN),
         (('train:optim_g:lr', 0.01), ('train:optim_g:adam_lr', 5e-4)),
     ),
-    Training('RCAN_bicubic', 'peers/train_RCAN_bicubic_x4.yml', GENERATOR + STAGE_3),
-    Training('RCAN_blur', 'peers/train_RCAN_blur_x4.yml', GENERATOR + STAGE_3),
-    Training('HAN_bicubic', 'peers/train_HAN_bicubic_x4.yml', GENERATOR + STAGE_3),
+    Training('RCAN_bicubic', 'peers/train_RCAN_bicubic_x4.yml', GENERATOR + STAGE_3, changes=_SLOWER),
+    Training('RCAN_blur', 'peers/train_RCAN_blur_x4.yml', GENERATOR + STAGE_3, changes=_SLOWER),
+    Training('HAN_bicubic', 'peers/train_HAN_bicubic_x4.yml', GENERATOR + STAGE_3, changes=_SLOWER),
     Training('IKC', 'peers/train_IKC_x4.yml', 2900, _FROZEN, batch=8),
     Training('DAN', 'peers/train_DAN_x4.yml', GENERATOR),
     Training('SRSVD', 'peers/train_SRSVD_x4.yml', 2000, _FROZEN),
