@@ -55,7 +55,7 @@ ESTIMATOR, GENERATOR, STAGE_3, STUDY = 8600, 7500, 3500, 6000
 #: Side of the crops at the whole budget, and what is taken of it unless told otherwise.
 WHOLE_CROP = 128
 SHARE, BATCH, CROP = 0.1, 4, 96
-#: Of what diverges at the rate of the others. After 120 iterations better than half of it, too, on held-out photographs.
+#: Of what diverges at the rate of the others; better than half of it, too, after 120 iterations, on held-out crops.
 _SLOWER = (('train:optim_g:lr', 0.01),)
 _FROZEN = (('network_g:generator:pretrained', 'generator'),)
 TRAININGS = (
