@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from manet_basicsr.evaluation.methods import Bicubic, GivenKernels, Network, Opt
 from manet_basicsr.evaluation.records import row_key
 from manet_basicsr.evaluation.runner import machine
 from manet_basicsr.evaluation.zero_shot import ZeroShot
+from manet_basicsr.options.forcing import force
 from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.zero_shot import build_solver, is_solver
 from manet_basicsr.zero_shot.srsvd import SRSVD
@@ -37,13 +39,6 @@ SOLVER_KERNELS = ('_k0', '_k2', '_k8')
 REDUCED = 'bicubic'
 _WHOLE = 'path:pretrain_network_g'
 _ESTIMATOR, _RESTORER = 'network_g:estimator:pretrained', 'network_g:generator:pretrained'
-
-
-def _set(options: dict[str, Any], path: str, value: Any) -> None:
-    *sections, key = path.split(':')
-    for section in sections:
-        options = options[section]
-    options[key] = value
 
 
 @dataclass(frozen=True)
@@ -123,7 +118,7 @@ class Entry:
             file.options['num_gpu'] = 'auto'  # as the other files of tests, whatever the training had
             file.options['path'].update(pretrain_network_g=None, param_key_g='params')
         for key, weights in self.weights(output, seed).items():
-            _set(file.options, key, str(weights))
+            force(file.options, [f'{key}={json.dumps(str(weights))}'])  # JSON is YAML in a line
         return file
 
 
