@@ -214,5 +214,7 @@ class DANNet(SingleKernelNet):
             return self.restore(lq, self.estimate(lq))
         with torch.no_grad():
             field = self.estimate(lq)
+        # Older torch keeps the half-precision weights made here, which no gradient passes, for the last round.
+        torch.clear_autocast_cache()
         sr = self.restorer(lq, field)
         return sr, self.estimator(sr.detach(), lq)

@@ -21,7 +21,7 @@ def _convolutions(widths: list[int], strides: list[int], kernel: int) -> nn.Sequ
 
 
 class Predictor(nn.Module):
-    """Guess the kernel code (B, code_length) of an LR image (B, C, h, w): five 5x5 convolutions and a mean.
+    """Guess the kernel code (B, code_length) of an LR image (B, C, h, w): six 5x5 convolutions and a mean.
 
     Args:
         num_in_ch: Channels of the image.
@@ -84,6 +84,8 @@ class IKCNet(SingleKernelNet):
     Raises:
         ValueError: If ``num_correction`` is negative, or the generator takes no kernel code.
     """
+
+    trained_by = 'IKCModel'  # a loss on images reaches the last correction alone
 
     def __init__(
         self, generator: Mapping[str, Any], num_correction: int = 6, num_in_ch: int = 3, num_feat: int = 64

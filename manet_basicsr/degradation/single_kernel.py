@@ -16,9 +16,10 @@ def field_of_kernel(kernel: Tensor, scale: int, kernel_size: int = 21) -> Tensor
     """Lay a kernel of any size, found up to a displacement, on the ``centered`` grid of a kernel field.
 
     Negative taps become 0, the centre of mass moves to ``k//2 + (s-1)/2`` in both axes, as that of every ``centered``
-    kernel, what lies outside ``k x k`` taps is cut off, and the rest is divided by its sum. A kernel that also moves
-    the image cannot be told from an image that was elsewhere; this is the rule of KernelGAN (NeurIPS 2019). A warning
-    tells where more is cut off than a measured kernel may lose (1 %): the field is narrower than what was found.
+    kernel, what lies outside ``k - s + 1`` taps about it is cut off, and the rest is divided by its sum. A kernel that
+    also moves the image cannot be told from an image that was elsewhere; this is the rule of KernelGAN (NeurIPS 2019).
+    A warning tells where more is cut off than a measured kernel may lose (1 %): the field is narrower than what was
+    found.
 
     Args:
         kernel: ``(rows, columns)``, to be cross-correlated with the image.

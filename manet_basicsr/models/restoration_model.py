@@ -57,6 +57,8 @@ class RestorationModel(SRModel):
     )
     #: What of a batch the network is called with.
     NETWORK_INPUTS: tuple[str, ...] = ('lq',)
+    #: Arguments of the network that are set in training alone, to get what losses need.
+    NETWORK_SWITCHES: tuple[str, ...] = ()
     #: Keys of ``train`` of which at least one must be given.
     LOSS_KEYS: tuple[str, ...] = ('pixel_opt', 'perceptual_opt')
     #: Images that a batch, or each part that ``train.accumulate`` cuts it into, has at least.

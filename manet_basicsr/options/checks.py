@@ -125,6 +125,8 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
             yield from found
             if not found and isinstance(network, dict):
                 yield from network_problems(network, key, options)
+    if ours and is_train:
+        yield from _generator_of_loss_problems(options)
     yield from dataset_problems(options, is_train)
     yield from kernel_problems(options.get('datasets') or {}, model_type)
     if not ours:
@@ -168,11 +170,28 @@ def _network_problems(network: Any, where: str, extra: Collection[str] = ()) -> 
 
     yield from registered_problems(network, ARCH_REGISTRY, where, extra=extra)
     for part in parts_of(network):
-        yield from _network_problems(network[part], f'{where}.{part}', LOADING)
-        if isinstance(network[part], dict):
-            yield from missing_weights(network[part].get('pretrained'), f'{where}.{part}.pretrained')
+        yield from _part_problems(network[part], f'{where}.{part}')
     if isinstance(network, dict):
         yield from missing_file(network.get('pca_path'), f'{where}.pca_path')
+
+
+def _part_problems(part: Any, where: str) -> Iterator[str]:
+    """Check the form of a network that is read with its weights, and that they are there."""
+    yield from _network_problems(part, where, LOADING)
+    if isinstance(part, dict):
+        yield from missing_weights(part.get('pretrained'), f'{where}.pretrained')
+
+
+def _generator_of_loss_problems(options: Options) -> Iterator[str]:
+    """Check the generator that a loss looks at images of, as that of a network."""
+    loss, where = (options.get('train') or {}).get('indirect_opt'), 'train.indirect_opt.generator'
+    if not isinstance(loss, dict) or 'generator' not in loss:
+        return  # the loss itself is checked with the others
+    generator = loss['generator']
+    found = list(_part_problems(generator, where))
+    yield from found
+    if not found:
+        yield from network_problems(generator, where, options)
 
 
 def _path_problems(paths: Mapping[str, Any]) -> Iterator[str]:

@@ -74,7 +74,7 @@ def network_problems(network: Mapping[str, Any], where: str, options: Options) -
         yield from _start_problems(whole, where, options)
         yield from _tile_problems(whole, where, options)
         if where == 'network_g':
-            yield from _model_problems(whole, options.get('model_type'))
+            yield from _model_problems(whole, options.get('model_type'), 'train' in options)
 
 
 def parts_of(network: object) -> list[str]:
@@ -94,7 +94,7 @@ def _tile_problems(network: nn.Module, where: str, options: Options) -> Iterator
         )
 
 
-def _model_problems(network: nn.Module, model_type: object) -> Iterator[str]:
+def _model_problems(network: nn.Module, model_type: object, is_train: bool) -> Iterator[str]:
     """Check that a network can be called as its model calls it, and gives what that compares: kernels or images."""
     from basicsr.utils.registry import MODEL_REGISTRY
 
@@ -105,12 +105,17 @@ def _model_problems(network: nn.Module, model_type: object) -> Iterator[str]:
     if model_type != 'SRModel' and not (inspect.isclass(model) and issubclass(model, RestorationModel)):
         return
     given: tuple[str, ...] = getattr(model, 'NETWORK_INPUTS', ('lq',))
+    switches: tuple[str, ...] = getattr(model, 'NETWORK_SWITCHES', ()) if is_train else ()
+    name = type(network).__name__
     try:
-        inspect.signature(network.forward).bind(*given)
+        inspect.signature(network.forward).bind(*given, **dict.fromkeys(switches, True))
     except TypeError as error:
-        name = type(network).__name__
-        yield f'network_g: {name} does not fit model_type {model_type}, which gives it {" and ".join(given)}: {error}'
+        words = ' and '.join((*given, *switches))
+        yield f'network_g: {name} does not fit model_type {model_type}, which gives it {words}: {error}'
         return
+    trained_by = getattr(network, 'trained_by', None) if is_train else None
+    if trained_by is not None and not issubclass(model or object, MODEL_REGISTRY.get(trained_by)):
+        yield f'model_type: found {model_type}, expected {trained_by}, by which alone {name} learns'
     estimates, wanted = isinstance(network, FieldEstimator), issubclass(model, KernelL1Model)  # type: ignore[arg-type]
     if type(network).__module__.startswith('manet_basicsr.') and estimates != wanted:
         words = ('images', 'kernels')

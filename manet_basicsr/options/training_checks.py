@@ -100,11 +100,11 @@ def train_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
 
 
 def _loss_problems(section: object, losses: dict[str, Any], where: str) -> Iterator[str]:
-    """Check a loss; those of BasicSR and of this package are built for a look, but for what fetches a network."""
+    """Check a loss; those of BasicSR and of this package are built for a look, but for what has a network."""
     kind = section.get('type') if isinstance(section, dict) else None
     known = losses.get(kind) if isinstance(kind, str) else None
     is_light = known is not None and known.__module__.split('.')[0] in ('basicsr', 'manet_basicsr')
-    if is_light and kind != 'PerceptualLoss':
+    if is_light and kind not in ('PerceptualLoss', 'IndirectLoss'):
         yield from _built_problems(section, losses, where, {})
         return
     yield from registered_problems(section, losses, where)

@@ -86,7 +86,7 @@ class Atoms(BSRDM):
 
     Args:
         atoms: How many Gaussians.
-        cell: Distance in LR px of the points between which the weights of the mixture are linear.
+        cell: Distance in LR px, at most, of the points between which the weights of the mixture are linear.
         smoothness: Weight of the squared differences between neighbouring points.
         weight_rate: Of Adam, for the weights of the mixture.
 

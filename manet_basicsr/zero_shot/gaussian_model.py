@@ -86,7 +86,7 @@ class GaussianAtoms(GaussianKernels):
         kernel_size: Side k of the kernels in taps.
         size: Height and width of the LR image.
         number: Of Gaussians, at least 1.
-        cell: Distance of the points of the grid, in LR px.
+        cell: Distance of the points of the grid in LR px, at most: they reach from the first pixel to the last.
         smoothness: Weight of the squared differences between neighbouring points.
     """
 

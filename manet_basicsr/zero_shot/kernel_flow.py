@@ -146,8 +146,8 @@ def _train(scale: int, kernel_size: int, steps: int, tick: Tick) -> KernelFlow:
     low, high = training_variance_range(scale)
     narrowest = anisotropic_gaussian_kernels(torch.full((1, 2), low), torch.zeros(1), kernel_size, scale)
     hidden = min(5 * (scale + 1), 25)
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(0)
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+        torch.default_generator.manual_seed(0)  # and not those of GPUs, which is not taken back
         flow = KernelFlow(kernel_size**2, hidden, float(narrowest.max()) + _MARGIN)
         optimizer = torch.optim.Adam(flow.parameters(), 1e-4, weight_decay=1e-6)
         milestones = [steps * tenth // 10 for tenth in range(4, 10)]

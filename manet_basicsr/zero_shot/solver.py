@@ -71,7 +71,7 @@ class Problem:
         """Let what draws from torch's global generator, such as new layers, draw from this problem's instead."""
         seed = int(torch.randint(2**62, (), generator=self.generator))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds GPUs, too, which is not taken back
             yield
 
     def normal(self, *size: int) -> Tensor:

@@ -62,6 +62,8 @@ def test_full_sizes_are_those_of_the_papers_networks() -> None:
     for factor, size in ((2, 15_444_643), (3, 15_629_283), (4, 15_592_355)):
         options = {'type': 'RCAN', 'num_in_ch': 3, 'num_out_ch': 3, 'num_block': 20, 'upscale': factor}
         assert size_of(build_network(options)) == size
+    as_large_as_the_generator = {'num_group': 4, 'num_block': 4, 'num_feat': 64, 'upscale': 4}
+    assert size_of(build_network({**options, **as_large_as_the_generator})) == 1_674_563
 
 
 @pytest.mark.parametrize('scale', [2, 3, 4])
@@ -176,6 +178,23 @@ def test_ikc_corrects_by_what_its_frozen_generator_restores() -> None:
     nn.init.zeros_(network.corrector.last.bias)
     codes = network.codes(torch.rand(1, 3, 12, 12))
     assert torch.equal(codes[0], codes[-1])
+
+
+def test_ikc_takes_its_own_generator_too() -> None:
+    network = IKCNet({'type': 'SFTMD', **GENERATORS['SFTMD']}, num_feat=8, num_correction=1)
+    lq = torch.rand(1, 3, 12, 16)
+    field = network.estimate(lq)
+    assert field.shape == (1, 441, 1, 1) and field.sum().item() == pytest.approx(1)
+    assert network.restore(lq, field).shape == (1, 3, 48, 64)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_under_autocast_every_part_of_dan_learns(dtype: torch.dtype) -> None:
+    network = small('DANNet')
+    with torch.autocast('cpu', dtype):
+        sr, field = network(torch.rand(1, 3, 12, 12), with_field=True)
+    (sr.float().mean() + field.float().square().sum()).backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 def test_the_code_of_a_kernel_gives_that_kernel_back() -> None:

@@ -184,6 +184,12 @@ def test_a_kernel_comes_back_from_its_code_which_the_basis_alone_cannot_do(
     assert alone > 0.2
 
 
+def test_half_of_the_mean_kernel_lies_outside_the_basis() -> None:
+    basis, mean = load_pca_basis(4), mean_kernel(4)
+    outside = mean - basis @ (basis.T @ mean)
+    assert (outside.norm() / mean.norm()).item() == pytest.approx(0.49, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ('image', 'expected'), [('butterfly', [55.9, 56.5, 52.6, 57.4]), ('bird', [61.5, 61.0, 59.7, 62.0])]
 )

@@ -694,12 +694,40 @@ def test_channels_that_the_datasets_do_not_have_are_named(tmp_path: Path, change
         ('BlindSR_stage3', 'KernelConditionedSRModel', 'BlindSRNet does not fit model_type KernelConditionedSRModel'),
         ('BlindSR_stage3', 'KernelL1Model', 'BlindSRNet gives images, expected kernels for model_type KernelL1Model'),
         ('MANet_stage1', 'RestorationModel', 'MANet gives kernels, expected images for model_type RestorationModel'),
+        ('DAN', 'IKCModel', 'DANNet does not fit model_type IKCModel, which gives it lq and as_codes'),
+        ('IKC', 'DANModel', 'IKCNet does not fit model_type DANModel, which gives it lq and with_field'),
     ],
 )
 def test_a_network_of_another_stage_is_refused(photos: Path, job: str, model: str, problem: str) -> None:
     file = shortened.option_file('train', job, 4)
     options = shortened.forced(file, [*shortened.train_entries(job, photos), f'model_type={model}'])
     assert [line for line in find_problems(options, is_train=True) if f'network_g: {problem}' in line]
+
+
+def test_a_network_that_learns_by_one_model_alone_is_refused_for_others_and_tested_by_any(photos: Path) -> None:
+    train, test = (shortened.option_file(phase, 'IKC', 4) for phase in ('train', 'test'))
+    entries = [*shortened.train_entries('IKC', photos), 'model_type=RestorationModel', 'train:code_opt=~']
+    problems = find_problems(shortened.forced(train, [*entries, 'train:pixel_opt={type: L1Loss}']), is_train=True)
+    assert 'model_type: found RestorationModel, expected IKCModel, by which alone IKCNet learns' in problems
+    assert load_options(test)['model_type'] == 'RestorationModel'
+
+
+@pytest.mark.parametrize(
+    ('change', 'problem'),
+    [
+        ('scale=2', 'scale: found 2, expected the scale 4 of the option file'),
+        ('num_out_ch=1', 'num_out_ch: found 1, expected 3'),
+        ('pretrained=gone.pth', 'pretrained: gone.pth does not exist'),
+        ('num_blok=2', 'num_blok: unknown key'),
+        ('type=Nothing', "type: 'Nothing' is not registered"),
+        ('pretrained=weights://manet_x4', 'pretrained: '),
+    ],
+)
+def test_the_generator_of_a_loss_is_checked_as_that_of_a_network(photos: Path, change: str, problem: str) -> None:
+    file = shortened.ROOT / 'options/ablation/train_MANet_indirect_loss_x4.yml'
+    entries = [*shortened.train_entries('MANet_stage1', photos), f'train:indirect_opt:generator:{change}']
+    problems = find_problems(shortened.forced(file, entries), is_train=True)
+    assert [line for line in problems if line.startswith(f'train.indirect_opt.generator.{problem}')], problems
 
 
 def test_a_stock_dataset_without_kernels_is_refused_for_models_that_need_them(tmp_path: Path) -> None:
