@@ -16,7 +16,7 @@ from manet_basicsr.visualization.figures import write_panels
 
 #: The blur of the scene, in which every block of 40x40 HR px has another kernel.
 BLUR = 'type4'
-_COLUMNS = 5
+_COLUMNS = 6
 
 Panel = tuple[str, np.ndarray | Tensor]
 
@@ -30,8 +30,8 @@ def panels_of(images: str, image: str, choice: Choice) -> list[tuple[Panel, Pane
         choice: Which rows, and how much work solvers do.
 
     Returns:
-        A pair of panels each: the image with PSNR_Y, and the kernels with LR PSNR_Y; the LR image first, the true one
-        last.
+        A pair of panels each: the image with PSNR_Y, and the kernels with LR PSNR_Y; the LR image first, then the
+        truth.
 
     Raises:
         ValueError: There is no such image.
@@ -46,7 +46,8 @@ def panels_of(images: str, image: str, choice: Choice) -> list[tuple[Panel, Pane
     gt = tensor2img(sample['gt'], rgb2bgr=False)
     white = np.full_like(gt, 255)
     pairs: list[tuple[Panel, Panel]] = [
-        ((f'LR image, {width}x{height}', tensor2img(sample['lq'], rgb2bgr=False)), ('', white))
+        ((f'LR image, {width}x{height}', tensor2img(sample['lq'], rgb2bgr=False)), ('', white)),
+        (('truth', gt), ('true kernels', sample['kernel'].expand(-1, height, width))),
     ]
     for entry, method in choice.methods().values():
         if entry.study or entry.name == 'fixed' or 'seed=' in method.name:
@@ -62,16 +63,15 @@ def panels_of(images: str, image: str, choice: Choice) -> list[tuple[Panel, Pane
             field = made.field[0].cpu().expand(-1, height, width)
             known = 'exact' if math.isinf(scores['lr_psnr']) else f'{scores["lr_psnr"]:.2f} dB LR'
             pairs.append((first, (f'kernels: {known}', field)))
-    pairs.append((('truth', gt), ('true kernels', sample['kernel'].expand(-1, height, width))))
     return pairs
 
 
 def draw(path: Path, pairs: list[tuple[Panel, Panel]]) -> None:
-    """Draw the pairs, images above kernels, in bands of five."""
+    """Draw the pairs, images above kernels, in bands of six."""
     blank: Panel = ('', np.full((8, 8), 255, np.uint8))
     pairs = pairs + [(blank, blank)] * (-len(pairs) % _COLUMNS)
     panels = []
     for start in range(0, len(pairs), _COLUMNS):
         band = pairs[start : start + _COLUMNS]
         panels += [pair[0] for pair in band] + [pair[1] for pair in band]
-    write_panels(path, panels, columns=_COLUMNS, width=13, dpi=100)
+    write_panels(path, panels, columns=_COLUMNS, width=13, dpi=110)

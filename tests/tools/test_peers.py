@@ -120,11 +120,11 @@ def test_claim_6_asks_two_methods_to_be_close(peers: SimpleNamespace) -> None:
 
 def test_networks_that_have_not_learned_decide_nothing(peers: SimpleNamespace) -> None:
     sets = ('invariant', *peers.claims.VARIANT)
-    scores = {'MANet (study)': 42.0, 'two blocks': 41.0, 'fixed': 40.0}
+    scores = {'MANet (estimator)': 42.0, 'two blocks': 41.0, 'fixed': 40.0}
     verdict, outcomes = claim(peers, '8').judge(results(scores, sets, 'lr_psnr'), {})
     assert verdict is Verdict.HOLDS
     assert [outcome.verdict for outcome in outcomes] == [Verdict.HOLDS, Verdict.HOLDS]
-    assert outcomes[0].words == 'needed: MANet (study) > fixed (LR PSNR); invariant'
+    assert outcomes[0].words == 'needed: MANet (estimator) > fixed (LR PSNR); invariant'
     verdict, outcomes = claim(peers, '8').judge(results({**scores, 'fixed': 44.0}, sets, 'lr_psnr'), {})
     assert verdict is Verdict.OPEN
     assert [outcome.verdict for outcome in outcomes] == [Verdict.REFUTED, Verdict.OPEN] and outcomes[1].figure

@@ -16,8 +16,8 @@ from manet_basicsr.options.reading import load_options
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
-    'estimator', 'generator', 'stage3', 'RCAN_bicubic', 'RCAN_blur', 'HAN_bicubic', 'IKC', 'DAN', 'SRSVD', 'study',
-    'two_blocks', 'split4', 'conv', 'lr_image_loss', 'indirect_loss', 'collage',
+    'estimator', 'generator', 'stage3', 'RCAN_bicubic', 'RCAN_blur', 'HAN_bicubic', 'IKC', 'DAN', 'SRSVD', 'two_blocks',
+    'split4', 'conv', 'kernel_l1_loss', 'lr_image_loss', 'indirect_loss', 'collage',
 )  # fmt: skip
 
 
@@ -32,6 +32,17 @@ def tool() -> Iterator[SimpleNamespace]:
 
 def test_every_training_is_listed(tool: SimpleNamespace) -> None:
     assert tuple(tool.train.BY_NAME) == NAMES
+
+
+def test_the_design_study_has_the_losses_of_the_estimator_but_where_they_are_what_is_studied(
+    tool: SimpleNamespace,
+) -> None:
+    options = load_options(ROOT / 'options' / tool.train.BY_NAME['estimator'].file)['train']
+    losses = {f'train:{key}': options[key] for key in ('kernel_opt', 'lr_image_opt')}
+    for name in ('two_blocks', 'split4', 'conv', 'collage'):
+        assert dict(tool.train.BY_NAME[name].changes) == losses
+    for name in ('kernel_l1_loss', 'lr_image_loss'):
+        assert not tool.train.BY_NAME[name].changes
 
 
 @pytest.mark.usefixtures('here')
