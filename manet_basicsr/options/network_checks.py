@@ -110,8 +110,8 @@ def _model_problems(network: nn.Module, model_type: object, is_train: bool) -> I
     try:
         inspect.signature(network.forward).bind(*given, **dict.fromkeys(switches, True))
     except TypeError as error:
-        words = ' and '.join((*given, *switches))
-        yield f'network_g: {name} does not fit model_type {model_type}, which gives it {words}: {error}'
+        arguments = ' and '.join((*given, *switches))
+        yield f'network_g: {name} does not fit model_type {model_type}, which gives it {arguments}: {error}'
         return
     trained_by = getattr(network, 'trained_by', None) if is_train else None
     if trained_by is not None and not issubclass(model or object, MODEL_REGISTRY.get(trained_by)):

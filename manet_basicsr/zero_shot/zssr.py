@@ -96,23 +96,10 @@ class RateSchedule:
                 group['lr'] /= 10
 
 
-@register_solver
 @dataclass(frozen=True)
-class ZSSR(Solver):
-    """Learn to undo a reduction of the LR image, and enlarge the LR image with what was learned.
+class _Learner(Solver):
+    """Learn to undo a reduction of the LR image by a kernel, and enlarge the LR image with what was learned."""
 
-    The kernel of the reduction is taken for granted: bicubic. At x4 the network learns a reduction by 2 first.
-
-    Args:
-        seed: Another seed gives another result.
-        max_steps: Of each stage, if its rate has not fallen to nothing before.
-        stages: At x4: 2 for x2 and then x4, 1 for x4 alone.
-
-    Source: Shocher, Cohen and Irani, "Zero-shot super-resolution using deep internal learning", CVPR 2018; with a given
-    kernel, as here, neither rotated nor scaled nor averaged over rotations.
-    """
-
-    word: ClassVar[str] = 'zssr'
     SHORT: ClassVar[Mapping[str, Any]] = {'max_steps': 1000, 'stages': 1}
     LEAST: ClassVar[Mapping[str, int]] = {'max_steps': 1}
     CHOICES: ClassVar[Mapping[str, tuple[Any, ...]]] = {'stages': (1, 2)}
@@ -123,14 +110,6 @@ class ZSSR(Solver):
     def scales(self, scale: int) -> list[int]:
         """Give the scale of each stage."""
         return [2, 4] if scale == 4 and self.stages > 1 else [scale]
-
-    def solve(self, problem: Problem) -> Solution:
-        sampler = build_field_sampler({'type': 'bicubic'})
-        fields = {
-            scale: sampler.draw(scale, scale, scale=scale, kernel_size=problem.kernel_size).to(problem.lq.device)
-            for scale in self.scales(problem.scale)
-        }
-        return self.solve_with(fields, problem)
 
     def solve_with(self, fields: Mapping[int, Tensor], problem: Problem) -> Solution:
         """Solve a problem whose kernel is given, as field (1, k*k, 1, 1) for the scale of each stage."""
@@ -180,7 +159,49 @@ def _learn(
 
 @register_solver
 @dataclass(frozen=True)
-class KernelGANThenZSSR(ZSSR):
+class ZSSR(_Learner):
+    """Learn to undo a reduction of the LR image, and enlarge the LR image with what was learned.
+
+    The kernel of the reduction is taken for granted. At x4 the network learns a bicubic reduction by 2 first.
+
+    Args:
+        seed: Another seed gives another result.
+        max_steps: Of each stage, if its rate has not fallen to nothing before.
+        stages: At x4: 2 for x2 and then x4, 1 for x4 alone.
+        kernel: ``bicubic``; ``true`` for the true kernel of an evaluation, one for the whole image, in one stage.
+
+    Source: Shocher, Cohen and Irani, "Zero-shot super-resolution using deep internal learning", CVPR 2018; with a given
+    kernel, as here, neither rotated nor scaled nor averaged over rotations.
+    """
+
+    word: ClassVar[str] = 'zssr'
+    CHOICES: ClassVar[Mapping[str, tuple[Any, ...]]] = {**_Learner.CHOICES, 'kernel': ('bicubic', 'true')}
+
+    kernel: str = 'bicubic'
+
+    @property
+    def is_told(self) -> bool:
+        return self.kernel == 'true'
+
+    def solve(self, problem: Problem) -> Solution:
+        if problem.field is not None:
+            height, width = problem.field.shape[-2:]
+            if (height, width) != (1, 1):
+                raise ValueError(
+                    f'zssr: found a field of {height} x {width} kernels, expected one kernel, as on the set invariant'
+                )
+            return self.solve_with({problem.scale: problem.field}, problem)
+        sampler = build_field_sampler({'type': 'bicubic'})
+        fields = {
+            scale: sampler.draw(scale, scale, scale=scale, kernel_size=problem.kernel_size).to(problem.lq.device)
+            for scale in self.scales(problem.scale)
+        }
+        return self.solve_with(fields, problem)
+
+
+@register_solver
+@dataclass(frozen=True)
+class KernelGANThenZSSR(_Learner):
     """ZSSR, told the kernel that KernelGAN finds.
 
     Args:
@@ -191,7 +212,7 @@ class KernelGANThenZSSR(ZSSR):
     """
 
     word: ClassVar[str] = 'kernelgan+zssr'
-    LEAST: ClassVar[Mapping[str, int]] = {**ZSSR.LEAST, 'iterations': 1}
+    LEAST: ClassVar[Mapping[str, int]] = {**_Learner.LEAST, 'iterations': 1}
     SCALES: ClassVar[tuple[int, ...] | None] = (2, 4)
 
     iterations: int = 3000

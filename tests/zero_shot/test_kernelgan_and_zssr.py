@@ -205,6 +205,20 @@ def test_zssr_restores_what_it_was_told_and_the_lr_image_comes_back(photos: Path
     assert errors[0] < errors[1] / 2
 
 
+def test_zssr_told_the_true_kernel_takes_that_one_in_one_stage(photos: Path) -> None:
+    lq, true = photo(photos, 40, 44), torch.rand(1, 441, 1, 1, generator=torch.Generator().manual_seed(0))
+    true /= true.sum()
+    steps: list[tuple[int, int]] = []
+    told = build_solver('zssr[kernel=true,max_steps=3]')
+    solution = solve(told, lq, 4, tick=lambda *pair: steps.append(pair), field=true)
+    assert solution.field is not None and torch.equal(solution.field, true)
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    with pytest.raises(ValueError, match='zssr: found a field of 40 x 44 kernels, expected one kernel, as on the set'):
+        solve(told, lq, 4, field=true.expand(-1, -1, 40, 44))
+    with pytest.raises(ValueError, match='kernel'):
+        build_solver('kernelgan+zssr[kernel=true]')
+
+
 def test_zssr_goes_by_way_of_x2_to_x4_where_it_is_not_shortened() -> None:
     assert build_solver('zssr').scales(4) == [2, 4]  # type: ignore[attr-defined]
     assert build_solver('zssr').scales(3) == [3]  # type: ignore[attr-defined]
