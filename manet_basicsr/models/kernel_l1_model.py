@@ -32,7 +32,7 @@ class KernelL1Model(RestorationModel):
     """Train and test an estimator ``lq -> field`` against the true kernels (MANet, stage 1).
 
     ``train.kernel_opt`` is the loss on kernels, taken on the LR grid; ``train.lr_image_opt`` a loss on the clean LR
-    image that the estimated kernels make out of the HR image (alone it fails, as the paper shows);
+    image that the estimated kernels make out of the HR image (the paper found that it fails alone);
     ``train.indirect_opt`` an :class:`IndirectLoss`, on the image that a frozen generator makes with them.
     """
 
