@@ -16,7 +16,7 @@ from manet_basicsr.visualization.figures import write_panels
 
 #: The blur of the scene, in which every block of 40x40 HR px has another kernel.
 BLUR = 'type4'
-_COLUMNS = 6
+_COLUMNS = 5
 
 Panel = tuple[str, np.ndarray | Tensor]
 
@@ -67,11 +67,11 @@ def panels_of(images: str, image: str, choice: Choice) -> list[tuple[Panel, Pane
 
 
 def draw(path: Path, pairs: list[tuple[Panel, Panel]]) -> None:
-    """Draw the pairs, images above kernels, in bands of six."""
+    """Draw the pairs, images above kernels, in bands of five."""
     blank: Panel = ('', np.full((8, 8), 255, np.uint8))
     pairs = pairs + [(blank, blank)] * (-len(pairs) % _COLUMNS)
     panels = []
     for start in range(0, len(pairs), _COLUMNS):
         band = pairs[start : start + _COLUMNS]
         panels += [pair[0] for pair in band] + [pair[1] for pair in band]
-    write_panels(path, panels, columns=_COLUMNS, width=13, dpi=110)
+    write_panels(path, panels, columns=_COLUMNS, width=13, dpi=90)
