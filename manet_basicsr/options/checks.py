@@ -189,6 +189,8 @@ def _generator_of_loss_problems(options: Options) -> Iterator[str]:
         return  # the loss itself is checked with the others
     generator = loss['generator']
     found = list(_part_problems(generator, where))
+    if not found and generator.get('pretrained') is None:
+        found.append(f'{where}.pretrained: missing; what is not trained heeds no kernels')
     yield from found
     if not found:
         yield from network_problems(generator, where, options)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from manet_basicsr.archs.protocols import FieldEstimator
+from manet_basicsr.archs.protocols import FieldEstimator, FieldGenerator
 from manet_basicsr.options.dataset_checks import MODELS_WITH_KERNELS
 from manet_basicsr.options.reading import Options
 from manet_basicsr.options.resolving import PARTS, forget_pretrained, without_weights
@@ -75,6 +75,11 @@ def network_problems(network: Mapping[str, Any], where: str, options: Options) -
         yield from _tile_problems(whole, where, options)
         if where == 'network_g':
             yield from _model_problems(whole, options.get('model_type'), 'train' in options)
+        elif where.startswith('train.') and (
+            isinstance(whole, FieldEstimator) or not isinstance(whole, FieldGenerator)
+        ):
+            expected = 'a generator that is given kernels, such as SFTRRDBNet'
+            yield f'{where}.type: found {network["type"]}, expected {expected}'
 
 
 def parts_of(network: object) -> list[str]:

@@ -721,6 +721,7 @@ def test_a_network_that_learns_by_one_model_alone_is_refused_for_others_and_test
         ('num_blok=2', 'num_blok: unknown key'),
         ('type=Nothing', "type: 'Nothing' is not registered"),
         ('pretrained=weights://manet_x4', 'pretrained: '),
+        ('pretrained=~', 'pretrained: missing'),
     ],
 )
 def test_the_generator_of_a_loss_is_checked_as_that_of_a_network(photos: Path, change: str, problem: str) -> None:
@@ -728,6 +729,17 @@ def test_the_generator_of_a_loss_is_checked_as_that_of_a_network(photos: Path, c
     entries = [*shortened.train_entries('MANet_stage1', photos), f'train:indirect_opt:generator:{change}']
     problems = find_problems(shortened.forced(file, entries), is_train=True)
     assert [line for line in problems if line.startswith(f'train.indirect_opt.generator.{problem}')], problems
+
+
+@pytest.mark.parametrize('network', ['RCAN, num_in_ch: 3, num_out_ch: 3', 'MANet', 'DANNet'])
+def test_the_generator_of_a_loss_is_one_that_is_given_kernels(photos: Path, network: str, tmp_path: Path) -> None:
+    (tmp_path / 'some.pth').touch()
+    file = shortened.ROOT / 'options/ablation/train_MANet_indirect_loss_x4.yml'
+    generator = f'{{type: {network}, pretrained: {tmp_path}/some.pth}}'
+    entries = [*shortened.train_entries('MANet_stage1', photos), f'train:indirect_opt:generator={generator}']
+    problems = find_problems(shortened.forced(file, entries), is_train=True)
+    expected = 'expected a generator that is given kernels, such as SFTRRDBNet'
+    assert [line for line in problems if expected in line and line.startswith('train.indirect_opt.')], problems
 
 
 def test_a_stock_dataset_without_kernels_is_refused_for_models_that_need_them(tmp_path: Path) -> None:
