@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from basicsr.models import build_model
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from manet_basicsr.archs import SFTRRDBNet
 from manet_basicsr.degradation import anisotropic_gaussian_kernels, blur_downsample, quantize
 from manet_basicsr.options.errors import OptionError
 from tests import shortened
@@ -80,7 +82,10 @@ def test_both_losses_are_added_and_logged(batch: dict[str, Any], photos: Path, t
 def test_the_indirect_loss_compares_images_of_a_frozen_generator_and_moves_the_estimator_alone(
     batch: dict[str, Any], photos: Path, tmp_path: Path
 ) -> None:
-    small = '{type: SFTRRDBNet, num_feat: 8, num_block: 1, num_grow_ch: 4}'
+    sizes: dict[str, Any] = {'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}
+    weights = tmp_path / 'generator.pth'
+    torch.save({'params': SFTRRDBNet(**sizes).state_dict()}, weights)
+    small = json.dumps({'type': 'SFTRRDBNet', **sizes, 'pretrained': str(weights)})
     indirect = f'train:indirect_opt={{type: IndirectLoss, loss_weight: 2.0, generator: {small}}}'
     model = build(tmp_path, photos, indirect, 'train:kernel_opt=~')
     generator = model.losses['indirect'].generator
