@@ -25,7 +25,8 @@ from manet_basicsr.models.batches import Batch, image_name, need
 from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.models.muon import Muon
 from manet_basicsr.models.scoring import check_finite, mean_scores, score_image
-from manet_basicsr.models.speed import prepare_for_training
+from manet_basicsr.models.speed import GRAPH, prepare_for_training
+from manet_basicsr.models.step_graph import StepGraph
 from manet_basicsr.restoration.tiling import estimate_field_tiled, restore_tiled
 from manet_basicsr.utils.console import is_open
 from manet_basicsr.utils.errors import ValidationError, last_line
@@ -65,13 +66,13 @@ class RestorationModel(SRModel):
     LEAST_IMAGES = 1
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        self._compiled = False
+        self._compiling: bool | str = False
         super().__init__(opt)
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Move a network to the device; for training in the memory format asked for, compiled in place and wrapped."""
         if self.is_train:
-            self._compiled = prepare_for_training(net, self.opt['train'], self.device)
+            self._compiling = prepare_for_training(net, self.opt['train'], self.device)
         return super().model_to_device(net)
 
     def print_network(self, net: nn.Module) -> None:
@@ -103,6 +104,9 @@ class RestorationModel(SRModel):
         self.setup_optimizers()
         self.setup_schedulers()
         self.degradation = _degradation_on_device(self.opt)
+        self._passes: Callable[[Batch], dict[str, Tensor]] = self._compute_gradients
+        if self._compiling == GRAPH:
+            self._passes = StepGraph(self._compute_gradients, self.net_g)
 
     def setup_optimizers(self) -> None:
         """Set up the optimizer of ``train.optim_g`` for the parameters that are not frozen."""
@@ -177,24 +181,36 @@ class RestorationModel(SRModel):
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.amp_dtype)
 
-    def _parts(self) -> list[Batch]:
-        """Cut the batch into ``train.accumulate`` parts of equal size."""
+    def _parts(self, batch: Batch) -> list[Batch]:
+        """Cut a batch into ``train.accumulate`` parts of equal size."""
         number = self.opt['train'].get('accumulate', 1)
-        size, rest = divmod(len(self.lq), number)
+        images = len(batch['lq'])
+        size, rest = divmod(images, number)
         if rest:
-            raise ValueError(f'train.accumulate: found {number}, expected a divisor of the batch of {len(self.lq)}')
-        starts = range(0, len(self.lq), size)
-        return [{key: value[at : at + size] for key, value in self.batch.items()} for at in starts]
+            raise ValueError(f'train.accumulate: found {number}, expected a divisor of the batch of {images}')
+        starts = range(0, images, size)
+        return [{key: value[at : at + size] for key, value in batch.items()} for at in starts]
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Do one step of the optimizer on the batch, without waiting for the device.
 
         It is waited for with fp16, which looks at its gradients, and with ``on_nonfinite: skip``, which looks at all.
         """
-        if self._compiled:
+        if self._compiling:
             torch.compiler.cudagraph_mark_step_begin()  # what a CUDA graph gave in the last step may be overwritten
         self.optimizer_g.zero_grad(set_to_none=True)
-        parts = self._parts()
+        self.loss_dict = self._passes(self.batch)
+        if not self._watch(current_iter):
+            return
+        self.grad_scaler.step(self.optimizer_g)
+        self.grad_scaler.update()
+        if self.ema_decay > 0:
+            # Less at first: with 0.999 a seventh of the averaged weights would be their beginning after 2,000 steps.
+            self.model_ema(decay=min(self.ema_decay, (1 + current_iter) / (_EMA_WARMUP + current_iter)))
+
+    def _compute_gradients(self, batch: Batch) -> dict[str, Tensor]:
+        """Add up the gradients of a batch, part by part, and return its losses."""
+        parts = self._parts(batch)
         sums: dict[str, Tensor] = OrderedDict()
         for number, part in enumerate(parts, start=1):
             # Only the last part's backward pass needs to exchange gradients between processes.
@@ -207,14 +223,7 @@ class RestorationModel(SRModel):
                 self.grad_scaler.scale(total).backward()
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0) + loss.detach().float() / len(parts)
-        self.loss_dict = sums
-        if not self._watch(current_iter):
-            return
-        self.grad_scaler.step(self.optimizer_g)
-        self.grad_scaler.update()
-        if self.ema_decay > 0:
-            # Less at first: with 0.999 a seventh of the averaged weights would be their beginning after 2,000 steps.
-            self.model_ema(decay=min(self.ema_decay, (1 + current_iter) / (_EMA_WARMUP + current_iter)))
+        return sums
 
     def _watch(self, current_iter: int) -> bool:
         """Note whether losses and gradients are finite, and tell whether the step may be taken."""

@@ -20,6 +20,8 @@ from manet_basicsr.utils.memory import glibc
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 _KEPT_AT_MOST = 2**30  # bytes; more freed memory than this at the end of the heap goes back to the system
+#: The setting of ``train.compile`` with which a step is recorded as a CUDA graph, without a compiler.
+GRAPH = 'graph'
 _TENSOR_CORES = (7, 0)  # the first compute capability that has them
 
 
@@ -30,7 +32,7 @@ class Choice(NamedTuple):
     reason: str
 
 
-def prepare_for_training(net: nn.Module, train_opt: dict[str, Any], device: torch.device) -> bool:
+def prepare_for_training(net: nn.Module, train_opt: dict[str, Any], device: torch.device) -> bool | str:
     """Bring a network into the form in which it trains fastest here, and log what was chosen and why.
 
     Args:
@@ -39,7 +41,7 @@ def prepare_for_training(net: nn.Module, train_opt: dict[str, Any], device: torc
         device: Where it will train.
 
     Returns:
-        Whether it is compiled.
+        Whether it is compiled and with which mode of torch.compile; ``graph`` where it is not, but steps are recorded.
     """
     log = get_root_logger().info
     layout = choose_channels_last(train_opt.get('channels_last', 'auto'), device)
@@ -51,9 +53,9 @@ def prepare_for_training(net: nn.Module, train_opt: dict[str, Any], device: torc
         log(kept)
     if layout.value:
         to_channels_last(net)
-    if compiling.value:
+    if compiling.value not in (False, GRAPH):
         net.compile(mode=None if compiling.value is True else compiling.value)
-    return bool(compiling.value)
+    return compiling.value
 
 
 def _words(choice: Choice) -> str:
@@ -95,7 +97,8 @@ def choose_compile(setting: bool | str | None, device: torch.device) -> Choice:
     """Decide whether the network is compiled.
 
     Args:
-        setting: ``train.compile``: true, false, ``auto``, or a mode of torch.compile such as ``reduce-overhead``.
+        setting: ``train.compile``: true, false, ``auto``, ``graph``, or a mode of torch.compile such as
+            ``reduce-overhead``.
         device: Where the network is.
 
     Returns:
@@ -103,6 +106,8 @@ def choose_compile(setting: bool | str | None, device: torch.device) -> Choice:
         is slow in bf16, where convolutions are nearly all of the time: compiled, stage 1 was no faster there and stage
         2 a third slower. A mode as it is.
     """
+    if setting == GRAPH and device.type != 'cuda':
+        return Choice(False, 'a CUDA graph needs a GPU')
     if setting != 'auto':
         return Choice(setting or False, 'as train.compile says')
     if device.type == 'cpu' and fast_half_precision(device) is None:

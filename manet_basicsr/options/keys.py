@@ -80,7 +80,9 @@ TRAIN = {
     'indirect_opt': Key('object|null', 'loss on the image that a frozen generator makes with the estimated kernels'),
     'amp': Key('null|false|"bf16"|"fp16"', 'mixed precision'),
     'channels_last': Key('boolean|"auto"', 'memory format; auto: true on tensor cores and AMX'),
-    'compile': Key('boolean|"auto"|"reduce-overhead"', 'torch.compile; auto: where it works and gains'),
+    'compile': Key(
+        'boolean|"auto"|"graph"|"reduce-overhead"', 'torch.compile; auto: where it works and gains; graph: a CUDA graph'
+    ),
     'accumulate': Key('integer', 'parts that a batch is cut into, to save memory'),
     'on_nonfinite': Key('"stop"|"skip"', 'at NaN or infinity in a loss or the gradients'),
 }

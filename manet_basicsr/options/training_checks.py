@@ -90,7 +90,7 @@ def train_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
     choices = {
         'amp': (None, False, 'bf16', 'fp16'),
         'channels_last': (*SWITCH, 'auto'),
-        'compile': (*SWITCH, 'auto', 'reduce-overhead'),
+        'compile': (*SWITCH, 'auto', 'graph', 'reduce-overhead'),
         'on_nonfinite': ('stop', 'skip'),
     }
     yield from choice_problems(train, choices, 'train.')
