@@ -86,6 +86,7 @@ class IKCNet(SingleKernelNet):
     """
 
     trained_by = 'IKCModel'  # a loss on images reaches the last correction alone
+    output_layers = ('predictor.body.10', 'corrector.last')  # of the codes, which are small numbers
 
     def __init__(
         self, generator: Mapping[str, Any], num_correction: int = 6, num_in_ch: int = 3, num_feat: int = 64

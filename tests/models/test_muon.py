@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from manet_basicsr.archs import BlindSRNet, CFSNet
+from manet_basicsr.archs import BlindSRNet, CFSNet, IKCNet
 from manet_basicsr.archs.protocols import output_layers
 from manet_basicsr.models.muon import Muon, hidden_weights, orthogonalize
 from manet_basicsr.options.checks import find_problems
@@ -134,6 +134,16 @@ def test_a_network_names_its_last_layer_where_it_is_not_defined_last(kind: str) 
     first = next(name for name, layer in network.generator.named_modules() if isinstance(layer, nn.Conv2d))
     assert weights == {f'{name}.weight' for name in (first, *output_layers(network.generator))}
     assert len(hidden) > 0
+
+
+def test_of_ikc_neither_what_makes_a_code_nor_the_generator_is_hidden() -> None:
+    generator = {'type': 'SFTRRDBNet', 'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4, 'scale': 4}
+    network = IKCNet(generator, num_feat=8)
+    names = {id(weight): name for name, weight in network.named_parameters()}
+    hidden, others = ({names[id(weight)] for weight in group['params']} for group in Muon(network).param_groups)
+    assert {'predictor.body.10.weight', 'corrector.last.weight', 'predictor.body.0.weight'} <= others
+    assert {'predictor.body.8.weight', 'corrector.image.12.weight', 'corrector.body.2.weight'} <= hidden
+    assert not any(name.startswith('generator.') for name in hidden | others)
 
 
 def test_of_cfsnet_what_makes_the_image_is_not_hidden_and_what_controls_it_is() -> None:
