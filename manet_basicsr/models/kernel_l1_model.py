@@ -72,7 +72,9 @@ class KernelL1Model(RestorationModel):
             if 'lr_image' in self.losses:
                 clean = blur_downsample(batch['gt'], batch['kernel'], self.opt['scale'])
                 # The field is made again in the backward pass: kept, it would be the largest tensor of the step.
-                estimated = checkpoint(self._lr_images, output, batch['gt'], use_reentrant=False)
+                estimated = checkpoint(
+                    self._lr_images, output, batch['gt'], use_reentrant=False, preserve_rng_state=False
+                )
                 losses['l_lr_image'] = self.losses['lr_image'](estimated, clean)
         if 'indirect' in self.losses:  # in the precision of networks: there is one in it
             losses['l_indirect'] = self.losses['indirect'](self._field(output), batch['kernel'], batch['lq'])

@@ -196,7 +196,7 @@ class RestorationModel(SRModel):
 
         It is waited for with fp16, which looks at its gradients, and with ``on_nonfinite: skip``, which looks at all.
         """
-        if self._compiling:
+        if self._compiling not in (False, GRAPH):
             torch.compiler.cudagraph_mark_step_begin()  # what a CUDA graph gave in the last step may be overwritten
         self.optimizer_g.zero_grad(set_to_none=True)
         self.loss_dict = self._passes(self.batch)
@@ -217,8 +217,7 @@ class RestorationModel(SRModel):
             wait = number < len(parts) and isinstance(self.net_g, nn.parallel.DistributedDataParallel)
             with self.net_g.no_sync() if wait else nullcontext():
                 with self._precision():
-                    self.output = self.predict(self.net_g, part)
-                    losses = self.compute_losses(self.output, part)
+                    losses = self.compute_losses(self.predict(self.net_g, part), part)
                     total = torch.stack([loss.float() for loss in losses.values()]).sum() / len(parts)
                 self.grad_scaler.scale(total).backward()
             for name, loss in losses.items():

@@ -96,7 +96,9 @@ class StepGraph:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            problem = f'found graph, but a step cannot be recorded ({first_line(error)})'
+            # What the end of a recording raises says only that something went wrong in it.
+            reason = first_line(error.__context__ or error)
+            problem = f'found graph, but a step cannot be recorded ({reason})'
             expected = 'expected a network and losses that do not wait for the device; false is without'
             raise OptionError([f'train.compile: {problem}, {expected}']) from error
         return _Recorded(graph, held, losses, [parameter.grad for parameter in self._parameters])

@@ -23,8 +23,10 @@ _WAYS = {
     'fp16': ['train:amp=fp16', 'train:optim_g={type: Muon, lr: 0.01, adam_lr: 1e-4}'],
     'parts': ['train:amp=~', 'train:accumulate=2', 'train:ema_decay=0.9'],
 }
+_LR_IMAGE = 'train:lr_image_opt={type: L1Loss, loss_weight: 1.0}'
 _CASES = [
     *(pytest.param(job, _WAYS['bf16'], id=f'{job}-bf16') for job in _JOBS),
+    pytest.param('MANet_stage1', [*_WAYS['bf16'], _LR_IMAGE], id='MANet_stage1-LR image'),
     *(pytest.param('SFTRRDB_stage2', _WAYS[way], id=f'SFTRRDB_stage2-{way}') for way in ('fp16', 'parts')),
 ]
 
@@ -50,17 +52,18 @@ def test_a_recorded_step_learns_what_another_does(job: str, way: list[str], phot
         opt = shortened.resolved(file, entries, tmp_path)
         torch.manual_seed(0)
         model = build_model(opt)
+        start = nn.utils.parameters_to_vector(model.net_g.parameters()).detach()
         losses = []
         for number in (1, 2, 3, 4):
             # The third is of another form.
             model.feed_data(batch_of(number, side=16 if number == 3 else 12))
             model.optimize_parameters(number)
             losses += [float(loss) for loss in model.loss_dict.values()]
-        learned.append((losses, nn.utils.parameters_to_vector(model.net_g.parameters()).detach()))
+        learned.append((losses, nn.utils.parameters_to_vector(model.net_g.parameters()).detach() - start))
     (plain_losses, plain), (recorded_losses, recorded) = learned
     assert recorded_losses == pytest.approx(plain_losses, rel=0.02, abs=1e-4)
     # A GPU adds in any order; Adam makes whole steps of the smallest gradients.
-    assert float((plain - recorded).norm() / plain.norm()) < 0.01
+    assert float((plain - recorded).norm() / plain.norm()) < 0.3
 
 
 class _Graph:
@@ -78,6 +81,7 @@ class _Graph:
         for parameter, held in zip(owner._parameters, recorded.gradients, strict=True):
             if held is not None:
                 held.copy_(parameter.grad)
+            parameter.grad = None
 
 
 @pytest.fixture
@@ -154,13 +158,22 @@ def _called(graph: StepGraph, batch: dict[str, Any]) -> dict[str, Tensor]:
 def test_what_cannot_be_recorded_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def broken(*_: Any, **__: Any) -> Iterator[None]:
-        yield
-        raise RuntimeError('operation not permitted when stream is capturing\nand more')
+        try:
+            yield
+        finally:
+            raise RuntimeError('operation failed due to a previous error during capture')
 
     monkeypatch.setattr(torch.cuda, 'graph', broken)
-    net = _Line()
+    net, calls = _Line(), []
+
+    def passes(batch: dict[str, Any]) -> dict[str, Tensor]:
+        calls.append(batch)
+        if len(calls) > step_graph._WARM_UP:
+            raise RuntimeError('operation not permitted when stream is capturing\nand more')
+        return {}
+
     with pytest.raises(OptionError) as raised:
-        StepGraph(passes_of(net), net)({'lq': torch.ones(1)})
+        StepGraph(passes, net)({'lq': torch.ones(1)})
     assert str(raised.value).splitlines() == [
         'train.compile: found graph, but a step cannot be recorded (operation not permitted when stream is capturing), '
         'expected a network and losses that do not wait for the device; false is without'
