@@ -215,10 +215,10 @@ def draw_patches(scores: dict[str, list[float]], path: Path) -> None:
     means = {name: Difference.of(values) for name, values in scores.items()}
     shown = [means[str(side)] for side in SIDES]
     axis.errorbar(
-        SIDES, [m.mean for m in shown], [m.error for m in shown], fmt='o-', capsize=3, label='MANet on a patch'
+        SIDES, [m.mean for m in shown], [m.error for m in shown], fmt='o-', capsize=3, label='MANet 0.1.0 on a patch'
     )
     for name, style in (('whole', '--'), ('fixed', ':')):
-        label = {'whole': 'MANet on the whole image', 'fixed': 'fixed kernel'}[name]
+        label = {'whole': 'MANet 0.1.0 on the whole image', 'fixed': 'fixed kernel'}[name]
         axis.axhline(means[name].mean, linestyle=style, color='grey', label=label)
     axis.set(xlabel='side of the patch, LR px', ylabel='LR PSNR of the middle 9x9, dB', xticks=SIDES)
     axis.grid(alpha=0.3)

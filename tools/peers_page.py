@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from peers_claims import CLAIMS, VARIANT, Measured, Results
-from peers_rows import BY_NAME, ENTRIES, MANET, REDUCED, Entry
+from peers_rows import BY_NAME, ENTRIES, MANET, REDUCED, STUDIED, Entry
 from peers_train import TRAININGS, WHOLE_CROP
 
 from manet_basicsr.evaluation.paired import image_of, mean_scores_by, paired_difference
@@ -118,6 +118,19 @@ def _solver_cells(entry: Entry, rows: Sequence[Row], results: Results, images: s
     return [f'{entry.name}, {words}', f'{images} {blur}', which, str(seeds), *scores, *_costs(rows)]
 
 
+def study_table(results: Results) -> str:
+    """Write LR PSNR of the design study's estimators, and their distance to the one that they are variations of."""
+    reference = results.get(STUDIED, [])
+    lines = [f'| LR PSNR_Y | trainings | {" | ".join(SETS)} |', '|---|---:|' + '---:|' * len(SETS)]
+    images = {image_of(row) for row in reference}
+    for name in ('fixed', *(entry.name for entry in ENTRIES if entry.study)):
+        rows = reference if name == STUDIED else [row for row in results.get(name, []) if image_of(row) in images]
+        number = '' if name == 'fixed' else str(len({row['method'] for row in rows}))
+        cells = [_cell(rows, reference, 'lr_psnr', blur) for blur in SETS] if rows else [_absence(name)]
+        lines.append(f'| {name} | {number} | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
 def cost_table(measured: Measured) -> str:
     """Write what the trainings cost, at the budget that they have and at that of version 0.1.0's weights."""
     heads = ('training', 'option file, in `options`', 'iterations', 'TFLOP', 'CPU min', 'whole budget, CPU h')
@@ -164,6 +177,7 @@ def parts_of(results: Results, measured: Measured) -> dict[str, str]:
     return {
         'results': f'Measured on {"; ".join(machines)}.\n{result_tables(results, image_sets)}',
         'solvers': solver_table(results, image_sets),
+        'study': study_table(results),
         'claims': claim_table(results, measured),
         'costs': cost_table(measured),
     }

@@ -131,6 +131,8 @@ def _study(name: str, training: str) -> Entry:
 
 
 MANET, WHOLE_MANET = 'MANet', 'MANet (stage 3)'
+#: Of the design study that which the others are variations of.
+STUDIED = 'MANet (estimator)'
 _GENERATOR = ((_WHOLE, 'generator'),)
 ENTRIES = (
     Entry('bicubic', 'bicubic', reduced=True),
@@ -154,7 +156,7 @@ ENTRIES = (
     Entry('oracle', 'oracle', _GENERATOR),
     Entry('MANet 0.1.0 (trained longer)', BLIND, reduced=True),
     Entry('MANet (trained longest)', 'options/test/test_BlindSR_stage3_x4.yml', reduced=True),
-    _study('MANet (estimator)', 'estimator'),
+    _study(STUDIED, 'estimator'),
     _study('two blocks', 'two_blocks'),
     _study('split 4', 'split4'),
     _study('convolutions', 'conv'),

@@ -27,8 +27,9 @@ from manet_basicsr.options.errors import OptionError, named, problems_of
 from manet_basicsr.options.plugins import import_plugins
 from manet_basicsr.options.reading import Options, load_options
 from manet_basicsr.options.resolving import forget_pretrained, resolve, run_folder
-from manet_basicsr.options.shipped import find_option_file
-from manet_basicsr.weights import is_address, resolve_weights
+from manet_basicsr.options.shipped import find_option_file, option_files
+from manet_basicsr.utils.messages import unknown_name
+from manet_basicsr.weights import find_address, is_address, resolve_weights
 
 #: Methods that need no option file, or only a generator's.
 BASELINES = ('bicubic', 'fixed', 'mean', 'oracle')
@@ -108,15 +109,15 @@ class OptionFile:
     experiment, ``experiments/NAME/models/net_g_latest.pth`` or where ``path.experiments_root`` says.
 
     Args:
-        path: The file, or the name of one that ships.
+        path: The file, the name of one that ships, or the address of weights that ship: the file of their test.
 
     Raises:
-        OptionError: It cannot be read or has no scale.
+        OptionError: It cannot be read or has no scale, or there are no such weights.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         import_plugins()  # the file may name what they register
-        self.path = find_option_file(path)
+        self.path = find_option_file(_test_file_of(str(path)) if is_address(str(path)) else path)
         self.options = load_options(self.path)
         self.scale = self.options.get('scale')
         if not isinstance(self.scale, int):
@@ -188,6 +189,17 @@ class OptionFile:
         options = self.resolved(condition)
         with problems_of(self.path):
             return build_model(options)
+
+
+def _test_file_of(weights: str) -> Path:
+    """Find the option file of a test that names weights which ship."""
+    address, known = find_address(weights), []
+    for name, file in option_files().items():
+        if name.startswith('test_'):
+            known.append(load_options(file)['path']['pretrain_network_g'])
+            if known[-1] == address:
+                return file
+    raise OptionError([unknown_name('weights', weights, [one for one in known if one and is_address(one)])])
 
 
 def _files_in(section: Any, key: str = '') -> Iterator[str]:

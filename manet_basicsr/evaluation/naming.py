@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from manet_basicsr.evaluation.methods import BASELINES, Bicubic, GivenKernels, Method, Network, OptionFile
 from manet_basicsr.evaluation.zero_shot import ZeroShot
 from manet_basicsr.options.errors import OptionError
+from manet_basicsr.options.shipped import option_files
 from manet_basicsr.utils.messages import unknown_name
+from manet_basicsr.weights import SHIPPED, find_address, is_address
 from manet_basicsr.zero_shot import SOLVERS, build_solver, is_solver
 
 
@@ -20,8 +22,9 @@ def build_methods(
     """Make the methods that a command names.
 
     Args:
-        words: ``bicubic``, ``fixed``, ``mean``, ``oracle``; solvers such as ``dip`` or ``dip[steps=500]``; or option
-            files as ``FILE.yml`` or ``NAME=FILE.yml``; one name may be given to files of several scales.
+        words: ``bicubic``, ``fixed``, ``mean``, ``oracle``; solvers such as ``dip`` or ``dip[steps=500]``; option
+            files as ``FILE.yml``, or by the name of one that ships; weights that ship as ``weights://blind_x4``.
+            ``NAME=`` before a file or weights names them; one name may be given to those of several scales.
         generators: Option files of the generators for ``fixed``, ``mean``, ``oracle`` and solvers that find kernels
             alone, one for each scale.
         budget: How much work solvers do: ``short`` or ``full``.
@@ -41,16 +44,22 @@ def build_methods(
             if word == 'oracle' and not files:
                 raise OptionError(['oracle: needs a generator, by its option file with weights'])
             methods += [GivenKernels(word, file) for file in files] or [GivenKernels(word, None)]
-        elif word.endswith(('.yml', '.yaml')):
-            name, _, path = word.rpartition('=')
-            file = OptionFile(path)
-            methods.append(Network(name or file.name, file))
         elif is_solver(word):
             methods += _solvers(word, files, budget)
         else:
-            known = (*BASELINES, *sorted(SOLVERS))
-            raise OptionError([unknown_name('method', word, known) + ' and no option file FILE.yml'])
+            methods.append(_network(word))
     return methods
+
+
+def _network(word: str) -> Network:
+    """Make the network of ``FILE.yml``, ``weights://NAME``, or ``NAME=`` one of them."""
+    name, _, path = word.rpartition('=')
+    if not (path.endswith(('.yml', '.yaml')) or path in option_files() or is_address(path)):
+        known = (*BASELINES, *sorted(SOLVERS))
+        problem = unknown_name('method', word, known)
+        raise OptionError([f'{problem}, an option file FILE.yml, or weights that ship, as weights://blind_x4'])
+    file = OptionFile(path)
+    return Network(name or (find_address(path).removeprefix(SHIPPED) if is_address(path) else file.name), file)
 
 
 def _solvers(word: str, files: Sequence[OptionFile], budget: str) -> list[Method]:

@@ -33,6 +33,7 @@ from manet_basicsr.evaluation.records import METRICS, RecordFile
 from manet_basicsr.options import plugins
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.test import test_pipeline
+from manet_basicsr.weights import shipped_weights
 from manet_basicsr.zero_shot import solve
 from tests import shortened
 
@@ -262,7 +263,7 @@ def test_a_network_is_not_run_on_a_grid_it_was_not_made_for(images: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ('word', 'message'),
-    [('bicubi', "did you mean 'bicubic'"), ('a=no.yml', 'no.yml: cannot read'), ('net.pth', 'no option file')],
+    [('bicubi', "did you mean 'bicubic'"), ('a=no.yml', 'no.yml: cannot read'), ('net.pth', 'an option file FILE')],
 )
 def test_a_method_that_is_none_is_one_clear_line(word: str, message: str) -> None:
     with pytest.raises(OptionError, match=message):
@@ -560,10 +561,38 @@ def test_a_solver_is_told_the_true_field_where_it_asks_for_it(images: Path, tmp_
     assert math.isinf(found.rows[0]['lr_psnr'])
 
 
+@pytest.mark.parametrize(
+    ('word', 'name', 'file'),
+    [
+        ('weights://blind_x4', 'blind_x4', 'test/test_BlindSR_stage3_x4.yml'),
+        ('manet_x2', 'manet_x2', 'test/test_MANet_stage1_x2.yml'),
+        ('first=weights://blind_v0_1_0_x4', 'first', 'peers/test_BlindSR_v0_1_0_x4.yml'),
+        ('test_DAN_x3', 'test_DAN_x3', 'peers/test_DAN_x3.yml'),
+        ('DAN=test_DAN_x3.yml', 'DAN', 'peers/test_DAN_x3.yml'),
+    ],
+)
+def test_what_ships_needs_no_path(word: str, name: str, file: str) -> None:
+    method: Any
+    (method,) = build_methods([word])
+    assert method.name == name and method.file.path.endswith(f'options/{file}')
+
+
+@pytest.mark.parametrize('name', shipped_weights())
+def test_all_weights_that_ship_can_be_evaluated_by_their_address(name: str) -> None:
+    method: Any
+    (method,) = build_methods([f'weights://{name}'])
+    assert method.file.options['path']['pretrain_network_g'] == f'weights://{name}'
+
+
+def test_weights_that_do_not_ship_are_named() -> None:
+    with pytest.raises(OptionError, match="'weights://blnd_x4' is not one of .*did you mean 'weights://blind_x4'"):
+        build_methods(['weights://blnd_x4'])
+
+
 def test_a_wrong_solver_or_budget_is_named() -> None:
     with pytest.raises(OptionError, match='dip: setting'):
         build_methods(['dip[step=3]'])
-    with pytest.raises(OptionError, match='dop.*dip.*and no option file'):
+    with pytest.raises(OptionError, match='dop.*dip.*, an option file FILE.yml, or weights that ship'):
         build_methods(['dop'])
     (method,) = build_methods(['dip'], budget='short')
     assert method.name == 'dip[steps=1000,width=64]'
