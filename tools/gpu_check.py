@@ -29,6 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ITEMS = 'dbcaefghi'
 BATCHES = (16, 64, 256)
 STAGES = ('MANet_stage1', 'SFTRRDB_stage2', 'BlindSR_stage3')
+#: What shortens Python's part of a step, by what it adds to the name: nothing, and a CUDA graph.
+WAYS = {'': 'false', '_graph': 'graph'}
 TESTS = ('models', 'archs', 'losses', 'metrics', 'degradation', 'restoration')
 SECONDS = 580
 
@@ -55,7 +57,9 @@ def steps(photographs: Path, folder: Path, gpus: int) -> Iterator[Step]:
     for batch in BATCHES:
         for stage in STAGES:
             size = f'datasets:train:batch_size_per_gpu={batch}'
-            yield Step(f'speed-{stage}-{batch}', train(folder, f'{stage}_{batch}', stage, *short, size))
+            for name, way in WAYS.items():
+                job = f'{stage}_{batch}{name}'
+                yield Step(f'speed-{job}', train(folder, job, stage, *short, size, f'train:compile={way}'))
     together = train(folder, 'several_gpus', STAGES[0], *short, '--launcher', 'pytorch')
     launcher = ['torch.distributed.run', '--standalone', f'--nproc_per_node={max(1, gpus)}', '-m']
     yield Step('nccl', [*together[:2], *launcher, *together[2:]])

@@ -27,7 +27,7 @@ def test_a_dry_run_shows_every_command_and_finds_no_problem(
     lines = capsys.readouterr().out.splitlines()
     names = [line.split(':')[0] for line in lines if 'no problems found' not in line]
     assert names[:3] == ['device', 'lmdb', 'suite'] and names[-2:] == ['nccl', 'training']
-    assert sum('no problems found' in line for line in lines) == 3 * 3 + 2
+    assert sum('no problems found' in line for line in lines) == 3 * 3 * 2 + 2
     assert not (tmp_path / 'gpu/photographs.lmdb').exists()
     commands = list(gpu_check.steps(photos, tmp_path, 4))
     files = [word for step in commands for word in step.command if word.endswith('.py') and '/' in word]
