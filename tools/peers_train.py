@@ -1,18 +1,22 @@
-"""Train the networks that tools/peers.py compares, all at one short budget, on a CPU: docs/PEERS.md.
+"""Train the networks that tools/peers.py compares, all at one short budget: docs/PEERS.md.
 
     python tools/peers_train.py results/peers --data datasets/photos1200.lmdb
+    python tools/peers_train.py results/whole --data datasets/photos1200.lmdb --gpu --jobs 6 --share 1 --batch 16 \\
+        --crop 128
 
 The budget is a share (--share) of the iterations of version 0.1.0's weights, 8,600 for the estimator and 7,500 + 3,500
 for the generator, with smaller batches (--batch) of smaller crops (--crop), and Muon instead of Adam. A training that
 was interrupted goes on, and one that is done is not done again: where the generator is made anew, remove what began
-with it. Several at a time: run the command again with other words behind --only.
+with it. Several at a time (--jobs): one of these networks does not fill a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,7 @@ from typing import Any
 import manet_basicsr  # noqa: F401  (before basicsr, which it mends)
 
 # isort: split
-from short_training import MUON, ROOT, network_of, train
+from short_training import MUON, ROOT, network_of, stop_all, stopping, train
 
 Networks = Callable[[str], str]
 
@@ -63,19 +67,20 @@ _LOSSES = (
     ('train:kernel_opt', {'type': 'KernelKLLoss', 'loss_weight': 1.0}),
     ('train:lr_image_opt', {'type': 'L1Loss', 'loss_weight': 10.0}),
 )
+#: What takes longest first, and what others begin with before them.
 TRAININGS = (
-    Training('estimator', 'train/train_MANet_stage1_x4_cpu.yml', ESTIMATOR),
     Training('generator', 'train/train_SFTRRDB_stage2_x4_cpu.yml', GENERATOR),
+    Training('estimator', 'train/train_MANet_stage1_x4_cpu.yml', ESTIMATOR),
+    Training('DAN', 'peers/train_DAN_x4.yml', GENERATOR),
+    Training('HAN_bicubic', 'peers/train_HAN_bicubic_x4.yml', GENERATOR + STAGE_3, changes=_SLOWER),
+    Training('RCAN_bicubic', 'peers/train_RCAN_bicubic_x4.yml', GENERATOR + STAGE_3, changes=_SLOWER),
+    Training('RCAN_blur', 'peers/train_RCAN_blur_x4.yml', GENERATOR + STAGE_3, changes=_SLOWER),
     Training(
         'stage3', 'train/train_BlindSR_stage3_x4_cpu.yml', STAGE_3,
         (('network_g:estimator:pretrained', 'estimator'), *_FROZEN),
         (('train:optim_g:lr', 0.01), ('train:optim_g:adam_lr', 5e-4)),
     ),
-    Training('RCAN_bicubic', 'peers/train_RCAN_bicubic_x4.yml', GENERATOR + STAGE_3, changes=_SLOWER),
-    Training('RCAN_blur', 'peers/train_RCAN_blur_x4.yml', GENERATOR + STAGE_3, changes=_SLOWER),
-    Training('HAN_bicubic', 'peers/train_HAN_bicubic_x4.yml', GENERATOR + STAGE_3, changes=_SLOWER),
     Training('IKC', 'peers/train_IKC_x4.yml', 2900, _FROZEN, batch=8),
-    Training('DAN', 'peers/train_DAN_x4.yml', GENERATOR),
     Training('SRSVD', 'peers/train_SRSVD_x4.yml', 2000, _FROZEN),
     Training('two_blocks', 'ablation/train_MANet_two_blocks_x4.yml', ESTIMATOR, changes=_LOSSES),
     Training('split4', 'ablation/train_MANet_split4_x4.yml', ESTIMATOR, changes=_LOSSES),
@@ -109,13 +114,38 @@ def run(training: Training, seed: int, output: Path, args: argparse.Namespace) -
         **training.changes_for(network),
     }
     iterations = round(args.share * training.iterations)
-    train(output, f'{training.name}_seed{seed}', ROOT / 'options' / training.file, iterations, changes)
+    name, file = f'{training.name}_seed{seed}', ROOT / 'options' / training.file
+    train(output, name, file, iterations, changes, on_gpu=args.gpu)
+
+
+def run_all(jobs: Iterable[tuple[Training, int]], output: Path, args: argparse.Namespace) -> list[str]:
+    """Run trainings, ``args.jobs`` at a time, each after those that it needs.
+
+    Returns:
+        What went wrong; SIGTERM lets all that run save their states, and no other begin.
+    """
+    started: dict[tuple[str, int], Future[None]] = {}
+    with ThreadPoolExecutor(args.jobs) as pool:
+
+        def one(training: Training, seed: int) -> None:
+            wait([started[name, seed] for _, name in training.needs if (name, seed) in started])
+            run(training, seed, output, args)
+
+        stopping.clear()
+        before = signal.signal(signal.SIGTERM, lambda *_: stop_all())
+        try:
+            for training, seed in jobs:
+                started[training.name, seed] = pool.submit(one, training, seed)
+            wait(started.values())
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    return [str(error) for future in started.values() if (error := future.exception())]
 
 
 def wanted(args: argparse.Namespace) -> Iterator[tuple[Training, int]]:
     """List what is trained, in order: all of a seed before the next one."""
-    names = args.only or list(BY_NAME)
-    return ((BY_NAME[name], seed) for seed in args.seeds for name in names)
+    trainings = [training for training in TRAININGS if not args.only or training.name in args.only]
+    return ((training, seed) for seed in args.seeds for training in trainings)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -127,18 +157,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--data', type=Path, required=True, metavar='LMDB', help='training images')
     parser.add_argument('--only', nargs='+', choices=BY_NAME, metavar='NAME', help=f'of: {", ".join(BY_NAME)}')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='N', help='default 0')
+    parser.add_argument('--jobs', type=int, default=1, metavar='N', help='trainings at a time; default 1')
+    parser.add_argument('--gpu', action='store_true', help='on a GPU, in bfloat16, and not on the CPU')
     parser.add_argument('--share', type=float, default=SHARE, help=f'of the iterations; default {SHARE}')
     parser.add_argument('--batch', type=int, default=BATCH, metavar='N', help=f'crops; default {BATCH}')
     parser.add_argument('--crop', type=int, default=CROP, metavar='PX', help=f'side of a crop, HR px; default {CROP}')
     args = parser.parse_args(argv)
     output = args.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
-    for training, seed in wanted(args):
-        try:
-            run(training, seed, output, args)
-        except ValueError as error:
-            parser.error(str(error))
-    return 0
+    failures = run_all(wanted(args), output, args)
+    for failure in failures:
+        print(f'{parser.prog}: error: {failure}', file=sys.stderr)
+    return int(bool(failures))
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,22 @@ ON_CPU: dict[str, Any] = {
     'logger:use_tb_logger': False,
     'val': None,
 }
+#: What of that a GPU changes.
+ON_GPU: dict[str, Any] = {
+    **ON_CPU,
+    'num_gpu': 1,
+    'train:amp': 'bf16',
+    'train:compile': 'graph',
+    'datasets:train:degrade_on': 'device',
+    'datasets:train:prefetch_mode': 'cuda',
+    'datasets:train:num_worker_per_gpu': 2,
+    'datasets:train:pin_memory': True,
+    'logger:print_freq': 200,
+    'logger:save_checkpoint_freq': 1000,
+}
+#: Trainings that run now, and whether they are to end.
+_RUNNING: set[subprocess.Popen[bytes]] = set()
+stopping = threading.Event()
 #: What an experiment that is there must agree in with what is asked for.
 _BUDGET = (
     ('train', 'total_iter'),
@@ -45,7 +62,16 @@ def network_of(output: Path, name: str) -> Path:
     return output / 'experiments' / name / 'models/net_g_latest.pth'
 
 
-def train(output: Path, name: str, file: Path, iterations: int, changes: Mapping[str, Any]) -> Path:
+def stop_all() -> None:
+    """Ask all trainings that run to save their states and to end, and let none begin."""
+    stopping.set()
+    for process in list(_RUNNING):
+        process.terminate()
+
+
+def train(
+    output: Path, name: str, file: Path, iterations: int, changes: Mapping[str, Any], *, on_gpu: bool = False
+) -> Path:
     """Train by an option file, go on with a training that was interrupted, or leave one as it is that is done.
 
     Args:
@@ -54,6 +80,7 @@ def train(output: Path, name: str, file: Path, iterations: int, changes: Mapping
         file: The option file.
         iterations: Of the training.
         changes: What else is changed in the file, as ``--force_yml`` has it.
+        on_gpu: Whether on a GPU, in bfloat16.
 
     Returns:
         The network.
@@ -64,7 +91,7 @@ def train(output: Path, name: str, file: Path, iterations: int, changes: Mapping
     """
     made = network_of(output, name)
     forced = {
-        **ON_CPU,
+        **(ON_GPU if on_gpu else ON_CPU),
         'name': name,
         'train:total_iter': iterations,
         'train:scheduler': {
@@ -75,11 +102,20 @@ def train(output: Path, name: str, file: Path, iterations: int, changes: Mapping
     resolved = made.parents[1] / 'resolved.yml'
     if resolved.is_file():
         _check_budget(resolved, forced)
-    if not made.is_file():
+    if not (made.is_file() or stopping.is_set()):
         # JSON is YAML in a line.
         words = [f'{key}={json.dumps(value)}' for key, value in forced.items()]
         command = [sys.executable, '-m', 'manet_basicsr', 'train', '-opt', str(file)]
-        subprocess.run([*command, '--auto_resume', '--force_yml', *words], cwd=output, check=True)
+        with subprocess.Popen([*command, '--auto_resume', '--force_yml', *words], cwd=output) as process:
+            _RUNNING.add(process)
+            if stopping.is_set():
+                process.terminate()
+            try:
+                code = process.wait()
+            finally:
+                _RUNNING.discard(process)
+        if code:
+            raise subprocess.CalledProcessError(code, name)
     return made
 
 

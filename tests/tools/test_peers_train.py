@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +19,7 @@ from manet_basicsr.options.reading import load_options
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
-    'estimator', 'generator', 'stage3', 'RCAN_bicubic', 'RCAN_blur', 'HAN_bicubic', 'IKC', 'DAN', 'SRSVD', 'two_blocks',
+    'generator', 'estimator', 'DAN', 'HAN_bicubic', 'RCAN_bicubic', 'RCAN_blur', 'stage3', 'IKC', 'SRSVD', 'two_blocks',
     'split4', 'conv', 'kernel_l1_loss', 'lr_image_loss', 'indirect_loss', 'collage',
 )  # fmt: skip
 
@@ -46,12 +49,13 @@ def test_the_design_study_has_the_losses_of_the_estimator_but_where_they_are_wha
 
 
 @pytest.mark.usefixtures('here')
+@pytest.mark.parametrize('where', ['ON_CPU', 'ON_GPU'])
 @pytest.mark.parametrize('name', NAMES)
 def test_each_is_an_option_file_without_problems(
-    tool: SimpleNamespace, name: str, capsys: pytest.CaptureFixture[str]
+    tool: SimpleNamespace, name: str, where: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training = tool.train.BY_NAME[name]
-    changes = {**tool.short.ON_CPU, **training.changes_for(lambda other: f'{other}.pth')}
+    changes = {**getattr(tool.short, where), **training.changes_for(lambda other: f'{other}.pth')}
     forced = [f'{key}={json.dumps(value)}' for key, value in changes.items()]
     basicsr(['check', '-opt', str(ROOT / 'options' / training.file), '--force_yml', *forced])
     problems = capsys.readouterr().err.splitlines()
@@ -63,13 +67,13 @@ def test_a_training_is_made_once_and_what_follows_finds_it(
     tool: SimpleNamespace, photos_lmdb: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = [str(tmp_path / 'out'), '--data', str(photos_lmdb), '--batch', '1', '--crop', '64', '--share', '0.0004']
-    with pytest.raises(SystemExit):
-        tool.train.main([*command, '--only', 'IKC'])
+    assert tool.train.main([*command, '--only', 'IKC']) == 1
     assert (
         'generator_seed0/models/net_g_latest.pth, expected it from generator; train that first'
         in capsys.readouterr().err
     )
-    tool.train.main([*command, '--only', 'generator', 'IKC'])
+    # Two at a time: what needs another waits for it.
+    assert tool.train.main([*command, '--only', 'IKC', 'generator', '--jobs', '2']) == 0
     files = [tool.short.network_of(tmp_path / 'out', f'{name}_seed0') for name in ('generator', 'IKC')]
     states = [torch.load(file, weights_only=True)['params'] for file in files]
     for key, value in states[0].items():  # IKC has that generator, and does not train it
@@ -79,12 +83,26 @@ def test_a_training_is_made_once_and_what_follows_finds_it(
     before = [file.stat().st_mtime_ns for file in files]
     tool.train.main([*command, '--only', 'generator', 'IKC'])
     assert [file.stat().st_mtime_ns for file in files] == before
-    with pytest.raises(SystemExit):
-        tool.train.main([*command[:-1], '0.0008', '--only', 'generator'])
+    assert tool.train.main([*command[:-1], '0.0008', '--only', 'generator']) == 1
     assert 'found total_iter 3, expected 6; name another OUTPUT' in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        tool.train.main([command[0], '--data', str(tmp_path), *command[3:], '--only', 'IKC'])
+    assert tool.train.main([command[0], '--data', str(tmp_path), *command[3:], '--only', 'IKC']) == 1
     assert f'expected {tmp_path}; name another OUTPUT' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_at_sigterm_trainings_save_their_states_and_no_other_begins(photos_lmdb: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / 'tools/peers_train.py'), str(tmp_path), '--data', str(photos_lmdb)]
+    command += ['--batch', '1', '--crop', '64', '--only', 'generator', 'estimator', 'DAN', '--jobs', '2']
+    log = tmp_path / 'log'
+    with log.open('wb') as file, subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process:
+        deadline = time.monotonic() + 120
+        while log.read_text().count('Expected time') < 2 and time.monotonic() < deadline:
+            time.sleep(0.5)
+        process.terminate()
+        assert process.wait(60) == 1
+    for name in ('generator', 'estimator'):
+        assert list((tmp_path / f'experiments/{name}_seed0/training_states').glob('*.state'))
+    assert not (tmp_path / 'experiments/DAN_seed0').exists()
 
 
 def test_the_cost_of_a_training_is_known_before_it_and_after_it_was_interrupted(
