@@ -73,7 +73,7 @@ class _Graph:
         self.owner: Any = None
 
     def replay(self) -> None:
-        owner: StepGraph = self.owner
+        owner: Any = self.owner
         (recorded,) = (one for one in owner._recorded.values() if one.graph is self)
         losses = owner._from_nothing(recorded.batch)
         for name, loss in recorded.losses.items():
@@ -140,18 +140,19 @@ def test_after_four_forms_batches_are_computed_without_a_graph() -> None:
 
 
 def _called(graph: StepGraph, batch: dict[str, Any]) -> dict[str, Tensor]:
-    record = graph._record
+    watched: Any = graph
+    record = watched._record
 
     def recorded(held: dict[str, Any]) -> Any:
         made = record(held)
-        made.graph.owner = graph  # type: ignore[attr-defined]
+        made.graph.owner = graph
         return made
 
-    graph._record = recorded  # type: ignore[method-assign]
+    watched._record = recorded
     try:
         return graph(batch)
     finally:
-        graph._record = record  # type: ignore[method-assign]
+        watched._record = record
 
 
 @pytest.mark.usefixtures('without_gpu')
