@@ -137,6 +137,9 @@ def run_all(jobs: Iterable[tuple[Training, int]], output: Path, args: argparse.N
             for training, seed in jobs:
                 started[training.name, seed] = pool.submit(one, training, seed)
             wait(started.values())
+        except KeyboardInterrupt:  # which those that run got, too
+            stopping.set()
+            raise
         finally:
             signal.signal(signal.SIGTERM, before)
     return [str(error) for future in started.values() if (error := future.exception())]
@@ -163,9 +166,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--batch', type=int, default=BATCH, metavar='N', help=f'crops; default {BATCH}')
     parser.add_argument('--crop', type=int, default=CROP, metavar='PX', help=f'side of a crop, HR px; default {CROP}')
     args = parser.parse_args(argv)
+    if args.jobs < 1:
+        parser.error(f'--jobs: found {args.jobs}, expected at least 1')
     output = args.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
-    failures = run_all(wanted(args), output, args)
+    try:
+        failures = run_all(wanted(args), output, args)
+    except KeyboardInterrupt:
+        return 130
     for failure in failures:
         print(f'{parser.prog}: error: {failure}', file=sys.stderr)
     return int(bool(failures))

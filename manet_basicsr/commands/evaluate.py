@@ -7,7 +7,7 @@ IMAGES are folders or LMDBs of HR images. Methods are
     bicubic       interpolation on the grid that the LR image lies on
     FILE.yml      a BasicSR option file with weights, of stage 1, 2 or 3 or of a stock network; NAME=FILE.yml names it.
                   A file of training stands for the weights of its experiment (experiments/NAME/models/net_g_latest.pth)
-                  The name of a file that ships does, too, and weights://blind_x4 for the test of weights that ship
+                  Without a path: the name of a file that ships, or weights that ship, such as weights://blind_x4
     oracle        the generator of --generator, told the true kernel field
     mean          ... told one kernel, the mean of the true field
     fixed         ... told the isotropic kernel in the middle of the training range

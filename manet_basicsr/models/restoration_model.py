@@ -198,7 +198,6 @@ class RestorationModel(SRModel):
         """
         if self._compiling not in (False, GRAPH):
             torch.compiler.cudagraph_mark_step_begin()  # what a CUDA graph gave in the last step may be overwritten
-        self.optimizer_g.zero_grad(set_to_none=True)
         self.loss_dict = self._passes(self.batch)
         if not self._watch(current_iter):
             return
@@ -209,7 +208,8 @@ class RestorationModel(SRModel):
             self.model_ema(decay=min(self.ema_decay, (1 + current_iter) / (_EMA_WARMUP + current_iter)))
 
     def _compute_gradients(self, batch: Batch) -> dict[str, Tensor]:
-        """Add up the gradients of a batch, part by part, and return its losses."""
+        """Make the gradients of a batch, from nothing and part by part, and return its losses."""
+        self.optimizer_g.zero_grad(set_to_none=True)
         parts = self._parts(batch)
         sums: dict[str, Tensor] = OrderedDict()
         for number, part in enumerate(parts, start=1):

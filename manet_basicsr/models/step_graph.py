@@ -35,8 +35,8 @@ class StepGraph:
     computed without one.
 
     Args:
-        passes: Makes gradients of a batch, and returns its losses. It must not wait for the device: a number that is
-            read, or a tensor that is sent, cannot be recorded.
+        passes: Makes the gradients of a batch, from nothing, and returns its losses. It must not wait for the device: a
+            number that is read, or a tensor that is sent, cannot be recorded.
         net: What is trained, in one process, on one GPU.
 
     Raises:
@@ -63,7 +63,7 @@ class StepGraph:
         tensors = {key: value for key, value in batch.items() if torch.is_tensor(value)}
         form = tuple((key, value.shape, value.dtype) for key, value in tensors.items())
         if form not in self._recorded and len(self._recorded) == _MOST_FORMS:
-            return self._from_nothing(batch)
+            return self._passes(batch)
         if form not in self._recorded:
             self._recorded[form] = self._record(batch)
         recorded = self._recorded[form]
@@ -75,24 +75,19 @@ class StepGraph:
         # The next replay writes where these are.
         return {name: loss.clone() for name, loss in recorded.losses.items()}
 
-    def _from_nothing(self, batch: Batch) -> dict[str, Tensor]:
-        for parameter in self._parameters:
-            parameter.grad = None
-        return self._passes(batch)
-
     def _record(self, batch: Batch) -> _Recorded:
         held = {key: value.clone() if torch.is_tensor(value) else value for key, value in batch.items()}
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(_WARM_UP):
-                self._from_nothing(held)
+                self._passes(held)
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         try:
             # Other threads, which pin memory, may go on meanwhile.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode='thread_local'):
-                losses = self._from_nothing(held)
+                losses = self._passes(held)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:

@@ -75,7 +75,7 @@ class _Graph:
     def replay(self) -> None:
         owner: Any = self.owner
         (recorded,) = (one for one in owner._recorded.values() if one.graph is self)
-        losses = owner._from_nothing(recorded.batch)
+        losses = owner._passes(recorded.batch)
         for name, loss in recorded.losses.items():
             loss.copy_(losses[name])
         for parameter, held in zip(owner._parameters, recorded.gradients, strict=True):
@@ -107,6 +107,7 @@ class _Line(nn.Module):
 
 def passes_of(net: _Line) -> Any:
     def passes(batch: dict[str, Any]) -> dict[str, Tensor]:
+        net.zero_grad(set_to_none=True)
         loss = (net.slope * batch['lq']).sum()
         loss.backward()
         return {'l_pix': loss.detach()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -90,19 +92,35 @@ def test_a_training_is_made_once_and_what_follows_finds_it(
 
 
 @pytest.mark.slow
-def test_at_sigterm_trainings_save_their_states_and_no_other_begins(photos_lmdb: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, 1), (signal.SIGINT, 130)])
+def test_trainings_that_are_stopped_save_their_states_and_no_other_begins(
+    number: signal.Signals, code: int, photos_lmdb: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, str(ROOT / 'tools/peers_train.py'), str(tmp_path), '--data', str(photos_lmdb)]
     command += ['--batch', '1', '--crop', '64', '--only', 'generator', 'estimator', 'DAN', '--jobs', '2']
     log = tmp_path / 'log'
-    with log.open('wb') as file, subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process:
+    about = {'stderr': subprocess.STDOUT, 'start_new_session': True}
+    with log.open('wb') as file, subprocess.Popen(command, stdout=file, **about) as process:
         deadline = time.monotonic() + 120
         while log.read_text().count('Expected time') < 2 and time.monotonic() < deadline:
             time.sleep(0.5)
-        process.terminate()
-        assert process.wait(60) == 1
+        # A terminal sends Ctrl-C to all, a scheduler its signal to the one that it started.
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        assert process.wait(60) == code
     for name in ('generator', 'estimator'):
         assert list((tmp_path / f'experiments/{name}_seed0/training_states').glob('*.state'))
     assert not (tmp_path / 'experiments/DAN_seed0').exists()
+
+
+def test_a_number_of_jobs_that_is_none_is_a_line(
+    tool: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        tool.train.main([str(tmp_path), '--data', 'photos.lmdb', '--jobs', '0'])
+    assert '--jobs: found 0, expected at least 1' in capsys.readouterr().err
 
 
 def test_the_cost_of_a_training_is_known_before_it_and_after_it_was_interrupted(
