@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peers_rows import MANET, REDUCED, STUDIED, WHOLE_MANET
+from peers_rows import MANET, REDUCED, STUDIED, WHOLE_MANET, at_whole_budget
 
 from manet_basicsr.evaluation.paired import (
     FEWEST_IMAGES,
@@ -94,6 +94,13 @@ class Inequality:
         add = f' {"+" if self.margin > 0 else "-"} {abs(self.margin):g} {unit}'.rstrip() if self.margin else ''
         measure = ' (LR PSNR)' if self.metric == 'lr_psnr' and not self.margin else ''
         return f'{first} > {second}{add}{measure}; {sets}'.removesuffix('; ')
+
+    def at_whole_budget(self) -> Inequality | None:
+        """Return the same of rows with the whole budget; None where there are none, or that changes nothing."""
+        first, second = at_whole_budget(self.first), at_whole_budget(self.second)
+        if first is None or second is None or (first, second) == (self.first, self.second):
+            return None
+        return dataclasses.replace(self, first=first, second=second)
 
     def judge(self, results: Results, measured: Measured, void: Sequence[str] = ()) -> Outcome:
         """Judge it by the results; open where a row is not there, and on sets that are ``void``."""
@@ -188,6 +195,12 @@ class Claim:
             outcomes.append(dataclasses.replace(outcome, words=f'needed: {outcome.words}'))
         judged = [test.judge(results, measured, void) for test in self.tests]
         return all_of([outcome.verdict for outcome in judged]), outcomes + judged
+
+    def at_whole_budget(self) -> Claim:
+        """Return the same claim about rows with the whole budget, with the tests that compare such."""
+        tests = (test.at_whole_budget() for test in self.tests if isinstance(test, Inequality))
+        needs = self.needs and self.needs.at_whole_budget()
+        return dataclasses.replace(self, tests=tuple(filter(None, tests)), needs=needs)
 
 
 _HAS_LEARNED = Inequality(STUDIED, 'fixed', metric='lr_psnr')
@@ -319,3 +332,5 @@ CLAIMS = (
         ),
     ),
 )  # fmt: skip
+#: Those of them that compare networks, at the whole budget.
+WHOLE_CLAIMS = tuple(found for claim in CLAIMS if (found := claim.at_whole_budget()).tests)

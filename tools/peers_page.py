@@ -8,8 +8,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from peers_claims import CLAIMS, VARIANT, Measured, Results
-from peers_rows import BY_NAME, ENTRIES, MANET, REDUCED, STUDIED, Entry
+from peers_claims import CLAIMS, VARIANT, WHOLE_CLAIMS, Claim, Measured, Results
+from peers_rows import BY_NAME, ENTRIES, LONGEST, MANET, REDUCED, STUDIED, WHOLE, Entry
 from peers_train import TRAININGS, WHOLE_CROP
 
 from manet_basicsr.evaluation.paired import image_of, mean_scores_by, paired_difference
@@ -60,29 +60,41 @@ def _cell(rows: Sequence[Row], reference: Sequence[Row], metric: str, blur: str)
     return f'{value:{style}} ({found.mean:{sign}}{error})'
 
 
-def result_tables(results: Results, image_sets: Sequence[str]) -> str:
-    """Write a table for each image set and measure: a row for what is no solver, whether it is there or not."""
+def _shown(words: str) -> str:
+    """Write names of rows where the place says their budget."""
+    return words.replace(WHOLE, '')
+
+
+def result_tables(results: Results, image_sets: Sequence[str], names: Sequence[str], compared_with: str) -> str:
+    """Write a table for each image set and measure.
+
+    Args:
+        results: Rows of the evaluation.
+        image_sets: Their names.
+        names: Of the rows, whether they are there or not.
+        compared_with: The one of them that the others are compared with.
+    """
     lines = []
     for images in image_sets:
-        reference = _of(results[MANET], images)
+        reference = _of(results.get(compared_with, []), images)
         compared = {image_of(row) for row in reference}
         for metric, (head, _) in _METRICS.items():
             times = ['s / image', 'MiB'] if metric == 'psnr' else []
             lines += [
                 '',
-                f'**{images}, {len(compared)} images: {head}** (paired difference from {MANET} ± standard error)',
+                f'**{images}, {len(compared)} images: {head}** (paired difference from MANet ± standard error)',
                 '',
             ]
             lines += [f'| | {" | ".join([*SETS, *times])} |', '|---|' + '---:|' * (len(SETS) + len(times))]
-            for entry in (entry for entry in ENTRIES if not entry.is_solver and not entry.study):
-                rows = _of(results.get(entry.name, []), images)
-                rows = reference if entry.name == MANET else [row for row in rows if image_of(row) in compared]
+            for name in names:
+                rows = _of(results.get(name, []), images)
+                rows = reference if name == compared_with else [row for row in rows if image_of(row) in compared]
                 cells = [_cell(rows, reference, metric, blur) for blur in SETS]
                 if not rows:
-                    cells[0] = _absence(entry.name)
+                    cells[0] = _absence(name)
                 elif not any(cells):
                     continue  # it knows no kernels, or makes no image
-                lines.append(f'| {entry.name} | {" | ".join([*cells, *(_costs(rows) if times else [])])} |')
+                lines.append(f'| {_shown(name)} | {" | ".join([*cells, *(_costs(rows) if times else [])])} |')
     return '\n'.join(lines)
 
 
@@ -99,7 +111,7 @@ def solver_table(results: Results, image_sets: Sequence[str]) -> str:
     lines = [f'| {" | ".join(heads)} |', '|---|---|---|---:|---:|---:|---:|---:|---:|']
     for entry in (entry for entry in ENTRIES if entry.is_solver):
         rows = results.get(entry.name, [])
-        if not rows:
+        if not rows and not entry.name.endswith(WHOLE):
             lines.append(f'| {entry.name} | not run | | | | | | | |')
         for images, blur in ((images, blur) for images in image_sets for blur in SETS):
             here = _of(rows, images, [blur])
@@ -112,7 +124,8 @@ def _solver_cells(entry: Entry, rows: Sequence[Row], results: Results, images: s
     names = sorted({image for (_, image), _ in mean_scores_by(rows, 'seconds', False)})
     words = f'`{dataclasses.replace(build_solver(str(rows[0]["method"])), seed=0).name}`'
     seeds = len({row['method'] for row in rows})
-    reference = _of(results[MANET], images, [blur])
+    compared_with = MANET + WHOLE if entry.name.endswith(WHOLE) else MANET
+    reference = _of(results.get(compared_with, []), images, [blur])
     scores = [_cell(rows, reference, metric, blur) for metric in _METRICS]
     which = ', '.join(names) if len(names) <= 3 else f'{len(names)}'
     return [f'{entry.name}, {words}', f'{images} {blur}', which, str(seeds), *scores, *_costs(rows)]
@@ -123,7 +136,7 @@ def study_table(results: Results) -> str:
     reference = results.get(STUDIED, [])
     lines = [f'| LR PSNR_Y | trainings | {" | ".join(SETS)} |', '|---|---:|' + '---:|' * len(SETS)]
     images = {image_of(row) for row in reference}
-    for name in ('fixed', *(entry.name for entry in ENTRIES if entry.study)):
+    for name in ('fixed', *(entry.name for entry in ENTRIES if entry.study and not entry.name.endswith(WHOLE))):
         rows = reference if name == STUDIED else [row for row in results.get(name, []) if image_of(row) in images]
         number = '' if name == 'fixed' else str(len({row['method'] for row in rows}))
         cells = [_cell(rows, reference, 'lr_psnr', blur) for blur in SETS] if rows else [_absence(name)]
@@ -154,30 +167,44 @@ def _absence(name: str) -> str:
     return 'not measured' if entry is None else 'not trained' if entry.trained and not entry.is_solver else 'not run'
 
 
-def claim_table(results: Results, measured: Measured) -> str:
-    """Write the claims: the verdict of each, and of each of its tests the figure and the verdict."""
+def claim_table(claims: Sequence[Claim], results: Results, measured: Measured) -> str:
+    """Write claims: the verdict of each, and of each of its tests the figure and the verdict."""
 
     def lines() -> Iterator[str]:
         yield '| | claim, and what would show it | figure | verdict |'
         yield '|---|---|---|---|'
-        for claim in CLAIMS:
+        for claim in claims:
             verdict, outcomes = claim.judge(results, measured)
             yield f'| **{claim.number}** | **{claim.sentence}** | | **{verdict.value}** |'
             for outcome in outcomes:
                 figure = outcome.figure or '; '.join(f'{name}: {_absence(name)}' for name in outcome.missing)
-                yield f'| | {outcome.words} | {figure} | {outcome.verdict.value} |'
+                yield f'| | {_shown(outcome.words)} | {_shown(figure)} | {outcome.verdict.value} |'
 
     return '\n'.join(lines())
+
+
+def _with_rows(claims: Sequence[Claim], results: Results) -> list[Claim]:
+    """List the claims of which at least one comparison can be made."""
+
+    def can_be_judged(claim: Claim) -> bool:
+        return any(not outcome.missing for outcome in claim.judge(results, {})[1])
+
+    return [claim for claim in claims if can_be_judged(claim)]
 
 
 def parts_of(results: Results, measured: Measured) -> dict[str, str]:
     """Write all generated parts of the page by their names."""
     image_sets = list(dict.fromkeys(row['images'] for row in results[MANET] if row['set'] != REDUCED))
+    systems = [entry.name for entry in ENTRIES if not entry.is_solver and not entry.study]
+    short = [name for name in systems if not name.endswith(WHOLE) and name != LONGEST]
+    whole = ['bicubic', *(name for name in systems if name not in short)]
     machines = dict.fromkeys(row['machine'] for rows in results.values() for row in rows)
     return {
-        'results': f'Measured on {"; ".join(machines)}.\n{result_tables(results, image_sets)}',
+        'results': f'Measured on {"; ".join(machines)}.\n{result_tables(results, image_sets, short, MANET)}',
+        'whole results': result_tables(results, image_sets, whole, MANET + WHOLE),
         'solvers': solver_table(results, image_sets),
         'study': study_table(results),
-        'claims': claim_table(results, measured),
+        'claims': claim_table(CLAIMS, results, measured),
+        'whole claims': claim_table(_with_rows(WHOLE_CLAIMS, results), results, measured),
         'costs': cost_table(measured),
     }

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from peers_train import BY_NAME as BY_TRAINING
+from peers_train import whole
 from short_training import ROOT, network_of
 
 import manet_basicsr
@@ -26,7 +27,7 @@ from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.zero_shot import build_solver, is_solver
 from manet_basicsr.zero_shot.srsvd import SRSVD
 
-#: Version 0.1.0's weights, whose estimator stands for MANet where no other system is trained beside it.
+#: Version 0.1.0's weights: MANet at the whole budget, and there the generator of all that needs one.
 BLIND = 'options/peers/test_BlindSR_v0_1_0_x4.yml'
 #: Weights with noise and compression in their training.
 PHOTOGRAPHS = 'options/test/test_BlindSR_stage3_x4_real.yml'
@@ -100,7 +101,7 @@ class Entry:
         if self.word == 'bicubic':
             return [Bicubic()]
         if not self.word.endswith('.yml'):
-            return [GivenKernels(self.word, self._file(GENERATOR, output))]
+            return [GivenKernels(self.word, self._file(GENERATOR if self.trained else BLIND, output), self.name)]
         files = {seed: self._file(self.word, output, seed) for seed in self.seeds(output)}
         return [Network(f'{self.name}, seed {seed}' if self.study else self.name, file) for seed, file in files.items()]
 
@@ -130,11 +131,11 @@ def _study(name: str, training: str) -> Entry:
     return Entry(name, f'options/{BY_TRAINING[training].file}', ((_WHOLE, training),), study=True)
 
 
-MANET, WHOLE_MANET = 'MANet', 'MANet (stage 3)'
+MANET, WHOLE_MANET, LONGEST = 'MANet', 'MANet (stage 3)', 'MANet (trained longest)'
 #: Of the design study that which the others are variations of.
 STUDIED = 'MANet (estimator)'
 _GENERATOR = ((_WHOLE, 'generator'),)
-ENTRIES = (
+_SHORT = (
     Entry('bicubic', 'bicubic', reduced=True),
     Entry('fixed', 'fixed', _GENERATOR),
     _peer('RCAN (bicubic)', 'RCAN_bicubic', reduced=True),
@@ -154,8 +155,6 @@ ENTRIES = (
     Entry(MANET, MANET_FILE, ((_ESTIMATOR, 'estimator'), (_RESTORER, 'generator')), reduced=True),
     Entry(WHOLE_MANET, MANET_FILE, ((_WHOLE, 'stage3'),), reduced=True),
     Entry('oracle', 'oracle', _GENERATOR),
-    Entry('MANet 0.1.0 (trained longer)', BLIND, reduced=True),
-    Entry('MANet (trained longest)', 'options/test/test_BlindSR_stage3_x4.yml', reduced=True),
     _study(STUDIED, 'estimator'),
     _study('two blocks', 'two_blocks'),
     _study('split 4', 'split4'),
@@ -165,7 +164,36 @@ ENTRIES = (
     _study('indirect loss', 'indirect_loss'),
     _study('collage', 'collage'),
 )
+#: Behind the names of rows that have the whole budget.
+WHOLE = ', whole budget'
+#: What has no row of its own there: MANet has one instead of two, and KernelGAN finds the same kernels.
+_SHORT_ONLY = (WHOLE_MANET, 'KernelGAN')
+
+
+def _at_whole_budget(entry: Entry) -> Entry:
+    """Return the row of the same system at the whole budget."""
+    name = entry.name + WHOLE
+    if entry.name == MANET:
+        return dataclasses.replace(entry, name=name, word=BLIND, trained=())
+    if entry.trained == _GENERATOR:
+        return dataclasses.replace(entry, name=name, trained=())
+    return dataclasses.replace(entry, name=name, trained=tuple((key, whole(job)) for key, job in entry.trained))
+
+
+ENTRIES = (
+    *_SHORT,
+    *(_at_whole_budget(entry) for entry in _SHORT if entry.trained and entry.name not in _SHORT_ONLY),
+    Entry(LONGEST, 'options/test/test_BlindSR_stage3_x4.yml', reduced=True),
+)
 BY_NAME = {entry.name: entry for entry in ENTRIES}
+
+
+def at_whole_budget(name: str) -> str | None:
+    """Name the row that a row is at the whole budget: itself where it needs no training, None where there is none."""
+    if not BY_NAME[name].trained:
+        return name
+    found = (MANET if name == WHOLE_MANET else name) + WHOLE
+    return found if found in BY_NAME else None
 
 
 def shown_name(method: str) -> str:

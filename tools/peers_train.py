@@ -1,13 +1,13 @@
 """Train the networks that tools/peers.py compares, all at one short budget: docs/PEERS.md.
 
     python tools/peers_train.py results/peers --data datasets/photos1200.lmdb
-    python tools/peers_train.py results/whole --data datasets/photos1200.lmdb --gpu --jobs 6 --share 1 --batch 16 \\
-        --crop 128
+    python tools/peers_train.py results/peers --data datasets/photos1200.lmdb --whole --gpu --jobs 6
 
 The budget is a share (--share) of the iterations of version 0.1.0's weights, 8,600 for the estimator and 7,500 + 3,500
-for the generator, with smaller batches (--batch) of smaller crops (--crop), and Muon instead of Adam. A training that
-was interrupted goes on, and one that is done is not done again: where the generator is made anew, remove what began
-with it. Several at a time (--jobs): one of these networks does not fill a GPU.
+for the generator, with smaller batches (--batch) of smaller crops (--crop), and Muon instead of Adam. With --whole it
+is all of that version's, and what needs a generator has that version's: hours each on a CPU. A training that was
+interrupted goes on, and one that is done is not done again: where the generator is made anew, remove what began with
+it. Several at a time (--jobs): one of these networks does not fill a GPU.
 """
 
 from __future__ import annotations
@@ -56,8 +56,11 @@ class Training:
 
 #: Iterations of 0.1.0's estimator and generator (stages 2 and 3).
 ESTIMATOR, GENERATOR, STAGE_3 = 8600, 7500, 3500
-#: Side of the crops at the whole budget, and what is taken of it unless told otherwise.
+#: Of the whole budget: the weights that had it first, what made them, and the side of its crops in HR px.
+WHOLE_WEIGHTS = 'weights://blind_v0_1_0_x4'
+_MADE_THEM = ('generator', 'stage3')
 WHOLE_CROP = 128
+#: What is taken of it unless told otherwise.
 SHARE, BATCH, CROP = 0.1, 4, 96
 #: Of what diverges at the rate of the others; better than half of it, too, after 120 iterations, on held-out crops.
 _SLOWER = (('train:optim_g:lr', 0.01),)
@@ -96,10 +99,17 @@ TRAININGS = (
 BY_NAME = {training.name: training for training in TRAININGS}
 
 
+def whole(name: str) -> str:
+    """Name a training at the whole budget."""
+    return f'{name}_whole'
+
+
 def run(training: Training, seed: int, output: Path, args: argparse.Namespace) -> None:
     """Train a network, or go on with it, or leave it as it is where it is done."""
 
     def network(name: str) -> str:
+        if args.whole:
+            return WHOLE_WEIGHTS
         file = network_of(output, f'{name}_seed{seed}')
         if not file.is_file():
             raise ValueError(f'{training.name}: found no {file}, expected it from {name}; train that first')
@@ -109,13 +119,13 @@ def run(training: Training, seed: int, output: Path, args: argparse.Namespace) -
         'manual_seed': seed,
         'datasets:train:dataroot_gt': str(args.data.resolve()),
         'datasets:val:dataroot_gt': str(args.data.resolve()),
-        'datasets:train:batch_size_per_gpu': args.batch,
-        'datasets:train:gt_size': args.crop,
+        'datasets:train:batch_size_per_gpu': training.batch if args.whole else args.batch,
+        'datasets:train:gt_size': WHOLE_CROP if args.whole else args.crop,
         **training.changes_for(network),
     }
-    iterations = round(args.share * training.iterations)
-    name, file = f'{training.name}_seed{seed}', ROOT / 'options' / training.file
-    train(output, name, file, iterations, changes, on_gpu=args.gpu)
+    iterations = training.iterations if args.whole else round(args.share * training.iterations)
+    name, file = whole(training.name) if args.whole else training.name, ROOT / 'options' / training.file
+    train(output, f'{name}_seed{seed}', file, iterations, changes, on_gpu=args.gpu)
 
 
 def run_all(jobs: Iterable[tuple[Training, int]], output: Path, args: argparse.Namespace) -> list[str]:
@@ -128,7 +138,8 @@ def run_all(jobs: Iterable[tuple[Training, int]], output: Path, args: argparse.N
     with ThreadPoolExecutor(args.jobs) as pool:
 
         def one(training: Training, seed: int) -> None:
-            wait([started[name, seed] for _, name in training.needs if (name, seed) in started])
+            needs = () if args.whole else training.needs
+            wait([started[name, seed] for _, name in needs if (name, seed) in started])
             run(training, seed, output, args)
 
         stopping.clear()
@@ -147,7 +158,8 @@ def run_all(jobs: Iterable[tuple[Training, int]], output: Path, args: argparse.N
 
 def wanted(args: argparse.Namespace) -> Iterator[tuple[Training, int]]:
     """List what is trained, in order: all of a seed before the next one."""
-    trainings = [training for training in TRAININGS if not args.only or training.name in args.only]
+    names = args.only or [name for name in BY_NAME if not (args.whole and name in _MADE_THEM)]
+    trainings = [training for training in TRAININGS if training.name in names]
     return ((training, seed) for seed in args.seeds for training in trainings)
 
 
@@ -162,6 +174,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='N', help='default 0')
     parser.add_argument('--jobs', type=int, default=1, metavar='N', help='trainings at a time; default 1')
     parser.add_argument('--gpu', action='store_true', help='on a GPU, in bfloat16, and not on the CPU')
+    parser.add_argument(
+        '--whole', action='store_true', help="all of version 0.1.0's budget, whatever the three below say; default: not"
+    )
     parser.add_argument('--share', type=float, default=SHARE, help=f'of the iterations; default {SHARE}')
     parser.add_argument('--batch', type=int, default=BATCH, metavar='N', help=f'crops; default {BATCH}')
     parser.add_argument('--crop', type=int, default=CROP, metavar='PX', help=f'side of a crop, HR px; default {CROP}')

@@ -284,9 +284,17 @@ class GivenKernels(MethodOfFile):
     assumes invariant blur could at best know; ``fixed`` the isotropic kernel in the middle of the training range.
 
     Args:
-        name: ``oracle``, ``mean`` or ``fixed``.
+        kernels: ``oracle``, ``mean`` or ``fixed``.
         file: Option file of a generator, or of a blind network that has one.
+        name: As tables show it; ``kernels`` unless there are several generators.
     """
+
+    def __init__(self, kernels: str, file: OptionFile | None, name: str = '') -> None:
+        super().__init__(name or kernels, file)
+        self.kernels = kernels
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {**super().fingerprint(), 'method': self.kernels}
 
     def predict(self, sample: Mapping[str, Any], condition: Condition) -> Prediction:
         self.load(condition)
@@ -303,8 +311,8 @@ class GivenKernels(MethodOfFile):
         return Prediction(sr, field, cost)
 
     def _field(self, true: Tensor, condition: Condition) -> Tensor:
-        if self.name == 'oracle':
+        if self.kernels == 'oracle':
             return true
-        if self.name == 'mean':
+        if self.kernels == 'mean':
             return true.mean((2, 3), keepdim=True)
         return fixed_field(condition.scale, condition.kernel_size, condition.alignment)

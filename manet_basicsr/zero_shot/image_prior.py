@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,10 @@ from torch.nn import functional as F
 
 def _unit(inner: int, outer: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Convolution with reflection padding, batch normalisation, LeakyReLU 0.2."""
+    # Reflecting no pixels would copy the feature.
+    mode: Literal['reflect', 'zeros'] = 'reflect' if kernel > 1 else 'zeros'
     return nn.Sequential(
-        nn.Conv2d(inner, outer, kernel, stride, kernel // 2, padding_mode='reflect'),
+        nn.Conv2d(inner, outer, kernel, stride, kernel // 2, padding_mode=mode),
         nn.BatchNorm2d(outer),
         nn.LeakyReLU(0.2, inplace=True),
     )

@@ -63,7 +63,7 @@ def claim(peers: SimpleNamespace, number: str) -> Any:
 def test_rows_name_option_files_and_trainings_that_there_are(peers: SimpleNamespace) -> None:
     files = option_files()
     for entry in peers.rows.ENTRIES:
-        assert {name for _, name in entry.trained} <= set(peers.train.BY_NAME)
+        assert {name.removesuffix('_whole') for _, name in entry.trained} <= set(peers.train.BY_NAME)
         if entry.word.endswith('.yml'):
             assert (ROOT / entry.word) == files[Path(entry.word).stem]
     names = [entry.name for entry in peers.rows.ENTRIES]
@@ -79,6 +79,28 @@ def test_tests_of_claims_name_rows_of_the_table(peers: SimpleNamespace) -> None:
         for name in (test.first, test.second)
     }
     assert named <= set(peers.rows.BY_NAME)
+
+
+def test_a_claim_about_networks_is_one_at_the_whole_budget_too(peers: SimpleNamespace) -> None:
+    whole = {one.number: one for one in peers.claims.WHOLE_CLAIMS}
+    assert {'1', '5', 'A', 'B'} <= set(whole) and not {'11', '12', '13'} & set(whole)
+    (test,) = whole['A'].tests  # at the whole budget MANet is version 0.1.0's, which has gone through stage 3
+    assert (test.first, test.second) == ('MANet, whole budget', 'RCAN (our blur), whole budget')
+    assert [(test.first, test.second) for test in whole['3'].tests] == [('IKC, whole budget', 'DIP')]
+    assert whole['8'].needs.second == 'fixed, whole budget'
+
+
+def test_the_page_has_what_has_the_whole_budget_beside_it_and_only_that(peers: SimpleNamespace) -> None:
+    made = results({peers.rows.MANET: 28.0, 'MANet, whole budget': 29.0, 'IKC, whole budget': 27.0}, peers.page.SETS)
+    parts = peers.page.parts_of(made, {})
+    assert 'whole budget' not in parts['results'] + parts['study']
+    line = next(line for line in parts['whole results'].splitlines() if line.startswith('| IKC | '))
+    assert re.fullmatch(r'\| IKC \| 2\d\.\d+ \(-2\.\d+ ± 0\.\d+\) .*', line)
+    assert '| oracle | not run |' in parts['whole results']
+    assert '| DAN | not trained |' in parts['whole results']
+    assert '| | MANet > IKC; types 1 to 5 | type1: +' in parts['whole claims']
+    assert '| HAN (bicubic): not trained | open |' in parts['whole claims']
+    assert '**5a**' not in parts['whole claims'] and '**8**' not in parts['whole claims']
 
 
 @pytest.mark.parametrize(
@@ -316,6 +338,25 @@ def test_manet_has_the_estimator_and_the_generator_that_the_other_rows_have(
         assert torch.equal(part(name, key, ''), value)
 
 
+def test_at_the_whole_budget_all_have_the_generator_of_version_0_1_0(
+    peers: SimpleNamespace, photos: Path, tmp_path: Path
+) -> None:
+    condition = Condition(str(photos), 'type1', {'type': 'fixed', 'variances': [1, 1]}, 4)
+    states, names = [], ('mean, whole budget', 'MANet, whole budget')
+    for name in names:
+        (method,) = peers.rows.BY_NAME[name].methods(tmp_path)
+        assert method.name == name
+        method.load(condition)
+        states.append(method._model.net_g.state_dict())
+    assert states[0] and all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+    assert method.fingerprint() != peers.rows.BY_NAME['mean, whole budget'].methods(tmp_path)[0].fingerprint()
+    ikc = peers.rows.BY_NAME['IKC, whole budget']
+    pretend_training(tmp_path, 'train_IKC_x4 IKC_seed0')
+    assert not ikc.seeds(tmp_path)
+    pretend_training(tmp_path, 'train_IKC_x4 IKC_whole_seed0')
+    assert ikc.seeds(tmp_path) == [0]
+
+
 def test_the_weights_of_a_solver_are_not_in_the_name_that_is_shown(peers: SimpleNamespace, tmp_path: Path) -> None:
     (tmp_path / 'experiments/SRSVD_seed0/models').mkdir(parents=True)
     (tmp_path / 'experiments/SRSVD_seed0/models/net_g_latest.pth').touch()
@@ -397,7 +438,7 @@ def test_one_command_scores_measures_and_draws_and_what_was_done_is_not_done_aga
     page.write_text(
         ''.join(
             f'<!-- {part}: begin -->\n<!-- {part}: end -->\n'
-            for part in ('results', 'solvers', 'study', 'claims', 'costs')
+            for part in ('results', 'whole results', 'solvers', 'study', 'claims', 'whole claims', 'costs')
         )
     )
     calls: list[str] = []

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -89,6 +90,29 @@ def test_a_training_is_made_once_and_what_follows_finds_it(
     assert 'found total_iter 3, expected 6; name another OUTPUT' in capsys.readouterr().err
     assert tool.train.main([command[0], '--data', str(tmp_path), *command[3:], '--only', 'IKC']) == 1
     assert f'expected {tmp_path}; name another OUTPUT' in capsys.readouterr().err
+
+
+def test_at_the_whole_budget_a_training_is_as_its_file_says_and_needs_no_other(
+    tool: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, tuple[int, dict[str, Any]]] = {}
+
+    def train(_: Path, name: str, __: Path, iterations: int, changes: dict[str, Any], **___: Any) -> None:
+        asked[name] = iterations, changes
+
+    monkeypatch.setattr(tool.train, 'train', train)
+    assert tool.train.main([str(tmp_path), '--data', 'photos.lmdb', '--whole', '--seeds', '1']) == 0
+    # Version 0.1.0's generator is there.
+    assert set(asked) == {f'{name}_whole_seed1' for name in NAMES if name not in ('generator', 'stage3')}
+    for name, (iterations, changes) in asked.items():
+        file = ROOT / 'options' / tool.train.BY_NAME[name.removesuffix('_whole_seed1')].file
+        options = load_options(file)
+        if file.parent.name == 'peers':
+            assert iterations == options['train']['total_iter']
+            assert changes['datasets:train:batch_size_per_gpu'] == options['datasets']['train']['batch_size_per_gpu']
+        assert changes['datasets:train:gt_size'] == 128
+    for name, key in (('IKC', 'network_g'), ('SRSVD', 'network_g'), ('indirect_loss', 'train:indirect_opt')):
+        assert asked[f'{name}_whole_seed1'][1][f'{key}:generator:pretrained'] == 'weights://blind_v0_1_0_x4'
 
 
 @pytest.mark.slow
