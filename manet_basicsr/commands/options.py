@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +23,9 @@ from manet_basicsr.options.shipped import option_files, summary_of
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.utils.messages import nearest
+
+#: Columns of the longest name.
+_NAME = 36
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -55,8 +60,17 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         say(f'error: {error}', error=True)
         return 2
     for name, file in files.items():
-        say(f'{name:<36} {summary_of(file)}')
+        say(_line(name, summary_of(file)))
     return 0
+
+
+def _line(name: str, summary: str) -> str:
+    """Write a file's line; for a terminal, whose lines end in the middle of words, as many as it needs."""
+    line = f'{name:<{_NAME}} {summary}'
+    if not sys.stdout.isatty():  # for grep and its like
+        return line
+    width = max(shutil.get_terminal_size().columns, 2 * _NAME)
+    return textwrap.fill(line, width, subsequent_indent=' ' * (_NAME + 1), break_on_hyphens=False)
 
 
 def copy_option_files(names: Sequence[str], folder: Path, *, overwrite: bool = False) -> list[Path]:

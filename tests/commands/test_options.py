@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,21 @@ def test_every_option_file_is_listed_with_what_it_is_for(capsys: pytest.CaptureF
         assert sorted(line.split()[0] for line in lines) == sorted(file.stem for file in files)
         assert lines[0].startswith('train_') and all(line.endswith('.') and len(line) < 300 for line in lines)
         assert f'{NAME:<36} Stage 1 of 3, x4: the kernel estimator' in next(one for one in lines if f'{NAME} ' in one)
+
+
+def test_a_terminal_gets_lines_that_it_can_show(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(['options']) == 0
+    whole = capsys.readouterr().out.split()
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: True, raising=False)
+    monkeypatch.setenv('COLUMNS', '100')
+    assert main(['options']) == 0
+    out = capsys.readouterr().out
+    assert out.split() == whole
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 100 and len(lines) > len(option_files())
+    assert all(line[:36].strip() in ('', line.split()[0]) for line in lines)
 
 
 def test_a_copy_is_the_file_and_replaces_nothing_unasked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
