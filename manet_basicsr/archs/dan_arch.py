@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from basicsr.archs.arch_util import Upsample
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -132,6 +134,10 @@ class DANEstimator(nn.Module):
         return self.conv_last(feature).float().softmax(1)
 
 
+def _after_loading(network: DANNet, _: Any) -> None:
+    network._find_middle()
+
+
 @ARCH_REGISTRY.register()
 class DANNet(SingleKernelNet):
     """Find one kernel an image and super-resolve it, in turns (deep alternating network, NeurIPS 2020 and 2021).
@@ -154,7 +160,7 @@ class DANNet(SingleKernelNet):
         pca_path: File with the PCA basis; None takes the one shipped for (scale, kernel_size, code_length).
 
     Raises:
-        ValueError: If a number is below its least, or no basis is shipped for these sizes.
+        ValueError: If a number is below its least, the channels differ, or no basis is shipped for these sizes.
         FileNotFoundError: If ``pca_path`` does not exist.
     """
 
@@ -173,15 +179,22 @@ class DANNet(SingleKernelNet):
         pca_path: str | None = None,
     ) -> None:
         super().__init__()
+        if num_in_ch != num_out_ch:
+            raise ValueError(f'num_in_ch is {num_in_ch}, num_out_ch {num_out_ch}, expected the same')
         if min(num_group, num_block, num_estimator_block) < 1 or num_loop < 2:
             raise ValueError(f'num_loop is {num_loop}, expected at least 2, and at least 1 of every block and group')
         self.scale, self.kernel_size, self.num_loop = scale, kernel_size, num_loop
         self.restorer = DANRestorer(
             num_in_ch, num_out_ch, scale, num_feat, num_group, num_block, kernel_size, code_length, pca_path
         )
-        side = -1 if self.restorer.grid == 'published' else 1
-        self.middle = kernel_size // 2 + side * (scale - 1) / 2  # of the sampling grid in taps, maybe between two
+        self._find_middle()
+        self.register_load_state_dict_post_hook(_after_loading)
         self.estimator = DANEstimator(num_out_ch, scale, num_feat, num_estimator_block, kernel_size)
+
+    def _find_middle(self) -> None:
+        """Note the middle of the basis' sampling grid in taps, maybe between two; weights may bring another basis."""
+        side = -1 if self.restorer.grid == 'published' else 1
+        self.middle = self.kernel_size // 2 + side * (self.scale - 1) / 2
 
     def start(self, lq: Tensor) -> Tensor:
         """Give the kernel (B, k*k, 1, 1) that the first restoration assumes: a point, as if there were no blur."""

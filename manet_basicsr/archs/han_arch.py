@@ -63,7 +63,7 @@ class HAN(nn.Module):
         img_range: What an image's largest value counts as. The release has 255, with which training explodes.
 
     Raises:
-        ValueError: If ``num_group`` or ``num_block`` is below 1, or the scale is another number.
+        ValueError: If ``num_group`` or ``num_block`` is below 1, the channels differ, or the scale is another number.
     """
 
     mean: Tensor
@@ -82,6 +82,8 @@ class HAN(nn.Module):
         super().__init__()
         if min(num_group, num_block) < 1:
             raise ValueError(f'num_group is {num_group}, num_block {num_block}, expected at least 1 of each')
+        if num_in_ch != num_out_ch:
+            raise ValueError(f'num_in_ch is {num_in_ch}, num_out_ch {num_out_ch}, expected the same')
         self.scale = scale
         self.img_range = img_range
         mean = torch.tensor(DIV2K_MEAN) if num_in_ch == 3 else torch.tensor(DIV2K_MEAN).mean().expand(num_in_ch)

@@ -73,6 +73,8 @@ class MANet(nn.Module):
             ``conv`` another word, or the groups of group convolutions are not of equal size.
     """
 
+    output_layers = ('m_tail',)  # also within a blind network
+
     def __init__(
         self,
         num_in_ch: int = 3,

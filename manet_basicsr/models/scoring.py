@@ -55,7 +55,9 @@ def score_image(known: dict[str, Any], metrics: Mapping[str, Any]) -> dict[str, 
             if 'lr_images' not in known and any(p.name == 'lr_images' for p in parameters):
                 known['lr_images'] = make_lr_images(*(known[name] for name in ('field', 'field_gt', 'gt', 'scale')))
             arguments = {key: value for key, value in options.items() if key != 'better'}
-            scores[name] = float(calculate_metric(known, arguments))
+            takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+            taken = known.keys() if takes_all else known.keys() & {p.name for p in parameters}
+            scores[name] = float(calculate_metric({key: known[key] for key in taken}, arguments))
         except Exception as error:  # of a metric, which may be anybody's
             raise ValueError(f'metric {name}: {last_line(error)}') from error
         if math.isnan(scores[name]):

@@ -48,6 +48,7 @@ class StepGraph:
             raise OptionError(['train.compile: found graph with several processes or GPUs, expected one of each'])
         self._passes = passes
         self._parameters = list(net.parameters())
+        self._buffers = list(net.buffers())
         self._recorded: dict[_Form, _Recorded] = {}
         self._pool = torch.cuda.graph_pool_handle()
 
@@ -75,14 +76,21 @@ class StepGraph:
         # The next replay writes where these are.
         return {name: loss.clone() for name, loss in recorded.losses.items()}
 
-    def _record(self, batch: Batch) -> _Recorded:
-        held = {key: value.clone() if torch.is_tensor(value) else value for key, value in batch.items()}
+    def _warm_up(self, batch: Batch) -> None:
+        """Let passes make what is made once; random numbers and running averages are then as before."""
+        kept = [buffer.clone() for buffer in self._buffers]
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        with torch.random.fork_rng([torch.cuda.current_device()]), torch.cuda.stream(aside):
             for _ in range(_WARM_UP):
-                self._passes(held)
+                self._passes(batch)
         torch.cuda.current_stream().wait_stream(aside)
+        for buffer, value in zip(self._buffers, kept, strict=True):
+            buffer.copy_(value)
+
+    def _record(self, batch: Batch) -> _Recorded:
+        held = {key: value.clone() if torch.is_tensor(value) else value for key, value in batch.items()}
+        self._warm_up(held)
         graph = torch.cuda.CUDAGraph()
         try:
             # Other threads, which pin memory, may go on meanwhile.

@@ -7,7 +7,6 @@ ours are checked for what BasicSR itself needs and otherwise left alone.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -17,7 +16,7 @@ from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.keys import DIST, LOGGER, METRIC_INPUTS, PATH, TOP, VAL
 from manet_basicsr.options.network_checks import network_problems, parts_of
 from manet_basicsr.options.reading import Options
-from manet_basicsr.options.resolving import LOADING
+from manet_basicsr.options.resolving import LOADING, is_ours
 from manet_basicsr.options.sections import (
     SWITCH,
     choice_problems,
@@ -101,8 +100,6 @@ def _form_problems(options: Options) -> Iterator[str]:
 def _problems(options: Options, is_train: bool) -> Iterator[str]:
     from basicsr.utils.registry import MODEL_REGISTRY
 
-    from manet_basicsr.models.restoration_model import RestorationModel
-
     needed = ['name', 'model_type', 'datasets', 'network_g', *(['train', 'logger'] if is_train else [])]
     yield from (f'{key}: missing' for key in needed if options.get(key) is None)
     yield from _name_problems(options.get('name'))
@@ -112,7 +109,7 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
     if model_type is not None:
         yield from unregistered_name(model_type, models, 'model_type')
     model = models.get(model_type, object) if isinstance(model_type, str) else object
-    ours = inspect.isclass(model) and issubclass(model, RestorationModel)
+    ours = is_ours(model_type)
     if ours:
         yield from unknown_keys(options, TOP, '')
         yield from unknown_keys(options.get('path') or {}, PATH, 'path.')

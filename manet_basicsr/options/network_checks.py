@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from manet_basicsr.archs.protocols import FieldEstimator, FieldGenerator
 from manet_basicsr.options.dataset_checks import MODELS_WITH_KERNELS
 from manet_basicsr.options.reading import Options
-from manet_basicsr.options.resolving import PARTS, forget_pretrained, without_weights
+from manet_basicsr.options.resolving import PARTS, forget_pretrained, is_ours, without_weights
 from manet_basicsr.weights import load_pretrained, resolve_weights, shipped_scale
 
 _PLAIN = frozenset('RRDBNet EDSR MSRResNet RCAN SRVGGNetCompact RIDNet'.split())
@@ -104,11 +104,10 @@ def _model_problems(network: nn.Module, model_type: object, is_train: bool) -> I
     from basicsr.utils.registry import MODEL_REGISTRY
 
     from manet_basicsr.models.kernel_l1_model import KernelL1Model
-    from manet_basicsr.models.restoration_model import RestorationModel
 
-    model = dict(iter(MODEL_REGISTRY)).get(model_type) if isinstance(model_type, str) else None
-    if model_type != 'SRModel' and not (inspect.isclass(model) and issubclass(model, RestorationModel)):
+    if model_type != 'SRModel' and not is_ours(model_type):
         return
+    model = dict(iter(MODEL_REGISTRY)).get(model_type)
     given: tuple[str, ...] = getattr(model, 'NETWORK_INPUTS', ('lq',))
     switches: tuple[str, ...] = getattr(model, 'NETWORK_SWITCHES', ()) if is_train else ()
     name = type(network).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -137,16 +138,28 @@ def _shorten(options: Options) -> None:
         options['val']['val_freq'] = _DEBUG_EVERY
 
 
+def is_ours(model_type: object) -> bool:
+    """Tell whether a ``model_type`` is a model of this package, or of a plugin that is one of its kind."""
+    from basicsr.utils.registry import MODEL_REGISTRY
+
+    from manet_basicsr.models.restoration_model import RestorationModel
+
+    model = dict(iter(MODEL_REGISTRY)).get(model_type) if isinstance(model_type, str) else None
+    return inspect.isclass(model) and issubclass(model, RestorationModel)
+
+
 def _count_gpus(options: Options) -> None:
     available = torch.cuda.device_count()
+    # DataParallel's copies of a compiled network would all run the first one's weights, and precision is each thread's.
+    by_itself = options['is_train'] and not options['dist'] and is_ours(options['model_type'])
     if options.get('num_gpu', 'auto') == 'auto':
-        options['num_gpu'] = available
+        options['num_gpu'] = min(available, 1) if by_itself else available
     if options['dist']:
         return
-    if options['num_gpu'] > 1 and (options.get('train') or {}).get('amp'):
-        raise OptionError(['train.amp: with several GPUs it needs a process for each, started by torchrun'])
     if options['num_gpu'] > available:
         raise OptionError([f'num_gpu: found {options["num_gpu"]}, but there are {available}; try auto'])
+    if options['num_gpu'] > 1 and by_itself:
+        raise OptionError([f'num_gpu: found {options["num_gpu"]}, expected 1 or a process each, started by torchrun'])
 
 
 def _fill_in_datasets(options: Options) -> None:

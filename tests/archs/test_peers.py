@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,12 @@ def test_dan_starts_on_the_grid_of_its_basis(published_basis: Path) -> None:
         network = DANNet(num_feat=8, num_group=1, num_block=1, pca_path=path)
         point = network.start(torch.rand(1, 3, 4, 4)).view(21, 21)
         assert ((point.sum(0) * taps).sum().item(), (point.sum(1) * taps).sum().item()) == (centre, centre)
+    # Weights bring their basis along.
+    other = DANNet(num_feat=8, num_group=1, num_block=1)
+    other.load_state_dict(network.state_dict())
+    assert other.middle == network.middle == 8.5
+    lq = torch.rand(1, 3, 12, 12)
+    assert torch.equal(copy.deepcopy(other).estimate(lq), network.estimate(lq))
 
 
 def test_srsvd_restores_as_its_generator_and_predicts_an_error_that_alone_is_trained() -> None:
@@ -270,6 +277,8 @@ def test_dan_learns_from_its_last_round_alone() -> None:
     [
         ('SFTMD', {'num_block': 0}, 'num_block is 0'),
         ('HAN', {'num_group': 0}, 'num_group is 0'),
+        ('HAN', {'num_out_ch': 1}, 'num_in_ch is 3, num_out_ch 1, expected the same'),
+        ('DANNet', {'num_in_ch': 1}, 'num_in_ch is 1, num_out_ch 3, expected the same'),
         ('CFSNet', {'num_block': 0}, 'num_block 0'),
         ('CResMD', {'num_out_ch': 1}, 'num_out_ch 1'),
         ('DANNet', {'num_loop': 1}, 'num_loop is 1, expected at least 2'),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from basicsr.metrics import calculate_metric
+from basicsr.utils.registry import METRIC_REGISTRY
 
 from manet_basicsr.metrics import pyiqa_metric
 from manet_basicsr.metrics.pyiqa_metric import pyiqa_problems
@@ -59,6 +60,16 @@ def test_without_a_true_image_only_those_that_need_none_are_scored(stand_in: lis
         for name, kind in (('lpips', 'calculate_pyiqa'), ('niqe', 'calculate_pyiqa_nr'))
     }
     assert score_image({'img': IMAGES[0]}, sections) == {'niqe': 3.5}
+
+
+def test_a_metric_is_given_what_it_takes_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def brightness(img: np.ndarray, gain: float = 1.0) -> float:
+        return float(img.mean()) * gain
+
+    monkeypatch.setitem(METRIC_REGISTRY._obj_map, 'brightness', brightness)
+    known = {'img': np.full((4, 4, 3), 2.0), 'img2': np.zeros((4, 4, 3)), 'scale': 4}
+    sections = {'light': {'type': 'brightness', 'gain': 3.0, 'better': 'higher'}}
+    assert score_image(known, sections) == {'light': 6.0}
 
 
 @pytest.mark.parametrize(

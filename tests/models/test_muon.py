@@ -18,7 +18,7 @@ from manet_basicsr.options.checks import find_problems
 from manet_basicsr.options.reading import load_options
 from manet_basicsr.train import train_pipeline
 from tests import shortened
-from tests.small_networks import FIELD_GENERATORS
+from tests.small_networks import FIELD_GENERATORS, GENERATOR
 
 MUON = 'train:optim_g={type: Muon, lr: 0.02, adam_lr: 5e-4, adam_betas: [0.9, 0.99]}'
 
@@ -134,6 +134,14 @@ def test_a_network_names_its_last_layer_where_it_is_not_defined_last(kind: str) 
     first = next(name for name, layer in network.generator.named_modules() if isinstance(layer, nn.Conv2d))
     assert weights == {f'{name}.weight' for name in (first, *output_layers(network.generator))}
     assert len(hidden) > 0
+
+
+def test_an_estimator_that_is_trained_with_its_generator_has_its_last_layer_left_to_adam() -> None:
+    network = BlindSRNet({'type': 'MANet', 'num_feat': 8}, GENERATOR, freeze_estimator=False)
+    hidden = {id(weight) for weight in Muon(network).param_groups[0]['params']}
+    assert id(network.kernel_estimation.m_tail.weight) not in hidden
+    assert any(id(weight) in hidden for weight in network.kernel_estimation.parameters())
+    assert id(network.generator.upsampler[0].weight) not in hidden
 
 
 def test_of_ikc_neither_what_makes_a_code_nor_the_generator_is_hidden() -> None:

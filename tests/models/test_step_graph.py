@@ -17,6 +17,7 @@ from manet_basicsr.models.step_graph import StepGraph
 from manet_basicsr.options.errors import OptionError
 from tests import shortened
 
+_fork_rng = torch.random.fork_rng
 _JOBS = (*shortened.JOBS, *shortened.PEER_JOBS)
 _WAYS = {
     'bf16': ['train:amp=bf16', 'train:channels_last=true'],
@@ -94,6 +95,8 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, 'Stream', Stream)
     monkeypatch.setattr(torch.cuda, 'current_stream', Stream)
     monkeypatch.setattr(torch.cuda, 'stream', lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 0)
+    monkeypatch.setattr(torch.random, 'fork_rng', lambda devices: _fork_rng([]))
     monkeypatch.setattr(torch.cuda, 'CUDAGraph', _Graph)
     monkeypatch.setattr(torch.cuda, 'graph', lambda graph, **_: nullcontext())
 
@@ -128,6 +131,22 @@ def test_each_batch_has_its_own_losses_and_gradients() -> None:
         assert net.unused.grad is None
     assert [float(loss) for loss in found] == [2 * float(lq.sum()) for lq in given]
     assert len(graph._recorded) == 2
+
+
+@pytest.mark.usefixtures('without_gpu')
+def test_what_warms_up_leaves_no_trace_in_averages_and_random_numbers() -> None:
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout())
+    calls = []
+
+    def passes(batch: dict[str, Any]) -> dict[str, Tensor]:
+        calls.append(torch.get_rng_state())
+        return {'l_pix': net(batch['lq']).sum().detach()}
+
+    graph, start = StepGraph(passes, net), torch.get_rng_state()
+    graph._warm_up({'lq': torch.rand(4, 3, generator=torch.Generator().manual_seed(0))})
+    assert len(calls) == step_graph._WARM_UP and not torch.equal(calls[1], start)
+    assert torch.equal(torch.get_rng_state(), start)
+    assert net[1].running_mean.tolist() == [0, 0, 0] and net[1].num_batches_tracked == 0
 
 
 @pytest.mark.usefixtures('without_gpu')

@@ -14,7 +14,7 @@ from basicsr.utils import set_random_seed
 from manet_basicsr.commands.arguments import add_arguments, resolve_arguments
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.reading import load_options
-from manet_basicsr.options.resolving import DEBUG_ITERATIONS, resolve, run_folder, write_resolved
+from manet_basicsr.options.resolving import DEBUG_ITERATIONS, is_ours, resolve, run_folder, write_resolved
 from manet_basicsr.weights import resolve_weights
 
 TRAINING = """
@@ -167,6 +167,18 @@ def test_more_gpus_than_there_are_is_refused(home: Path) -> None:
     with pytest.raises(OptionError, match='num_gpu: found 99, but there are'):
         resolved(home, TRAINING.replace('num_gpu: 0', 'num_gpu: 99'))
     assert resolved(home, TRAINING.replace('num_gpu: 0', 'num_gpu: auto'))['num_gpu'] == torch.cuda.device_count()
+
+
+def test_a_training_by_itself_has_one_gpu(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 4)
+    automatic, two = (TRAINING.replace('num_gpu: 0', f'num_gpu: {number}') for number in ('auto', 2))
+    assert resolved(home, automatic)['num_gpu'] == 1
+    with pytest.raises(OptionError, match='num_gpu: found 2, expected 1 or a process each, started by torchrun'):
+        resolved(home, two)
+    # BasicSR's own models work in its DataParallel.
+    assert is_ours('KernelL1Model') and not is_ours('SRModel') and not is_ours(None)
+    testing = TESTING.replace('num_gpu: 0', 'num_gpu: auto')
+    assert resolved(home, testing, is_train=False)['num_gpu'] == 4
 
 
 def test_launcher_without_torchrun_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

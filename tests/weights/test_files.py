@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from manet_basicsr.archs import MANet
+from manet_basicsr.archs import IKCNet, MANet
+from manet_basicsr.archs.loading import load_network
 from manet_basicsr.weights import (
     choose_weights,
     convert_file,
@@ -133,6 +134,14 @@ def test_a_name_before_all_keys_is_no_hindrance(tmp_path: Path, estimator: dict[
     torch.testing.assert_close(network.state_dict(), estimator, rtol=0, atol=0)
     inner = nn.Sequential(nn.Sequential(nn.Linear(2, 2)))  # whose own keys have a common beginning
     load_pretrained(inner, saved(tmp_path / 'inner.pth', {'params': inner.state_dict()}))
+
+
+def test_a_network_within_another_is_not_taken_for_it(tmp_path: Path) -> None:
+    whole = IKCNet({'type': 'SFTRRDBNet', 'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}, num_feat=8)
+    path = saved(tmp_path / 'ikc.pth', {'params': whole.state_dict()})
+    assert load_any_state_dict(path).keys() == whole.state_dict().keys()
+    with pytest.raises(ValueError, match='ikc.pth'):
+        load_network(path)
 
 
 def test_files_without_weights_say_so(tmp_path: Path) -> None:
