@@ -55,7 +55,7 @@ def photographs_of(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """
     photographs: dict[str, list[Path]] = {}
     for folder in folders:
-        table = folder.with_name(f'{folder.name}_sources.tsv')
+        table = folder.resolve().with_name(f'{folder.resolve().name}_sources.tsv')
         known = _photographs_of_table(table) if table.is_file() else None
         for image in find_images(folder):
             name = image.stem if known is None else re.sub(r'_\d+$', '', image.stem)
@@ -148,16 +148,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = build_parser().parse_args(arguments)
     try:
+        if options.choose is not None and options.choose < 1:
+            raise ConflictError(f'--choose: found {options.choose}, expected at least 1')
         photographs = photographs_of(options.folders)
-        if options.choose is not None:
-            chosen = choose_held_out(photographs, options.choose)
-            with atomic_path(options.held_out) as partial:
-                write_lines(partial, ''.join(f'{name}\n' for name in chosen))
-        train, validation = split(photographs, read_held_out(options.held_out))
+        chosen = None if options.choose is None else choose_held_out(photographs, options.choose)
+        train, validation = split(photographs, read_held_out(options.held_out) if chosen is None else chosen)
         if options.train.resolve() == options.val.resolve():
             raise ConflictError(f'found {options.train} for both LMDBs, expected two')
         for target in (options.train, options.val):  # before the work
             check_target(target, overwrite=options.force)
+        if chosen is not None:
+            with atomic_path(options.held_out) as partial:
+                write_lines(partial, ''.join(f'{name}\n' for name in chosen))
         for images, target in ((train, options.train), (validation, options.val)):
             summary = pack(images, target, overwrite=options.force, workers=max(options.workers, 1))
             say(f'{target}: {summary.written} images')

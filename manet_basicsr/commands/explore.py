@@ -15,6 +15,7 @@ from torch import Tensor
 
 from manet_basicsr.archs import BlindSRNet, MANet
 from manet_basicsr.archs.loading import alignment_of, load_network
+from manet_basicsr.commands.failures import reason_of
 from manet_basicsr.data.alpha import flatten_on_white
 from manet_basicsr.data.field_files import load_field
 from manet_basicsr.degradation import blur_downsample, protocol_field, quantize
@@ -162,7 +163,7 @@ def _collect(options: argparse.Namespace, network: BlindSRNet | MANet | None) ->
         contents.fields['estimated'] = saved[f'--field {options.field}'].field
     elif isinstance(network, BlindSRNet):
         lr = contents.layers[0].pixels
-        restored = restore(lr, network, device=options.device, progress='restoring')
+        restored = restore(lr, network, device=options.device, field_dtype=torch.float16, progress='restoring')
         assert restored.field is not None
         contents.fields['estimated'] = restored.field
         contents.layers.insert(1, Layer('restored', restored.image))
@@ -199,8 +200,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         page, coded = make_page(options.title or options.image.name, contents.layers, contents.fields, contents.scale)
         with atomic_path(target) as partial:
             write_lines(partial, page)
-    except (OSError, ValueError) as error:
-        say(f'manet-explore: error: {error}', error=True)
+    except Exception as error:  # of a decoder, or of memory that ran out: each has its own kind
+        words = reason_of(error, 'a smaller image, such as the part that is looked at')
+        say(f'manet-explore: error: {words}', error=True)
         return 1
     except KeyboardInterrupt:
         say('interrupted; nothing was written', error=True)

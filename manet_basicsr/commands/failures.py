@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
+
 from manet_basicsr.data.preparation import ExistsError
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.errors import BadSampleError
+
+
+def reason_of(error: Exception, remedy: str = 'a smaller image') -> str:
+    """Put an error of any kind in one line.
+
+    Args:
+        error: What was raised.
+        remedy: What to give where memory ran out.
+    """
+    words = ' '.join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
+    if isinstance(error, torch.OutOfMemoryError):
+        return f'the GPU ran out of memory; give {remedy}'
+    if isinstance(error, MemoryError) or "can't allocate memory" in words:
+        return f'memory ran out; give {remedy}'
+    return words
 
 
 def say_failure(error: Exception, flags: Mapping[str, str] | None = None) -> int:

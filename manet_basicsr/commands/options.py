@@ -4,7 +4,7 @@
     basicsr options copy train_MANet_stage1_x4
     basicsr options schema > options.schema.json
 
--opt takes the names as they are, too. Exit codes: 0 done; 2 nothing was written, the message says why.
+-opt takes the names as they are, too. Exit codes: 0 done; 2 not done, the message says why.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from manet_basicsr.options.plugins import import_plugins
 from manet_basicsr.options.schema import option_schema
 from manet_basicsr.options.shipped import option_files, summary_of
-from manet_basicsr.utils.console import say
+from manet_basicsr.utils.console import give_up, say
 from manet_basicsr.utils.files import atomic_path
 from manet_basicsr.utils.messages import nearest
 
@@ -48,8 +48,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     options = build_parser(prog).parse_args(arguments)
     if options.action == 'schema':
         import_plugins()
-        say(json.dumps(option_schema(), indent=2))
-        return 0
+        return _write(json.dumps(option_schema(), indent=2))
     files = option_files()
     try:
         if options.action == 'copy':
@@ -61,6 +60,18 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         return 2
     for name, file in files.items():
         say(_line(name, summary_of(file)))
+    return 0
+
+
+def _write(text: str) -> int:
+    """Write what was asked for to the standard output, whole or with a message; return the exit code."""
+    try:
+        sys.stdout.write(f'{text}\n')
+        sys.stdout.flush()
+    except OSError as error:
+        give_up(sys.stdout)
+        say(f'error: standard output: {error.strerror}', error=True)
+        return 2
     return 0
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from manet_basicsr.commands.failures import reason_of
 from manet_basicsr.commands.inputs import STREAM, list_inputs, read_input, stem_of
 from manet_basicsr.commands.restore_arguments import FORMATS, build_parser
 from manet_basicsr.commands.ways import Way, find_way
@@ -34,6 +35,7 @@ from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.files import remove_leftovers
 from manet_basicsr.visualization.figures import FIGURE_SUFFIXES, write_comparison
 
+_LESS_MEMORY = 'less with --max-memory or --tile, try --precision float16, and leave out --kernels'
 #: What several pictures are put into, by the format.
 _MANY = {'png': 'animated PNG', 'webp': 'animated WebP', 'tif': 'TIFF'}
 
@@ -100,7 +102,7 @@ def _restore_file(
             elif path in outputs.figures and restored.field is not None:
                 write_comparison(path, pixels, restored.image, restored.field)
         except Exception as error:  # matplotlib's are of any kind; the image is there
-            problems.append(f'{path} is missing, though {outputs.image} is there: {_reason(error)}')
+            problems.append(f'{path} is missing, though {outputs.image} is there: {reason_of(error)}')
     return _describe(file, outputs, options, f'{width}x{height}', begun), problems
 
 
@@ -143,24 +145,12 @@ def _restore_pictures(pictures: Pictures, output: Path, way: Way, options: argpa
             image = way.restore(fill_hidden_colours(photograph.pixels), options, None, _bar(bar)).image
             yield replace(picture, photograph=replace(photograph, pixels=image))
 
-    words = write_pictures(output, restored(), pictures.loops, options.quality)
+    words = write_pictures(output, restored(), pictures.loops, options.quality, pictures.first.pictures)
     return [*remarks, *words]
 
 
-def _reason(error: Exception) -> str:
-    """Put an error in one line."""
-    words = ' '.join(str(error).split()) or type(error).__name__
-    if isinstance(error, OSError) and error.strerror:
-        return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
-    if isinstance(error, torch.OutOfMemoryError):
-        return 'the GPU ran out of memory; give less with --max-memory or --tile, or try --precision float16'
-    if isinstance(error, MemoryError) or "can't allocate memory" in words:
-        return 'memory ran out; give less with --max-memory or --tile, and leave out --kernels'
-    return words
-
-
-def _say_why(file: Path, error: Exception) -> str:
-    words = _reason(error)
+def _say_why(file: Path, error: Exception, options: argparse.Namespace) -> str:
+    words = reason_of(error, _LESS_MEMORY if options.method is None else 'a smaller image: a method takes all of it')
     return words if words.startswith(str(file)) else f'{file}: {words}'
 
 
@@ -186,8 +176,8 @@ def _restore_all(files: list[Path], left_out: list[Path], way: Way, options: arg
                 raise ValueError(f'would be written over {overwritten.pop()}, which is an input; give another -o')
             label = f'[{number}/{len(files)}] {file.name}'
             line, problems = _restore_file(file, outputs, way, options, label)
-        except (OSError, ValueError, MemoryError, RuntimeError) as error:
-            problems, line = [_say_why(file, error)], ''
+        except Exception as error:  # decoders and encoders have kinds of their own; one file costs no other
+            problems, line = [_say_why(file, error, options)], ''
         else:
             made_of[outputs.image] = file
         if line:
@@ -254,7 +244,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not options.is_stream:
             return _run(options)
         # What is said goes to standard error, and the image here first: it is passed on whole or not at all.
-        with contextlib.redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:
+        with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as stack:
+            try:
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+            except OSError as error:
+                say(f'manet-restore: error: -o -: found no folder for a moment: {error}', error=True)
+                return 2
             return _run(options, Path(folder))
     except KeyboardInterrupt:
         say('interrupted; the same command goes on where it stopped', error=True)

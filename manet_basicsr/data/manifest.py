@@ -142,6 +142,8 @@ def read_manifest(path: str | Path) -> Manifest:
         content = json.loads(Path(path).read_text(encoding='utf-8-sig'))
     except FileNotFoundError:
         raise FileNotFoundError(f'{path}: no such manifest of kernels') from None
+    except OSError as error:
+        raise ValueError(f'{path} is not a manifest of kernels: {error.strerror}') from error
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f'{path} is not a manifest of kernels: {error}') from error
     if not isinstance(content, dict) or content.get('format') not in (FORMAT, DRAWN_FORMAT):

@@ -50,11 +50,18 @@ class Pictures:
 
     @property
     def loops(self) -> int:
-        """How many times an animation is shown; 0 for ever."""
+        """How many times an animation is shown; 0 for ever.
+
+        Raises:
+            BadSampleError: The file cannot be opened as an animation.
+        """
         if self.are_pages:
             return 0
-        with self._open() as image:
-            said = image.info.get('loop')
+        try:
+            with self._open() as image:
+                said = image.info.get('loop')
+        except Exception as error:  # each decoder has its own kinds
+            raise BadSampleError(f'{self.name}: {error}') from error
         if not self.content.startswith(_GIF):
             return int(said or 0)
         # A GIF file tells how often it is repeated, and one that tells nothing is shown once.
@@ -84,9 +91,10 @@ class Pictures:
         """Open the file with Pillow; the class of the format, because ``Image.open`` has a bound of its own."""
         from PIL import GifImagePlugin, PngImagePlugin, WebPImagePlugin
 
-        file = io.BytesIO(self.content)
         if self.content.startswith(png_files.SIGNATURE):
-            return PngImagePlugin.PngImageFile(file)
+            # Pillow refuses a file for a damaged text, too.
+            return PngImagePlugin.PngImageFile(io.BytesIO(png_files.only_pictures(self.content)))
+        file = io.BytesIO(self.content)
         return (
             GifImagePlugin.GifImageFile(file) if self.content.startswith(_GIF) else WebPImagePlugin.WebPImageFile(file)
         )

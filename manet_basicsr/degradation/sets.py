@@ -81,12 +81,14 @@ def parse_corruption(words: str) -> tuple[list[float], list[int] | None]:
         ValueError: It is no such name.
     """
     noise, jpeg = [0.0, 0.0], None
+    kinds: set[str] = set()
     for word in [] if words == 'clean' else words.split('+'):
         match = _CORRUPTION.fullmatch(word)
-        if match is None or (match['kind'] == 'jpeg' and '.' in word):
+        if match is None or (match['kind'] == 'jpeg' and '.' in word) or match['kind'] in kinds:
             raise ValueError(
                 f"corruption: found '{words}', expected clean, noise15, jpeg70, noise15+jpeg70 or ranges (noise0-15)"
             )
+        kinds.add(match['kind'])
         low, high = match['low'], match['high'] or match['low']
         if match['kind'] == 'noise':
             noise = [float(low), float(high)]

@@ -15,6 +15,11 @@ from manet_basicsr.degradation.sets import PAPER_SETS, SETS, fields_of, parse_co
 from manet_basicsr.utils.yaml_reading import read_yaml
 
 
+def _name_of(images: str) -> str:
+    """Name a set of images: as their folder or LMDB, whatever the way to it."""
+    return Path(os.path.abspath(images)).stem
+
+
 @dataclass(frozen=True)
 class Condition:
     """One cell of the evaluation: an image set, degraded in one way.
@@ -40,7 +45,7 @@ class Condition:
     @property
     def image_set(self) -> str:
         """Name of the images: that of their folder or LMDB."""
-        return Path(self.images).stem
+        return _name_of(self.images)
 
     def dataset_options(self) -> dict[str, Any]:
         """Give the dataset section of an option file that stands for this condition."""
@@ -111,12 +116,13 @@ def plan_conditions(
     """
     roots = [os.fspath(root).rstrip('/') for root in images]
     conditions = []
-    for root, scale, alignment, corruption in product(roots, scales, alignments, corruptions):
+    asked = product(roots, scales, alignments, corruptions)
+    for root, scale, alignment, corruption in dict.fromkeys(asked):  # what is asked for twice is done once
         conditions += [
             Condition(root, blur, field, scale, alignment, corruption, kernel_size)
             for blur, field in fields_of(sets, scale, more_fields).items()
         ]
-    names = [Path(root).stem for root in roots]
+    names = [_name_of(root) for root in dict.fromkeys(roots)]
     if len(set(names)) < len(names):
         raise ValueError(f'images: found two sets of one name in {", ".join(roots)}; rename one')
     for condition in conditions:

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from manet_basicsr.archs.protocols import BlindNetwork
+from manet_basicsr.archs.protocols import BlindNetwork, FieldEstimator, FieldGenerator
 from manet_basicsr.data.alpha import enlarge
 from manet_basicsr.degradation.gaussian import fixed_field
 from manet_basicsr.evaluation.conditions import Condition
 from manet_basicsr.evaluation.measure import Cost, measured
 from manet_basicsr.options.checks import check
 from manet_basicsr.options.errors import OptionError, named, problems_of
+from manet_basicsr.options.network_checks import parts_of
 from manet_basicsr.options.plugins import import_plugins
 from manet_basicsr.options.reading import Options, load_options
 from manet_basicsr.options.resolving import forget_pretrained, resolve, run_folder
@@ -123,6 +124,10 @@ class OptionFile:
         if not isinstance(self.scale, int):
             raise OptionError([f'{self.path}: scale: missing'])
         self._fill_in()
+        if not self._has_weights():
+            raise OptionError(
+                [f'{self.path}: path.pretrain_network_g: missing, expected the weights that are evaluated']
+            )
 
     @property
     def name(self) -> str:
@@ -139,6 +144,12 @@ class OptionFile:
         network = self.options.get('network_g')
         if paths.get('pretrain_network_g') is not None and isinstance(network, dict):
             self.options['network_g'] = forget_pretrained(network)
+
+    def _has_weights(self) -> bool:
+        network = self.options.get('network_g')
+        parts = [network[name] for name in parts_of(network)] if isinstance(network, dict) else []
+        are_given = bool(parts) and all((part or {}).get('pretrained') is not None for part in parts)
+        return are_given or self.options['path'].get('pretrain_network_g') is not None
 
     def alignments(self) -> set[str]:
         """Give the sampling grids of the file's datasets; none if it does not say."""
@@ -242,6 +253,22 @@ class MethodOfFile(Method):
     def fingerprint(self) -> Mapping[str, Any]:
         return {'method': self.name, 'generator': None if self.file is None else self.file.fingerprint()}
 
+    def _check_generator(self) -> None:
+        """Refuse a network that restores nothing with given kernels.
+
+        Raises:
+            OptionError: It is one.
+        """
+        if self.file is None:
+            return
+        network = self._model.get_bare_model(self._model.net_g)
+        restores = isinstance(network, FieldGenerator) and not isinstance(network, FieldEstimator)
+        if not (isinstance(network, BlindNetwork) or restores):
+            found = f'found a {type(network).__name__}'
+            raise OptionError(
+                [f'{self.file.path}: {found}, expected a generator that takes kernels, or a blind network']
+            )
+
     def _generator(self) -> Any:
         """Return what restores, given LR image and kernels; of a blind network the part that does. None without."""
         network = None if self._model is None else self._model.get_bare_model(self._model.net_g).eval()
@@ -295,6 +322,10 @@ class GivenKernels(MethodOfFile):
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {**super().fingerprint(), 'method': self.kernels}
+
+    def load(self, condition: Condition) -> None:
+        super().load(condition)
+        self._check_generator()
 
     def predict(self, sample: Mapping[str, Any], condition: Condition) -> Prediction:
         self.load(condition)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from manet_basicsr.evaluation.methods import BASELINES, Bicubic, GivenKernels, Method, Network, OptionFile
@@ -53,7 +54,7 @@ def build_methods(
 
 def _network(word: str) -> Network:
     """Make the network of ``FILE.yml``, ``weights://NAME``, or ``NAME=`` one of them."""
-    name, _, path = word.rpartition('=')
+    name, _, path = ('', '', word) if os.path.isfile(word) else word.rpartition('=')
     if not (path.endswith(('.yml', '.yaml')) or path in option_files() or is_address(path)):
         known = (*BASELINES, *sorted(SOLVERS))
         problem = unknown_name('method', word, known)

@@ -76,7 +76,7 @@ class RecordFile:
                 row = json.loads(line)
                 known = {name: _from_json(name, value) for name, value in row.items()}
                 self.rows[row['key']] = dict.fromkeys(METRICS) | known
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f'{self.path}, line {number}: is no row of an evaluation; remove it') from error
             whole += len(line)
         self._file.truncate(whole)

@@ -41,6 +41,7 @@ class ZeroShot(MethodOfFile):
         with percent_bar(self.name) as tick:  # not within what is measured of an image
             self.solver.prepare(condition.scale, condition.kernel_size, tick)
         super().load(condition)
+        self._check_generator()
 
     def predict(self, sample: Mapping[str, Any], condition: Condition) -> Prediction:
         self.load(condition)

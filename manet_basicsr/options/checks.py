@@ -223,4 +223,5 @@ def _val_problems(val: Mapping[str, Any]) -> Iterator[str]:
         yield from registered_problems(metric, METRIC_REGISTRY, f'val.metrics.{name}', METRIC_INPUTS, ('better',))
         if isinstance(metric, dict):
             yield from choice_problems(metric, {'better': ('higher', 'lower')}, f'val.metrics.{name}.')
+            yield from value_problems(metric, f'val.metrics.{name}')
             yield from pyiqa_problems(metric, f'val.metrics.{name}')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -34,6 +33,8 @@ def dataset_problems(options: Options, is_train: bool) -> Iterator[str]:
     datasets = options.get('datasets')
     if datasets == {}:
         yield 'datasets: empty, expected a section for each set of images'
+    elif is_train and datasets is not None and 'train' not in datasets:
+        yield 'datasets.train: missing'
     names: list[object] = []
     for section, content in (datasets or {}).items():
         dataset = content or {}
@@ -42,6 +43,8 @@ def dataset_problems(options: Options, is_train: bool) -> Iterator[str]:
         expected = ('train', 'val') if is_train else ('test', 'val')
         if phase not in expected:
             yield f"{where}: unknown phase '{phase}', expected {' or '.join(expected)}{nearest(phase, expected)}"
+        elif phase == 'train' and section != 'train':
+            yield f'{where}: found a second name of a set to train on, expected one set, datasets.train'
         yield from (f'{where}.{key}: missing' for key in ('name', 'type') if dataset.get(key) is None)
         name = dataset.get('name')
         if phase != 'train' and name is not None and name in names:
@@ -110,8 +113,8 @@ def _loader_problems(dataset: Mapping[str, Any], phase: str, where: str) -> Iter
         elif not is_count(dataset[key], least):
             yield f'{where}{key}: found {dataset[key]!r}, expected a whole number, at least {least}'
     ratio = dataset.get('dataset_enlarge_ratio', 1)
-    if not is_number(ratio) or not 0 < ratio < math.inf:
-        yield f'{where}dataset_enlarge_ratio: found {ratio!r}, expected a positive number'
+    if not is_number(ratio) or ratio < 1 or ratio % 1:  # of part of it, the same images every time
+        yield f'{where}dataset_enlarge_ratio: found {ratio!r}, expected a whole number, at least 1'
     queue = dataset.get('num_prefetch_queue', 1)
     if not is_count(queue, 1):
         yield f'{where}num_prefetch_queue: found {queue!r}, expected a whole number, at least 1'

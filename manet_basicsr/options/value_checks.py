@@ -47,7 +47,11 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     **dict.fromkeys(('milestones', 'restarts'), (lambda value: _is_list(value, _is_iteration), 'a list of iterations')),
     'periods': (_are_periods, 'a list of numbers of iterations, each at least 1'),
     'restart_weights': (lambda value: _is_list(value, is_amount), 'a list of numbers, each at least 0'),
-    **dict.fromkeys(('amsgrad', 'maximize'), (lambda value: isinstance(value, bool), 'true or false')),
+    **dict.fromkeys(
+        ('amsgrad', 'maximize', 'test_y_channel'), (lambda value: isinstance(value, bool), 'true or false')
+    ),
+    'crop_border': (lambda value: value is None or is_count(value), 'a whole number of pixels, or ~'),
+    'input_order': (lambda value: value in ('HWC', 'CHW'), 'HWC or CHW'),
 }
 
 

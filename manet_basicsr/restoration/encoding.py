@@ -28,6 +28,8 @@ _LARGEST_EXIF = dict.fromkeys(_JPEG, 65_533 - len(PREFIX))  # one segment
 #: What TIFF calls the directories behind EXIF's tags, and the numbers beside them that stand for them for a moment.
 _STAND_INS = {0x8769: 0x8768, 0x8825: 0x8824}
 _LONG = 4
+#: Bytes of pixels for which a TIFF file has place in any case: compression may add some, later pages may be larger.
+_LARGEST_SURE = 2**31
 
 
 class Beside(NamedTuple):
@@ -71,10 +73,11 @@ def encode_photograph(photograph: Photograph, suffix: str, quality: int) -> tupl
         raise OSError(f'cannot encode an image of shape {pixels.shape} as {suffix[1:]}: {error}') from error
 
 
-def fit_to_format(photograph: Photograph, suffix: str) -> tuple[np.ndarray, Beside, tuple[str, ...]]:
+def fit_to_format(photograph: Photograph, suffix: str, number: int = 1) -> tuple[np.ndarray, Beside, tuple[str, ...]]:
     """Return the pixels that a format can hold, and what it can say beside them; and what was left out, and why.
 
-    Pixels are ``(h, w)`` or ``(h, w, 2)`` where they are grey, the profile is of grey and the format has grey.
+    Pixels are ``(h, w)`` or ``(h, w, 2)`` where they are grey, the profile is of grey and the format has grey; of
+    ``number`` pictures about that large in the file.
     """
     pixels, remarks = photograph.pixels, []
     if suffix in _WITHOUT_ALPHA and pixels.ndim == 3 and pixels.shape[2] == 4:
@@ -87,6 +90,9 @@ def fit_to_format(photograph: Photograph, suffix: str) -> tuple[np.ndarray, Besi
     profile, words = _fitting_profile(photograph.profile, pixels, suffix)
     exif, more = _fitting_exif(photograph.exif, pixels, suffix)
     remarks += [*words, *more]
+    if suffix in _TIFF and exif and _is_big(pixels, number):
+        exif = b''
+        remarks.append('its EXIF data are left out: a TIFF file of more than 4 GiB has no place for them')
     colours = photograph.colours
     if suffix != '.png':
         if named := other_colours(colours, profile is not None):
@@ -96,6 +102,11 @@ def fit_to_format(photograph: Photograph, suffix: str) -> tuple[np.ndarray, Besi
             )
         colours = ()
     return pixels, Beside(profile, exif, colours), tuple(remarks)
+
+
+def _is_big(pixels: np.ndarray, number: int) -> bool:
+    """Tell whether so many pictures about as large may need more than a TIFF file has place for, then BigTIFF."""
+    return number * pixels.nbytes > _LARGEST_SURE
 
 
 def _as_grey(pixels: np.ndarray) -> np.ndarray:
@@ -170,7 +181,7 @@ def encode_png_file(pixels: np.ndarray, beside: Beside) -> bytes:
     return with_chunks(png, [*chunks, (b'eXIf', beside.exif)] if beside.exif else chunks)
 
 
-def write_tiff_page(file: BinaryIO, pixels: np.ndarray, beside: Beside) -> None:
+def write_tiff_page(file: BinaryIO, pixels: np.ndarray, beside: Beside, number: int = 1) -> None:
     """Write a TIFF file of one page, or a further page to one that has some.
 
     The EXIF data of the first page, which are a TIFF file without a picture, become the beginning of the file. So
@@ -180,17 +191,20 @@ def write_tiff_page(file: BinaryIO, pixels: np.ndarray, beside: Beside) -> None:
         file: Open for reading and writing; empty, or a TIFF file.
         pixels: As for :func:`encode_png_file`.
         beside: Profile and EXIF data. Those of a further page are left out.
+        number: Of pages that a new file will have, about. One that may need more than 4 GiB is a BigTIFF, without EXIF
+            data.
     """
     import tifffile
 
     is_first = file.seek(0, io.SEEK_END) == 0
-    exif = beside.exif if is_first else b''
+    is_big = is_first and _is_big(pixels, number)
+    exif = beside.exif if is_first and not is_big else b''
     tags, leads = telling_tags(exif) if exif else ([], [])
     if exif:
         file.write(exif[:4] + bytes(4) + exif[8:] + bytes(len(exif) % 2))  # no page so far
     file.seek(0)
     has_alpha = pixels.ndim == 3 and pixels.shape[2] in (2, 4)
-    with tifffile.TiffWriter(file, append=bool(exif) or not is_first) as writer:
+    with tifffile.TiffWriter(file, bigtiff=is_big, append=bool(exif) or not is_first) as writer:
         writer.write(
             pixels,
             photometric='minisblack' if pixels.ndim == 2 or pixels.shape[2] == 2 else 'rgb',

@@ -29,7 +29,9 @@ _PIXELS = (b'IDAT', b'IEND')
 _HAS_PROFILE, _HAS_ALPHA, _HAS_EXIF, _IS_ANIMATED, _REPLACES = 0x20, 0x10, 0x08, 0x02, 0x02
 
 
-def write_pictures(path: str | Path, pictures: Iterable[Picture], loops: int = 0, quality: int = 95) -> tuple[str, ...]:
+def write_pictures(
+    path: str | Path, pictures: Iterable[Picture], loops: int = 0, quality: int = 95, number: int = 1
+) -> tuple[str, ...]:
     """Write a file of several pictures; it appears whole or not at all.
 
     Args:
@@ -38,13 +40,14 @@ def write_pictures(path: str | Path, pictures: Iterable[Picture], loops: int = 0
         pictures: What to write. Of EXIF data, profile and colours of an animation those of the first count.
         loops: How many times an animation is shown; 0 for ever.
         quality: 1 to 100, of WebP.
+        number: How many there are, about; many pages that may need more than 4 GiB make a BigTIFF file.
 
     Returns:
         What was left out, and why, once each.
 
     Raises:
         OSError: It cannot be written.
-        ValueError: The format has one picture only.
+        ValueError: The format has one picture only, or the file would be larger than it can be.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in (*ANIMATED, *PAGED):
@@ -55,7 +58,7 @@ def write_pictures(path: str | Path, pictures: Iterable[Picture], loops: int = 0
 
     def fitting() -> Iterator[tuple[np.ndarray, Beside, int]]:
         for picture in pictures:
-            pixels, beside, words = fit_to_format(picture.photograph, suffix)
+            pixels, beside, words = fit_to_format(picture.photograph, suffix, number)
             remarks.update(dict.fromkeys(words))
             yield pixels, beside, picture.duration
 
@@ -65,9 +68,16 @@ def write_pictures(path: str | Path, pictures: Iterable[Picture], loops: int = 0
         elif suffix == '.webp':
             _write_webp(file, fitting(), loops, quality)
         else:
-            for pixels, beside, _ in fitting():
-                write_tiff_page(file, pixels, beside)
+            _write_pages(file, fitting(), number)
     return tuple(remarks)
+
+
+def _write_pages(file: BinaryIO, pages: _Frames, number: int) -> None:
+    for pixels, beside, _ in pages:
+        try:
+            write_tiff_page(file, pixels, beside, number)
+        except struct.error as error:  # a position that does not fit
+            raise ValueError('the result is larger than the 4 GiB that a TIFF file can have') from error
 
 
 def _write_png(file: BinaryIO, frames: _Frames, loops: int) -> None:
@@ -128,6 +138,8 @@ def _write_webp(file: BinaryIO, frames: _Frames, loops: int, quality: int) -> No
         file.write(_webp_chunk(b'ANMF', bytes(6) + size + shown + bytes([_REPLACES]) + data))
     file.write(_webp_chunk(b'EXIF', exif) if exif else b'')
     length = file.tell() - 8
+    if length >= 2**32:
+        raise ValueError('the result is larger than the 4 GiB that a WebP file can have')
     file.seek(4)
     file.write(struct.pack('<I', length))
 

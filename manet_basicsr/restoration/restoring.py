@@ -388,7 +388,7 @@ def _fitting_tile(
         outcome = 3 * channels * network.scale**2 * 4  # restored, copied, and rounded
         field = 0 if field_dtype is None else network.kernel_estimation.kernel_size**2 * field_dtype.itemsize
         taken = resident_memory() + batch * height * width * (2 * channels * 4 + outcome + field)
-    for side in range(tile, SMALLEST_TILE - 1, -SMALLEST_TILE // 2):
+    for side in (*range(tile, SMALLEST_TILE, -SMALLEST_TILE // 2), SMALLEST_TILE):
         if taken + batch * memory_of_tile(network, side) <= max_memory:
             return side
     least = taken + batch * memory_of_tile(network, SMALLEST_TILE)

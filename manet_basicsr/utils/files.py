@@ -187,11 +187,13 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
         # Another machine may be writing to a shared folder: its process numbers say nothing here.
         if match is None or match['host'] != _host() or psutil.pid_exists(int(match['process'])):
             continue
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-        removed.append(path)
+        # Another process may tidy up, too, and what may not be removed is no reason not to work.
+        with suppress(OSError):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+            removed.append(path)
     return removed
 
 

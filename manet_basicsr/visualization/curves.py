@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,13 +123,19 @@ def plot(
         smoothing: Weight of the past, 0 to below 1, in curves of losses.
 
     Raises:
-        ValueError: There is nothing to draw, or no such format.
+        ValueError: There is nothing to draw, no such format, or a method has two results on a set.
         OSError: The picture cannot be written.
     """
     from matplotlib.backend_bases import FigureCanvasBase
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
+    counted = Counter((_set_of(row), row['method']) for row in results)
+    for (where, method), times in counted.items():
+        if times > 1:
+            raise ValueError(
+                f'found {method} on {where[-1]} {times} times, expected once: rename it in one of the tables'
+            )
     tags = list(dict.fromkeys(curve.tag for curve in curves))
     metrics = [metric for metric in COMPARED if any(row[metric] for row in results)]
     methods = list(dict.fromkeys(row['method'] for row in results))

@@ -113,6 +113,9 @@ class _Learner(Solver):
 
     def solve_with(self, fields: Mapping[int, Tensor], problem: Problem) -> Solution:
         """Solve a problem whose kernel is given, as field (1, k*k, 1, 1) for the scale of each stage."""
+        height, width = problem.lq.shape[-2:]
+        if (least := max(fields)) > min(height, width):
+            raise ValueError(f'an image of {height} x {width} px is too small to be reduced by {least}')
         with problem.seeded():
             network = ZSSRNet().to(problem.lq.device)
         weight = loss_weight(problem.lq)
@@ -134,8 +137,6 @@ def _learn(
     optimizer = torch.optim.Adam(network.parameters(), _FIRST_RATE)
     schedule = RateSchedule(optimizer)
     sides = [min(_CROP, side) // scale * scale for side in lq.shape[-2:]]
-    if min(sides) < scale:
-        raise ValueError(f'an image of {lq.shape[-2]} x {lq.shape[-1]} px is too small to be reduced by {scale}')
     whole = lq[..., : lq.shape[-2] // scale * scale, : lq.shape[-1] // scale * scale]
     done, total = stage[0] * steps, stage[1] * steps
     for step in range(1, steps + 1):

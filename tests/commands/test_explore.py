@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from manet_basicsr import restore
+from manet_basicsr.commands import explore
 from manet_basicsr.commands.explore import build_parser, main
 from manet_basicsr.data.field_files import save_field
 from manet_basicsr.degradation import protocol_field
@@ -150,6 +151,18 @@ def test_what_cannot_be_done_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith('manet-explore: error: ') and words in line
     assert Path('mine.html').read_text() == 'mine' and not Path('photo_kernels.html').exists()
+
+
+def test_where_memory_runs_out_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 21168000000 bytes")
+
+    monkeypatch.setattr(explore, 'restore', fail)
+    blind_weights(Path(), 2)
+    assert main(['photo.png', '--weights', 'blind_x2.pth']) == 1
+    assert capsys.readouterr().err == (
+        'manet-explore: error: memory ran out; give a smaller image, such as the part that is looked at\n'
+    )
 
 
 def test_what_is_blurred_here_is_blurred_as_saved_kernels_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -27,6 +28,18 @@ def test_every_option_file_is_listed_with_what_it_is_for(capsys: pytest.CaptureF
         assert sorted(line.split()[0] for line in lines) == sorted(file.stem for file in files)
         assert lines[0].startswith('train_') and all(line.endswith('.') and len(line) < 300 for line in lines)
         assert f'{NAME:<36} Stage 1 of 3, x4: the kernel estimator' in next(one for one in lines if f'{NAME} ' in one)
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs a full device')
+def test_a_schema_that_cannot_be_written_is_a_failure(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(['options', 'schema']) == 0
+    assert json.loads(capsys.readouterr().out)['type'] == 'object'
+    with open('/dev/full', 'w') as full:
+        monkeypatch.setattr(sys, 'stdout', full)
+        assert main(['options', 'schema']) == 2
+    assert 'error: standard output: No space left on device' in capsys.readouterr().err
 
 
 def test_a_terminal_gets_lines_that_it_can_show(

@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from manet_basicsr.evaluation import build_methods, evaluate, plan_conditions, write_tables
 from manet_basicsr.train import train_pipeline
-from manet_basicsr.visualization.curves import plot, read_curves, smoothed
+from manet_basicsr.visualization.curves import plot, read_curves, read_results, smoothed
 from tests import shortened
 
 
@@ -92,6 +92,12 @@ def test_curves_and_comparison_make_one_picture(
         image = cv2.imread(str(picture))
         assert image.shape[1] > 1200 and image.std() > 10
     assert plot_curves(picture, '--results', results) == 0
+
+
+def test_two_results_of_one_method_on_a_set_are_refused(results: Path, tmp_path: Path) -> None:
+    rows = read_results(results)
+    with pytest.raises(ValueError, match='found fixed on invariant 2 times, expected once'):
+        plot(tmp_path / 'a.png', results=[*rows, *rows])
 
 
 def test_smoothing_averages_the_past_and_begins_at_the_first_value() -> None:

@@ -23,6 +23,7 @@ from manet_basicsr.commands import ways
 from manet_basicsr.commands.inputs import list_inputs
 from manet_basicsr.commands.restore import build_parser, main
 from manet_basicsr.data.alpha import enlarge_alpha
+from manet_basicsr.data.image_files import decode_image_file
 from manet_basicsr.weights import describe_shipped
 from manet_basicsr.weights import shipped as weights
 from tests.small_networks import blind_network, blind_weights
@@ -253,6 +254,44 @@ def test_too_little_memory_fails_that_image_only(
     assert main([str(images / 'a.jpg'), '-o', 'out', '--weights', network, '--max-memory', '5M']) == 1
     assert 'a 40x30 image needs about' in capsys.readouterr().err
     assert not list(Path('out').iterdir())
+
+
+def test_an_error_of_any_kind_costs_its_file_alone(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(content: bytes, name: str) -> Any:
+        if name.endswith('a.jpg'):
+            raise SyntaxError('broken file')
+        return decode_image_file(content, name)
+
+    monkeypatch.setattr(command_module, 'decode_image_file', refuse)
+    assert main([str(images / 'a.jpg'), str(images / 'c.PNG'), '-o', 'out', '--weights', network]) == 1
+    assert names(Path('out')) == ['c_x2.png']
+    assert f'{images / "a.jpg"}: broken file' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('way', [['--weights', 'network'], ['--method', 'dip']])
+def test_where_memory_runs_out_the_remedy_is_one_that_is_taken(
+    way: list[str], images: Path, network: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(command_module, 'fill_hidden_colours', fail)
+    assert main([str(images / 'a.jpg'), '-o', 'out', *way[:1], way[1].replace('network', network)]) == 1
+    said = capsys.readouterr().err
+    assert 'memory ran out; give ' in said and ('--max-memory' in said) == (way[0] == '--weights')
+
+
+def test_without_a_folder_for_a_moment_a_stream_is_refused_in_a_line(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise FileNotFoundError(2, 'No usable temporary directory found')
+
+    monkeypatch.setattr(command_module.tempfile, 'TemporaryDirectory', fail)
+    assert main([str(images / 'a.jpg'), '-o', '-', '--weights', network]) == 2
+    assert '-o -: found no folder for a moment' in capsys.readouterr().err
 
 
 def test_files_folders_and_globs_are_found_once_each(images: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
+from manet_basicsr.data import image_files
 from manet_basicsr.data.image_files import decode_image_file
 from manet_basicsr.data.images import decode_image
 from manet_basicsr.data.photograph import Photograph, turned
@@ -542,3 +543,12 @@ def test_a_png_that_training_refuses_is_refused_by_all(tmp_path: Path) -> None:
     (tmp_path / 'huge.png').write_bytes(huge)
     with pytest.raises(BadSampleError, match=r'huge\.png: its header says 16500x16400 px, expected at most'):
         write_lmdb(tmp_path, tmp_path / 'set.lmdb')
+
+
+def test_a_jpeg_file_that_is_cut_off_is_refused_whatever_the_decoder_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = cv2.imencode('.jpg', np.full((64, 64, 3), 90, np.uint8))[1].tobytes()
+    assert decode_image_file(content + b'beside', 'a.jpg').pixels.shape == (64, 64, 3)
+    monkeypatch.setattr(image_files, 'decode_with_opencv', lambda *_: np.zeros((64, 64, 3), np.uint8))
+    for kept in (len(content) // 2, len(content) - 2):
+        with pytest.raises(BadSampleError, match=r'a\.jpg: damaged: a JPEG file without an end'):
+            decode_image_file(content[:kept], 'a.jpg')

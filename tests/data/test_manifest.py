@@ -164,3 +164,8 @@ def test_what_is_wrong_in_a_manifest_of_draws_is_said_with_its_path(
     path.write_text(json.dumps({**content, **changes}), encoding='utf-8')
     with pytest.raises(ValueError, match=rf'kernels\.json.*{message}'):
         read_manifest(path)
+
+
+def test_a_folder_is_no_manifest(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='is not a manifest of kernels: Is a directory'):
+        read_manifest(tmp_path)

@@ -300,7 +300,7 @@ def test_noise_and_jpeg_change_the_image_but_not_what_kernels_are_scored_on(imag
     assert len({row['lr_psnr'] for row in rows if row['method'] == 'fixed'}) == 1
 
 
-@pytest.mark.parametrize('words', ['noise', 'noisy15', 'jpeg', 'noise15,jpeg70', 'clean+noise15'])
+@pytest.mark.parametrize('words', ['noise', 'noisy15', 'jpeg', 'noise15,jpeg70', 'clean+noise15', 'noise15+noise25'])
 def test_a_corruption_that_is_none_is_refused(words: str) -> None:
     with pytest.raises(ValueError, match=f"corruption: found '{words.replace('+', '.')}'"):
         parse_corruption(words)
@@ -319,6 +319,14 @@ def test_a_corruption_that_is_none_is_refused(words: str) -> None:
 def test_a_condition_that_cannot_be_is_refused_at_once(images: Path, plan: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plan_conditions([images], **plan)
+
+
+def test_what_is_asked_for_twice_is_done_once(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = {'sets': ['type1'], 'scales': [4, 4], 'alignments': ['centered'] * 2, 'corruptions': ['clean', 'clean']}
+    (condition,) = plan_conditions([images, images], **plan)  # type: ignore[arg-type]
+    monkeypatch.chdir(images)
+    (here,) = plan_conditions(['.'], sets=['type1'])
+    assert here.image_set == condition.image_set == images.stem
 
 
 def test_images_that_are_not_there_or_share_a_name_are_refused(images: Path, tmp_path: Path) -> None:
@@ -416,10 +424,11 @@ def test_names_that_read_as_numbers_are_names(tmp_path: Path) -> None:
 
 
 def test_a_record_that_is_none_is_refused_and_left_alone(images: Path, tmp_path: Path) -> None:
-    (tmp_path / 'records.jsonl').write_text('my thesis\n')
-    with pytest.raises(ValueError, match=r'records\.jsonl, line 1: is no row'):
-        scored(images, tmp_path / 'records.jsonl', Counted())
-    assert (tmp_path / 'records.jsonl').read_text() == 'my thesis\n'
+    for text in ('my thesis\n', '[1]\n', '{"key": 1, "psnr": []}\n{}\n'):
+        (tmp_path / 'records.jsonl').write_text(text)
+        with pytest.raises(ValueError, match=r'records\.jsonl, line \d: is no row'):
+            scored(images, tmp_path / 'records.jsonl', Counted())
+        assert (tmp_path / 'records.jsonl').read_text() == text
 
 
 def test_a_failure_costs_one_image_and_is_tried_again(images: Path, tmp_path: Path) -> None:
@@ -596,6 +605,25 @@ def test_a_wrong_solver_or_budget_is_named() -> None:
         build_methods(['dop'])
     (method,) = build_methods(['dip'], budget='short')
     assert method.name == 'dip[steps=1000,width=64]'
+
+
+def test_what_takes_no_kernels_is_no_generator(images: Path, tmp_path: Path) -> None:
+    file = small_file('MANet_stage1', tmp_path)
+    for word in ('oracle', 'kernelgan[iterations=2]'):
+        with pytest.raises(OptionError, match='found a MANet, expected a generator that takes kernels, or a blind'):
+            evaluate(
+                plan_conditions([images], sets=['type1']), build_methods([word], [str(file)]), tmp_path / 'r.jsonl'
+            )
+
+
+def test_a_network_without_weights_is_not_scored(tmp_path: Path) -> None:
+    file = small_file('MANet_stage1', tmp_path, path=None)
+    with pytest.raises(OptionError, match='path.pretrain_network_g: missing, expected the weights'):
+        build_methods([str(file)])
+    # The path of a file may hold the sign behind a name.
+    other = file.rename(tmp_path / 'lr=1e-4.yml')
+    with pytest.raises(OptionError, match='lr=1e-4.yml: path.pretrain_network_g: missing'):
+        build_methods([str(other)])
 
 
 def test_a_solver_of_kernels_restores_with_the_generator_that_is_given(images: Path, tmp_path: Path) -> None:

@@ -192,6 +192,18 @@ def test_what_is_missing_in_a_section_is_said_beside_a_stray_section_of_nearly_i
         ('datasets.train.batch_size_per_gpu', 0, 'batch_size_per_gpu: found 0'),
         ('datasets.train.num_worker_per_gpu', -1, 'num_worker_per_gpu: found -1'),
         ('datasets.train.dataset_enlarge_ratio', 0, 'dataset_enlarge_ratio: found 0'),
+        ('datasets.train.dataset_enlarge_ratio', 1.5, 'enlarge_ratio: found 1.5, expected a whole number, at least 1'),
+        ('datasets.train_2', {'name': 'x', 'type': 'SVDegradationDataset'}, 'train_2: found a second name of a set to'),
+        (
+            'val.metrics',
+            {'psnr': {'type': 'calculate_psnr', 'crop_border': 'four'}},
+            "val.metrics.psnr.crop_border: found 'four', expected a whole number",
+        ),
+        (
+            'val.metrics',
+            {'psnr': {'type': 'calculate_psnr', 'crop_border': -1}},
+            'val.metrics.psnr.crop_border: found -1, expected a whole number',
+        ),
         ('datasets.train.io_backend', 'lmdb', "train.io_backend: found 'lmdb', expected a section with a type"),
         ('datasets.train.io_backend', {'type': 'memcached'}, 'train.io_backend: memcached needs the package mc'),
         ('datasets.train.prefetch_mode', 'gpu', "train.prefetch_mode: found 'gpu', expected one of ~, cpu, cuda"),

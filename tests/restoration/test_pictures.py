@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from PIL import Image, ImageCms, ImageSequence
 from manet_basicsr.data.image_files import decode_image_file
 from manet_basicsr.data.photograph import Photograph
 from manet_basicsr.data.pictures import Picture, Pictures
+from manet_basicsr.data.png_files import with_chunks, write_chunk
+from manet_basicsr.restoration import encoding
+from manet_basicsr.restoration import pictures as writing
 from manet_basicsr.restoration.pictures import write_pictures
 from manet_basicsr.utils.errors import BadSampleError
 
@@ -148,6 +152,43 @@ def test_pages_keep_the_exif_data_of_the_first(tmp_path: Path) -> None:
     found = list(opened((tmp_path / 'a.tif').read_bytes()))
     assert [bool(picture.photograph.exif) for picture in found] == [True, False]
     assert all(np.array_equal(picture.photograph.pixels, FRAMES[0]) for picture in found)
+
+
+def test_many_pages_become_a_big_tiff_that_has_no_exif_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = Picture(Photograph(FRAMES[0], exif=exif()))
+    monkeypatch.setattr(encoding, '_LARGEST_SURE', 3 * FRAMES[0].nbytes - 1)
+    assert write_pictures(tmp_path / 'two.tif', [picture] * 2, number=2) == ()
+    said = write_pictures(tmp_path / 'three.tif', [picture] * 3, number=3)
+    assert said == ('its EXIF data are left out: a TIFF file of more than 4 GiB has no place for them',)
+    for name, is_big, number in (('two', False, 2), ('three', True, 3)):
+        content = (tmp_path / f'{name}.tif').read_bytes()
+        with tifffile.TiffFile(io.BytesIO(content)) as file:
+            assert file.is_bigtiff == is_big
+        found = [picture.photograph for picture in opened(content)]
+        assert len(found) == number and all(np.array_equal(one.pixels, FRAMES[0]) for one in found)
+        assert bool(found[0].exif) != is_big
+
+
+def test_pages_beyond_what_a_file_holds_are_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_far(*_: Any) -> None:
+        raise struct.error("'I' format requires 0 <= number <= 4294967295")
+
+    monkeypatch.setattr(writing, 'write_tiff_page', too_far)
+    with pytest.raises(ValueError, match='the result is larger than the 4 GiB that a TIFF file can have'):
+        write_pictures(tmp_path / 'a.tif', opened(pages()))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_text_costs_an_animation_nothing() -> None:
+    content = animation('png')
+    text = write_chunk(b'tEXt', b'comment\0of the camera')
+    damaged = with_chunks(content, [])[:33] + text[:-1] + b'?' + content[33:]
+    pictures = opened(damaged)
+    assert pictures.first.remarks == ('its tEXt chunk is damaged: left out',)
+    assert pictures.loops == 3
+    assert len(list(pictures)) == 3
+    with pytest.raises(BadSampleError, match='^image: '):
+        _ = Pictures(content[:40], 'image', pictures.first).loops
 
 
 @pytest.mark.parametrize('suffix', ['jpg', 'bmp'])

@@ -464,6 +464,17 @@ def test_too_little_memory_is_told_with_what_is_needed(network: BlindSRNet, phot
         restore(photo, network, tile=8)
 
 
+def test_the_smallest_tile_is_tried_whatever_the_size_of_the_image(
+    network: BlindSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lq = torch.rand(1, 3, 20, 20)
+    settings = {'device': torch.device('cuda'), 'tile': 250, 'field_dtype': None}
+    limit = restoring.memory_of_tile(network, 16)
+    assert restoring._fitting_tile(network, lq, max_memory=limit, **settings) == 16  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match='even in the smallest tiles'):
+        restoring._fitting_tile(network, lq, max_memory=limit - 1, **settings)  # type: ignore[arg-type]
+
+
 MEASURE = """
 import resource, sys
 import numpy as np, torch

@@ -70,6 +70,19 @@ def test_a_choice_is_written_and_then_used(script: ModuleType, folders: list[Pat
     assert set(open_images(str(val)).names) == expected
 
 
+def test_a_choice_that_cannot_be_leaves_the_list_as_it_is(
+    script: ModuleType, folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'held_out.txt').write_text('sea\n')
+    words = ['train.lmdb', 'val.lmdb', '.', str(folders[1]), '--held-out', str(tmp_path / 'held_out.txt'), '--choose']
+    monkeypatch.chdir(folders[0])
+    for number in ('0', '-1', '99'):
+        assert script.main([*words, number]) == 2
+    assert (tmp_path / 'held_out.txt').read_text() == 'sea\n'
+    # The table beside a folder is found from within it, too.
+    assert list(script.photographs_of([Path()])) == ['hill', 'pass_7', 'sea']
+
+
 @pytest.mark.parametrize(
     ('held_out', 'message'),
     [

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -200,3 +201,18 @@ def test_a_name_that_just_fits_can_be_written(tmp_path: Path, stem: str) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == [stem, f'{stem}.png']
     (leftover := files._partial_path(tmp_path / f'{stem}.png')).touch()
     assert files._LEFTOVER.match(leftover.name)
+
+
+def test_what_another_process_tidies_up_meanwhile_is_no_hindrance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_while_writing('atomic_path', tmp_path / 'net.pth')
+    (left,) = tmp_path.iterdir()
+
+    def gone(*_: Any, **__: Any) -> None:
+        raise FileNotFoundError(2, 'No such file or directory')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'unlink', gone)
+        assert remove_leftovers(tmp_path) == []
+    assert remove_leftovers(tmp_path) == [left]

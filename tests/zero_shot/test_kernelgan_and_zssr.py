@@ -241,3 +241,9 @@ def test_zssr_goes_by_way_of_x2_to_x4_where_it_is_not_shortened() -> None:
     assert build_solver('zssr').scales(4) == [2, 4]  # type: ignore[attr-defined]
     assert build_solver('zssr').scales(3) == [3]  # type: ignore[attr-defined]
     assert build_solver('zssr', 'short').scales(4) == [4]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize('size', [(1, 8), (8, 1), (3, 3)])
+def test_an_image_that_cannot_be_reduced_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=f'an image of {size[0]} x {size[1]} px is too small to be reduced by 4'):
+        solve(build_solver('zssr[max_steps=1]'), torch.rand(1, 3, *size), 4)
