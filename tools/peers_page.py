@@ -90,10 +90,10 @@ def result_tables(results: Results, image_sets: Sequence[str], names: Sequence[s
                 rows = _of(results.get(name, []), images)
                 rows = reference if name == compared_with else [row for row in rows if image_of(row) in compared]
                 cells = [_cell(rows, reference, metric, blur) for blur in SETS]
-                if not rows:
+                if not rows and times:
                     cells[0] = _absence(name)
                 elif not any(cells):
-                    continue  # it knows no kernels, or makes no image
+                    continue  # it is said to be absent above, knows no kernels, or makes no image
                 lines.append(f'| {_shown(name)} | {" | ".join([*cells, *(_costs(rows) if times else [])])} |')
     return '\n'.join(lines)
 
