@@ -244,11 +244,11 @@ CLAIMS = (
         ),
     ),
     Claim(
-        '5a', 'One kernel an image, even the best one, costs the same generator image quality where blur varies.',
+        '5a', 'One kernel an image, the mean of the true ones, costs the same generator quality where blur varies.',
         (Inequality('oracle', 'mean'),),
     ),
     Claim(
-        '5b', 'With the kernels that MANet finds, that generator restores variant blur better than with the best one.',
+        '5b', 'With the kernels that MANet finds, that generator restores variant blur better than with that mean.',
         (Inequality(MANET, 'mean'),),
     ),
     Claim(
@@ -325,7 +325,7 @@ CLAIMS = (
         (Inequality(WHOLE_MANET, 'RCAN (our blur)', sets=(*INVARIANT, *VARIANT)),),
     ),
     Claim(
-        'B', 'Methods of one kernel fail in the estimate and not in the assumption: the best one is 1 dB better.',
+        'B', "Methods of one kernel fail in the estimate, not the assumption: the true ones' mean is 1 dB better.",
         tuple(
             Inequality('mean', name, 1, (*INVARIANT, *VARIANT) if name in ('IKC', 'DAN') else FITTED)
             for name in ('IKC', 'DAN', 'KernelGAN', 'KernelGAN+ZSSR', 'BSRDM')

@@ -50,7 +50,7 @@ def panels_of(images: str, image: str, choice: Choice) -> list[tuple[Panel, Pane
         (('truth', gt), ('true kernels', sample['kernel'].expand(-1, height, width))),
     ]
     for entry, method in choice.methods().values():
-        if entry.study or entry.name == 'fixed' or 'seed=' in method.name:
+        if entry.study or entry.word == 'fixed' or 'seed=' in method.name:
             continue
         made = method.predict(sample, condition)
         if made.sr is None:
