@@ -20,6 +20,7 @@ if __name__ == '__main__':  # before the package is imported, which Ctrl-C may i
 import argparse
 import csv
 import hashlib
+import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,7 +56,8 @@ def photographs_of(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """
     photographs: dict[str, list[Path]] = {}
     for folder in folders:
-        table = folder.resolve().with_name(f'{folder.resolve().name}_sources.tsv')
+        place = Path(os.path.abspath(folder))  # of '.' too; not where a link leads to
+        table = place.with_name(f'{place.name}_sources.tsv')
         known = _photographs_of_table(table) if table.is_file() else None
         for image in find_images(folder):
             name = image.stem if known is None else re.sub(r'_\d+$', '', image.stem)

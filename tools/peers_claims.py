@@ -95,12 +95,9 @@ class Inequality:
         measure = ' (LR PSNR)' if self.metric == 'lr_psnr' and not self.margin else ''
         return f'{first} > {second}{add}{measure}; {sets}'.removesuffix('; ')
 
-    def at_whole_budget(self) -> Inequality | None:
-        """Return the same of rows with the whole budget; None where there are none, or that changes nothing."""
-        first, second = at_whole_budget(self.first), at_whole_budget(self.second)
-        if first is None or second is None or (first, second) == (self.first, self.second):
-            return None
-        return dataclasses.replace(self, first=first, second=second)
+    def at_whole_budget(self) -> Inequality:
+        """Return the same of rows with the whole budget; of rows that need no training it is the same."""
+        return dataclasses.replace(self, first=at_whole_budget(self.first), second=at_whole_budget(self.second))
 
     def judge(self, results: Results, measured: Measured, void: Sequence[str] = ()) -> Outcome:
         """Judge it by the results; open where a row is not there, and on sets that are ``void``."""
@@ -197,10 +194,9 @@ class Claim:
         return all_of([outcome.verdict for outcome in judged]), outcomes + judged
 
     def at_whole_budget(self) -> Claim:
-        """Return the same claim about rows with the whole budget, with the tests that compare such."""
-        tests = (test.at_whole_budget() for test in self.tests if isinstance(test, Inequality))
-        needs = self.needs and self.needs.at_whole_budget()
-        return dataclasses.replace(self, tests=tuple(filter(None, tests)), needs=needs)
+        """Return the same claim about rows with the whole budget; what was measured beside stays."""
+        tests = tuple(test.at_whole_budget() if isinstance(test, Inequality) else test for test in self.tests)
+        return dataclasses.replace(self, tests=tests, needs=self.needs and self.needs.at_whole_budget())
 
 
 _HAS_LEARNED = Inequality(STUDIED, 'fixed', metric='lr_psnr')
@@ -333,4 +329,4 @@ CLAIMS = (
     ),
 )  # fmt: skip
 #: Those of them that compare networks, at the whole budget.
-WHOLE_CLAIMS = tuple(found for claim in CLAIMS if (found := claim.at_whole_budget()).tests)
+WHOLE_CLAIMS = tuple(found for claim in CLAIMS if (found := claim.at_whole_budget()) != claim)

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from peers_claims import CLAIMS, VARIANT, WHOLE_CLAIMS, Claim, Measured, Results
+from peers_claims import CLAIMS, VARIANT, WHOLE_CLAIMS, Claim, Inequality, Measured, Results
 from peers_rows import BY_NAME, ENTRIES, LONGEST, MANET, REDUCED, STUDIED, WHOLE, Entry
 from peers_train import TRAININGS, WHOLE_CROP
 
@@ -184,10 +184,11 @@ def claim_table(claims: Sequence[Claim], results: Results, measured: Measured) -
 
 
 def _with_rows(claims: Sequence[Claim], results: Results) -> list[Claim]:
-    """List the claims of which at least one comparison can be made."""
+    """List the claims of which at least one comparison of networks with the whole budget can be made."""
 
     def can_be_judged(claim: Claim) -> bool:
-        return any(not outcome.missing for outcome in claim.judge(results, {})[1])
+        pairs = [(test.first, test.second) for test in claim.tests if isinstance(test, Inequality)]
+        return any(any(name.endswith(WHOLE) for name in pair) and all(map(results.get, pair)) for pair in pairs)
 
     return [claim for claim in claims if can_be_judged(claim)]
 

@@ -166,7 +166,7 @@ _SHORT = (
 )
 #: Behind the names of rows that have the whole budget.
 WHOLE = ', whole budget'
-#: What has no row of its own there: MANet has one instead of two, and KernelGAN finds the same kernels.
+#: What has no row of its own there: MANet has one instead of two, and KernelGAN's images are not made anew.
 _SHORT_ONLY = (WHOLE_MANET, 'KernelGAN')
 
 
@@ -188,12 +188,11 @@ ENTRIES = (
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 
 
-def at_whole_budget(name: str) -> str | None:
-    """Name the row that a row is at the whole budget: itself where it needs no training, None where there is none."""
+def at_whole_budget(name: str) -> str:
+    """Name the row that a row is at the whole budget, whether it is there or not: itself where nothing is trained."""
     if not BY_NAME[name].trained:
         return name
-    found = (MANET if name == WHOLE_MANET else name) + WHOLE
-    return found if found in BY_NAME else None
+    return (MANET if name == WHOLE_MANET else name) + WHOLE
 
 
 def shown_name(method: str) -> str:

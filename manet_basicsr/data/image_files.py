@@ -94,7 +94,7 @@ def _decode_pnm(content: bytes | memoryview) -> np.ndarray:
 
 
 def _decode_jpeg(content: bytes | memoryview) -> Photograph:
-    # Some versions of the decoder fill in what is missing. Within a picture no other bytes look like its end.
+    # Some versions of the decoder fill in what is missing. No other bytes of a picture look like its end.
     begin = max((end for _, _, end in jpeg_segments(content)), default=0)
     if bytes(content[begin:]).rfind(b'\xff\xd9') < 0:
         raise BadSampleError('damaged: a JPEG file without an end')

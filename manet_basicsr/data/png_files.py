@@ -21,8 +21,8 @@ SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _GREY, _RGB, _PALETTE = 0, 2, 3
 #: Chunks that say what the numbers of pixels mean, beside iCCP; the one that wins first.
 _COLOURS = (b'cICP', b'mDCV', b'cLLI', b'sRGB', b'gAMA', b'cHRM')
-#: What of an animation says which pictures there are, and what is transparent in them.
-_ANIMATION = (b'tRNS', b'acTL', b'fcTL', b'fdAT')
+#: What an animation is made of; decoders look at no checksums in it.
+_ANIMATION = (b'acTL', b'fcTL', b'fdAT')
 _MAX_PROFILE = 2**26  # bytes; profiles of printers have a few million
 _SRGB_GAMMA = 45455
 _SRGB_PRIMARIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
@@ -105,7 +105,7 @@ def only_pictures(content: bytes | memoryview) -> bytes:
     kept = [
         chunk
         for chunk in list_chunks(content)
-        if _makes_pixels(chunk) or (chunk.name in _ANIMATION and chunk.is_whole(content))
+        if _makes_pixels(chunk) or chunk.name in _ANIMATION or (chunk.name == b'tRNS' and chunk.is_whole(content))
     ]
     return b''.join([SIGNATURE, *(content[chunk.begin : chunk.end] for chunk in kept)])
 

@@ -146,7 +146,12 @@ class OptionFile:
             self.options['network_g'] = forget_pretrained(network)
 
     def _has_weights(self) -> bool:
+        from basicsr.utils.registry import ARCH_REGISTRY
+
         network = self.options.get('network_g')
+        kind = dict(iter(ARCH_REGISTRY)).get(network.get('type')) if isinstance(network, dict) else None
+        if str(getattr(kind, '__module__', '')).split('.')[0] not in ('basicsr', 'manet_basicsr'):
+            return True  # of a plugin, which may need none, or load them by itself
         parts = [network[name] for name in parts_of(network)] if isinstance(network, dict) else []
         are_given = bool(parts) and all((part or {}).get('pretrained') is not None for part in parts)
         return are_given or self.options['path'].get('pretrain_network_g') is not None

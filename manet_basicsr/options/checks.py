@@ -28,7 +28,7 @@ from manet_basicsr.options.sections import (
     unregistered_name,
 )
 from manet_basicsr.options.training_checks import count_problems, optimizers, schedule_problems, train_problems
-from manet_basicsr.options.value_checks import value_problems
+from manet_basicsr.options.value_checks import metric_problems, value_problems
 
 _MISSPELT = re.compile(r"(?:(.*)\.)?(?:[^.]+: unknown key|(\w+) key '.*' is not one of .*); did you mean '(.*)'\?")
 _LARGEST_SEED = 2**31  # numpy takes twice as much, and each process adds its rank
@@ -223,5 +223,6 @@ def _val_problems(val: Mapping[str, Any]) -> Iterator[str]:
         yield from registered_problems(metric, METRIC_REGISTRY, f'val.metrics.{name}', METRIC_INPUTS, ('better',))
         if isinstance(metric, dict):
             yield from choice_problems(metric, {'better': ('higher', 'lower')}, f'val.metrics.{name}.')
-            yield from value_problems(metric, f'val.metrics.{name}')
+            known = dict(iter(METRIC_REGISTRY)).get(str(metric.get('type')))
+            yield from metric_problems(metric, f'val.metrics.{name}', known)
             yield from pyiqa_problems(metric, f'val.metrics.{name}')

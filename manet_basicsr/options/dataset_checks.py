@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -113,8 +114,8 @@ def _loader_problems(dataset: Mapping[str, Any], phase: str, where: str) -> Iter
         elif not is_count(dataset[key], least):
             yield f'{where}{key}: found {dataset[key]!r}, expected a whole number, at least {least}'
     ratio = dataset.get('dataset_enlarge_ratio', 1)
-    if not is_number(ratio) or ratio < 1 or ratio % 1:  # of part of it, the same images every time
-        yield f'{where}dataset_enlarge_ratio: found {ratio!r}, expected a whole number, at least 1'
+    if not is_number(ratio) or not 1 <= ratio < math.inf:  # below 1 the same part of the images every time
+        yield f'{where}dataset_enlarge_ratio: found {ratio!r}, expected a number, at least 1'
     queue = dataset.get('num_prefetch_queue', 1)
     if not is_count(queue, 1):
         yield f'{where}num_prefetch_queue: found {queue!r}, expected a whole number, at least 1'

@@ -54,7 +54,7 @@ def resolve(
         New options, with which BasicSR builds datasets and models.
 
     Raises:
-        OptionError: They ask for more GPUs than there are, or for a precision that several GPUs in one process lack.
+        OptionError: They ask for more GPUs than there are, or for several in one process of a training of this package.
     """
     options = copy.deepcopy(options)
     options.update(dist=distributed, rank=rank, world_size=world_size)

@@ -38,7 +38,8 @@ def _are_periods(value: object) -> bool:
     return _is_list(value, lambda one: _is_iteration(one) and one != 0) and len(value) > 0
 
 
-_RULES: dict[str, tuple[Callable[[object], bool], str]] = {
+_Rules = Mapping[str, tuple[Callable[[object], bool], str]]
+_RULES: _Rules = {
     **dict.fromkeys('lr adam_lr weight_decay eps adam_eps eta_min gamma'.split(), (is_amount, 'a number, at least 0')),
     **dict.fromkeys('loss_weight perceptual_weight style_weight'.split(), (is_amount, 'a number, at least 0')),
     **dict.fromkeys(('betas', 'adam_betas'), (_is_pair, 'two numbers, each from 0 to below 1')),
@@ -47,17 +48,35 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     **dict.fromkeys(('milestones', 'restarts'), (lambda value: _is_list(value, _is_iteration), 'a list of iterations')),
     'periods': (_are_periods, 'a list of numbers of iterations, each at least 1'),
     'restart_weights': (lambda value: _is_list(value, is_amount), 'a list of numbers, each at least 0'),
-    **dict.fromkeys(
-        ('amsgrad', 'maximize', 'test_y_channel'), (lambda value: isinstance(value, bool), 'true or false')
-    ),
+    **dict.fromkeys(('amsgrad', 'maximize'), (lambda value: isinstance(value, bool), 'true or false')),
+}
+#: Of the metrics of BasicSR and of this package.
+_METRIC_RULES: _Rules = {
     'crop_border': (lambda value: value is None or is_count(value), 'a whole number of pixels, or ~'),
-    'input_order': (lambda value: value in ('HWC', 'CHW'), 'HWC or CHW'),
+    'test_y_channel': (lambda value: value in (True, False), 'true or false'),
+    'input_order': (lambda value: value in ('HWC', 'CHW', 'HW'), 'HWC, CHW or HW'),
 }
 
 
 def value_problems(section: Mapping[str, Any], where: str) -> Iterator[str]:
     """Check the values of a section ``{type: NAME, argument: ...}`` whose arguments have known names."""
+    yield from _problems(section, where, _RULES)
+
+
+def metric_problems(section: Mapping[str, Any], where: str, metric: object) -> Iterator[str]:
+    """Check the values of a section of ``val.metrics``; those of metrics of other packages are their own matter.
+
+    Args:
+        section: The section.
+        where: Its key.
+        metric: What is registered under its type.
+    """
+    if str(getattr(metric, '__module__', '')).split('.')[0] in ('basicsr', 'manet_basicsr'):
+        yield from _problems(section, where, _METRIC_RULES)
+
+
+def _problems(section: Mapping[str, Any], where: str, rules: _Rules) -> Iterator[str]:
     for key, value in section.items():
-        is_right, expected = _RULES.get(key, (None, ''))
+        is_right, expected = rules.get(key, (None, ''))
         if is_right is not None and not is_right(value):
             yield f'{where}.{key}: found {value!r}, expected {expected}'

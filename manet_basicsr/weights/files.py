@@ -66,9 +66,9 @@ def _networks_in(content: dict[Any, Any], name: str = '', depth: int = 3) -> Ite
         if key.endswith(last)
     )
     for prefix in dict.fromkeys(begin for begin in begins if begin == '' or begin.endswith('.')):
-        if not all(key.startswith(prefix) for key in tensors):
-            continue  # a part of another network
-        inner = {key.removeprefix(prefix): value for key, value in tensors.items()}
+        if prefix.endswith('generator.') and not all(key.startswith(prefix) for key in tensors):
+            continue  # what IKCNet or SRSVDNet restores with
+        inner = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         yield f'{name}{prefix}'.rstrip('.') or 'weights', inner
     for key, value in content.items():
         if isinstance(value, dict) and depth:

@@ -624,6 +624,8 @@ def test_a_network_without_weights_is_not_scored(tmp_path: Path) -> None:
     other = file.rename(tmp_path / 'lr=1e-4.yml')
     with pytest.raises(OptionError, match='lr=1e-4.yml: path.pretrain_network_g: missing'):
         build_methods([str(other)])
+    # A network of a plugin may need none.
+    assert OptionFile(small_file('MANet_stage1', tmp_path, path={}, network_g={'type': 'MyOwn'})).scale == 4
 
 
 def test_a_solver_of_kernels_restores_with_the_generator_that_is_given(images: Path, tmp_path: Path) -> None:

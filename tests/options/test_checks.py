@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from basicsr.archs import build_network
+from basicsr.utils.registry import METRIC_REGISTRY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -192,7 +193,7 @@ def test_what_is_missing_in_a_section_is_said_beside_a_stray_section_of_nearly_i
         ('datasets.train.batch_size_per_gpu', 0, 'batch_size_per_gpu: found 0'),
         ('datasets.train.num_worker_per_gpu', -1, 'num_worker_per_gpu: found -1'),
         ('datasets.train.dataset_enlarge_ratio', 0, 'dataset_enlarge_ratio: found 0'),
-        ('datasets.train.dataset_enlarge_ratio', 1.5, 'enlarge_ratio: found 1.5, expected a whole number, at least 1'),
+        ('datasets.train.dataset_enlarge_ratio', 0.5, 'enlarge_ratio: found 0.5, expected a number, at least 1'),
         ('datasets.train_2', {'name': 'x', 'type': 'SVDegradationDataset'}, 'train_2: found a second name of a set to'),
         (
             'val.metrics',
@@ -788,3 +789,19 @@ def test_trackers_that_are_not_installed_are_said_before_anything_is_made(
         'logger.use_tb_logger: the package tensorboard is not installed; pip install tensorboard, or false',
         'logger.wandb.project: the package wandb is not installed; pip install wandb, or project: ~',
     ]
+
+
+def test_arguments_of_other_packages_metrics_are_their_own_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sharpness(img: object, crop_border: object = None, gamma: str = 'srgb') -> float:
+        return 0.0
+
+    sharpness.__module__ = 'another.package'
+    monkeypatch.setitem(METRIC_REGISTRY._obj_map, 'sharpness', sharpness)
+    metrics = {
+        'niqe': {'type': 'calculate_niqe', 'crop_border': 4, 'input_order': 'HW', 'convert_to': 'gray'},
+        'mine': {'type': 'sharpness', 'crop_border': [4, 4], 'gamma': 'srgb'},
+    }
+    found = find_problems(changed(valid(tmp_path), 'val.metrics', metrics), is_train=True)
+    assert not [problem for problem in found if 'metrics' in problem]

@@ -187,6 +187,11 @@ def test_a_damaged_text_costs_an_animation_nothing() -> None:
     assert pictures.first.remarks == ('its tEXt chunk is damaged: left out',)
     assert pictures.loops == 3
     assert len(list(pictures)) == 3
+    for name in (b'fcTL', b'fdAT'):  # whose checksums no decoder looks at
+        end = content.rindex(name)
+        end += 4 + int.from_bytes(content[end - 4 : end], 'big')
+        other = content[:end] + bytes([content[end] ^ 1]) + content[end + 1 :]
+        assert len(list(opened(other))) == 3
     with pytest.raises(BadSampleError, match='^image: '):
         _ = Pictures(content[:40], 'image', pictures.first).loops
 

@@ -81,6 +81,11 @@ def test_a_choice_that_cannot_be_leaves_the_list_as_it_is(
     assert (tmp_path / 'held_out.txt').read_text() == 'sea\n'
     # The table beside a folder is found from within it, too.
     assert list(script.photographs_of([Path()])) == ['hill', 'pass_7', 'sea']
+    # And beside a link that leads to the folder.
+    (tmp_path / 'linked').mkdir()
+    (tmp_path / 'linked/photos').symlink_to(folders[0])
+    (tmp_path / 'linked/photos_sources.tsv').write_text('photo\ttiles\nsea\t3\nhill\t1\npass_7\t2\n')
+    assert list(script.photographs_of([tmp_path / 'linked/photos'])) == ['hill', 'pass_7', 'sea']
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,14 @@ WRAPPINGS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     'compiled in part': lambda bare: {key.replace('m_body.', 'm_body._orig_mod.'): bare[key] for key in bare},
     'averaged by torch': lambda bare: {**prefixed(bare, 'module.'), 'n_averaged': torch.tensor(3)},
     'netG.': lambda bare: prefixed(bare, 'netG.'),
+    'netG. and a tensor': lambda bare: {**prefixed(bare, 'netG.'), 'step': torch.tensor(3)},
+    'beside a loss': lambda bare: {
+        'state_dict': {**prefixed(bare, 'model.'), 'perceptual.vgg.conv1.weight': torch.ones(2)}, 'epoch': 3,
+    },
+    'averages beside, by prefixes': lambda bare: {
+        'state_dict': {**{f'net.{key}': value + 1 for key, value in bare.items()}, **prefixed(bare, 'ema.')},
+    },
+    'beside a critic': lambda bare: {**prefixed(bare, 'net_g.'), 'net_d.conv0.weight': torch.ones(2)},
     'a module of a module': lambda bare: {'state_dict': prefixed(bare, 'model.net_g.'), 'epoch': 3},
     'Parameters': lambda bare: {key: nn.Parameter(value) for key, value in bare.items()},
     'extra entries': lambda bare: {**bare, 'epoch': 3, 'name': 'x4', 'args': {'lr': 1e-4}},
