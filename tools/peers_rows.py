@@ -38,7 +38,7 @@ MANET_FILE = 'options/train/train_BlindSR_stage3_x4_cpu.yml'
 SOLVER_KERNELS = ('_k0', '_k2', '_k8')
 #: The set without blur but that of resizing, beside the protocol's.
 REDUCED = 'bicubic'
-_WHOLE = 'path:pretrain_network_g'
+_PRETRAINED = 'path:pretrain_network_g'
 _ESTIMATOR, _RESTORER = 'network_g:estimator:pretrained', 'network_g:generator:pretrained'
 
 
@@ -124,17 +124,17 @@ class Entry:
 
 
 def _peer(name: str, job: str, **more: Any) -> Entry:
-    return Entry(name, f'options/peers/test_{job}_x4.yml', ((_WHOLE, job),), **more)
+    return Entry(name, f'options/peers/test_{job}_x4.yml', ((_PRETRAINED, job),), **more)
 
 
 def _study(name: str, training: str) -> Entry:
-    return Entry(name, f'options/{BY_TRAINING[training].file}', ((_WHOLE, training),), study=True)
+    return Entry(name, f'options/{BY_TRAINING[training].file}', ((_PRETRAINED, training),), study=True)
 
 
-MANET, WHOLE_MANET, LONGEST = 'MANet', 'MANet (stage 3)', 'MANet (trained longest)'
+MANET, MANET_STAGE_3, LONGEST = 'MANet', 'MANet (stage 3)', 'MANet (trained longest)'
 #: Of the design study that which the others are variations of.
 STUDIED = 'MANet (estimator)'
-_GENERATOR = ((_WHOLE, 'generator'),)
+_GENERATOR = ((_PRETRAINED, 'generator'),)
 _SHORT = (
     Entry('bicubic', 'bicubic', reduced=True),
     Entry('fixed', 'fixed', _GENERATOR),
@@ -153,7 +153,7 @@ _SHORT = (
     _peer('DAN', 'DAN'),
     Entry('mean', 'mean', _GENERATOR),
     Entry(MANET, MANET_FILE, ((_ESTIMATOR, 'estimator'), (_RESTORER, 'generator')), reduced=True),
-    Entry(WHOLE_MANET, MANET_FILE, ((_WHOLE, 'stage3'),), reduced=True),
+    Entry(MANET_STAGE_3, MANET_FILE, ((_PRETRAINED, 'stage3'),), reduced=True),
     Entry('oracle', 'oracle', _GENERATOR),
     _study(STUDIED, 'estimator'),
     _study('two blocks', 'two_blocks'),
@@ -167,7 +167,7 @@ _SHORT = (
 #: Behind the names of rows that have the whole budget.
 WHOLE = ', whole budget'
 #: What has no row of its own there: MANet has one instead of two, and KernelGAN's images are not made anew.
-_SHORT_ONLY = (WHOLE_MANET, 'KernelGAN')
+_SHORT_ONLY = (MANET_STAGE_3, 'KernelGAN')
 
 
 def _at_whole_budget(entry: Entry) -> Entry:
@@ -192,7 +192,7 @@ def at_whole_budget(name: str) -> str:
     """Name the row that a row is at the whole budget, whether it is there or not: itself where nothing is trained."""
     if not BY_NAME[name].trained:
         return name
-    return (MANET if name == WHOLE_MANET else name) + WHOLE
+    return (MANET if name == MANET_STAGE_3 else name) + WHOLE
 
 
 def shown_name(method: str) -> str:
