@@ -70,9 +70,11 @@ def machine() -> dict[str, str]:
 class _OpenCondition:
     """A condition with its dataset, and the keys of its rows."""
 
-    def __init__(self, condition: Condition, limit: int | None) -> None:
+    def __init__(self, condition: Condition, limit: int | None, images: dict[str, Any]) -> None:
         self.condition = condition
         self.dataset: SVDegradationDataset = condition.open()
+        # Images are opened once for all conditions of theirs: each opening holds on to an open file.
+        self.dataset.images = images.setdefault(condition.images, self.dataset.images)
         copies = len(self.dataset) // len(self.dataset.images.names)
         self.size = len(self.dataset) if limit is None else min(len(self.dataset), limit * copies)
 
@@ -151,7 +153,8 @@ def evaluate(
     """
     if limit is not None and limit < 1:
         raise ValueError(f'limit: found {limit}, expected at least 1 image of each set, or none for all')
-    opened = [_OpenCondition(condition, limit) for condition in conditions]
+    images: dict[str, Any] = {}
+    opened = [_OpenCondition(condition, limit, images) for condition in conditions]
     fingerprints = [(method, {'name': method.name, **method.fingerprint()}) for method in methods]
     for name in {method.name for method in methods}:
         namesakes = [method for method in methods if method.name == name]

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
@@ -327,6 +328,20 @@ def test_what_is_asked_for_twice_is_done_once(images: Path, monkeypatch: pytest.
     monkeypatch.chdir(images)
     (here,) = plan_conditions(['.'], sets=['type1'])
     assert here.image_set == condition.image_set == images.stem
+
+
+def test_conditions_in_numbers_do_not_run_out_of_open_files(images: Path, tmp_path: Path) -> None:
+    corruptions = [f'noise{level}' for level in range(1, 31)]
+    conditions = plan_conditions([images], sets=['type4'], corruptions=corruptions)
+    held = psutil.Process().num_fds()
+    seen = []
+
+    def watch(steps: Any, total: int) -> Any:
+        seen.append(psutil.Process().num_fds())
+        return iter(())
+
+    evaluate(conditions, build_methods(['bicubic'], []), tmp_path / 'records.jsonl', progress=watch)
+    assert seen[0] - held < 10  # a few for the images and the record, whatever the number of conditions
 
 
 def test_images_that_are_not_there_or_share_a_name_are_refused(images: Path, tmp_path: Path) -> None:
