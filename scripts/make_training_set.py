@@ -24,6 +24,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from manet_basicsr.commands.failures import say_failure
@@ -36,7 +37,7 @@ from manet_basicsr.data.preparation import (
 )
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.errors import BadSampleError
-from manet_basicsr.utils.files import atomic_path, write_lines
+from manet_basicsr.utils.files import atomic_folder, atomic_path, write_lines
 
 HELD_OUT = Path(__file__).with_name('held_out_photographs.txt')
 
@@ -98,9 +99,9 @@ def choose_held_out(names: Iterable[str], number: int) -> list[str]:
 
 
 def read_held_out(path: Path) -> list[str]:
-    """Read a list of photographs: one name a line, lines that begin with # left out."""
+    """Read a list of photographs: one name a line, lines that begin with # left out; none twice."""
     lines = (line.strip() for line in _read_text(path).splitlines())
-    return [line for line in lines if line and not line.startswith('#')]
+    return list(dict.fromkeys(line for line in lines if line and not line.startswith('#')))
 
 
 def split(photographs: Mapping[str, list[Path]], held_out: Sequence[str]) -> tuple[list[Path], list[Path]]:
@@ -119,12 +120,31 @@ def split(photographs: Mapping[str, list[Path]], held_out: Sequence[str]) -> tup
     return train, validation
 
 
-def pack(images: Iterable[Path], target: Path, *, overwrite: bool, workers: int) -> LmdbSummary:
-    """Pack images of several folders into a raw LMDB, as :func:`write_lmdb` packs those of one."""
-    with tempfile.TemporaryDirectory() as folder:
-        for image in images:
-            (Path(folder) / image.name).symlink_to(image.absolute())
-        return write_lmdb(Path(folder), target, raw=True, overwrite=overwrite, workers=workers)
+def pack(parts: Mapping[Path, Iterable[Path]], *, overwrite: bool, workers: int) -> dict[Path, LmdbSummary]:
+    """Pack images of several folders into raw LMDBs, all of which get their names when all are whole.
+
+    Args:
+        parts: The images by the LMDB that they go to.
+        overwrite: Replace existing LMDBs.
+        workers: Number of images worked on at once.
+    """
+    summaries = {}
+    with ExitStack() as stack:
+        for target, images in parts.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            links = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            for image in images:
+                (links / image.name).symlink_to(image.absolute())
+            unfinished = stack.enter_context(atomic_folder(target, overwrite=overwrite))
+            made = unfinished / 'whole.lmdb'
+            try:
+                summaries[target] = write_lmdb(links, made, raw=True, workers=workers)
+            except BadSampleError as error:
+                raise BadSampleError(str(error).replace(f'{links}{os.sep}', 'of the folders given: ')) from error
+            for file in made.iterdir():
+                file.rename(unfinished / file.name)
+            made.rmdir()
+    return summaries
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -139,7 +159,7 @@ def build_parser() -> argparse.ArgumentParser:
         '--held-out', type=Path, default=HELD_OUT, metavar='FILE', help='names of photographs, default %(default)s'
     )
     parser.add_argument(
-        '--choose', type=int, metavar='N', help='first write FILE anew: the N photographs of the smallest SHA-256'
+        '--choose', type=int, metavar='N', help='write FILE anew: the N photographs of the smallest SHA-256'
     )
     parser.add_argument('--force', action='store_true', help='replace existing LMDBs')
     parser.add_argument('--workers', type=int, default=available_cpus(), metavar='N', help='default: one a CPU')
@@ -159,11 +179,12 @@ def main(arguments: list[str] | None = None) -> int:
             raise ConflictError(f'found {options.train} for both LMDBs, expected two')
         for target in (options.train, options.val):  # before the work
             check_target(target, overwrite=options.force)
+        parts = {options.train: train, options.val: validation}
+        packed = pack(parts, overwrite=options.force, workers=max(options.workers, 1))
         if chosen is not None:
             with atomic_path(options.held_out) as partial:
                 write_lines(partial, ''.join(f'{name}\n' for name in chosen))
-        for images, target in ((train, options.train), (validation, options.val)):
-            summary = pack(images, target, overwrite=options.force, workers=max(options.workers, 1))
+        for target, summary in packed.items():
             say(f'{target}: {summary.written} images')
     except (ConflictError, BadSampleError, OSError) as error:
         return say_failure(error)

@@ -23,7 +23,6 @@ if __name__ == '__main__':  # before the package is imported, which Ctrl-C may i
 import argparse
 import csv
 import hashlib
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -38,7 +37,7 @@ from manet_basicsr.commands.failures import say_failure
 from manet_basicsr.data.preparation import ConflictError, read_image
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.errors import BadSampleError
-from manet_basicsr.utils.files import atomic_path, write_lines
+from manet_basicsr.utils.files import atomic_path, files_below, write_lines
 
 TABLE = Path(__file__).with_name('training_photographs.tsv')
 LONGEST_SIDE, TILE, QUALITY = 2040, 480, 94  # px, px, of JPEG
@@ -165,11 +164,8 @@ def _grid_places(height: int, width: int) -> Iterator[tuple[int, int]]:
 def index_files(folder: Path) -> dict[str, list[Path]]:
     """List the files below a folder by their names."""
     files: dict[str, list[Path]] = {}
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name != '.git']
-        for name in names:
-            if (file := Path(root, name)).is_file():  # and no link that leads nowhere
-                files.setdefault(unicodedata.normalize('NFC', name), []).append(file)
+    for file in files_below(folder):
+        files.setdefault(unicodedata.normalize('NFC', file.name), []).append(file)
     return files
 
 

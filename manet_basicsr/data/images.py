@@ -141,7 +141,9 @@ class ImageLmdb:
         self.root = root
         self.readahead = readahead
         environment = open_environment(root, readahead=readahead)
-        names = read_meta_info(meta_info_file or os.path.join(root, 'meta_info.txt'))
+        # As BasicSR does, which finds keys with spaces so, in the database's own list.
+        own = os.path.join(root, 'meta_info.txt')
+        names = read_meta_info(own, whole_lines=True) if meta_info_file is None else read_meta_info(meta_info_file)
         self.names = [name.split('.')[0] for name in names]
         if meta_info_file is not None:
             with environment.begin(buffers=True) as transaction:
@@ -171,8 +173,12 @@ class ImageLmdb:
             return crop(decode_image(value, self.describe(name), self.warn_of_alpha)).copy()
 
 
-def read_meta_info(path: str) -> list[str]:
+def read_meta_info(path: str, *, whole_lines: bool = False) -> list[str]:
     """List the images that a BasicSR meta information file names, the first word of each line.
+
+    Args:
+        path: The file.
+        whole_lines: Give the lines with what follows the name, where it has a suffix, which ends it.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -186,7 +192,8 @@ def read_meta_info(path: str) -> list[str]:
         raise ValueError(f'{path} cannot be read as a meta information file: {error.strerror}') from error
     except UnicodeDecodeError as error:
         raise ValueError(f'{path} is no meta information file: {error}') from error
-    names = [line.split()[0] for line in lines if line.strip()]
+    written = [line.strip() for line in lines if line.strip()]
+    names = [line if whole_lines and '.' in line.split('(')[0] else line.split()[0] for line in written]
     if not names:
         raise ValueError(f'{path} lists no images, expected the name of one at the beginning of each line')
     return names

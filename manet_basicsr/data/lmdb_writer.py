@@ -8,6 +8,7 @@ letters would be written and never found: they are refused.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     """
     if target.suffix != '.lmdb':
         raise ConflictError(f"output {target} must end in '.lmdb': BasicSR tells LMDBs by that")
-    if target.exists() and not overwrite:
+    if os.path.lexists(target) and not overwrite:  # a link whose disk is not there is somebody's, too
         raise ExistsError(f'output {target} exists; remove it or choose another name')
 
 

@@ -74,6 +74,11 @@ class Manifest:
     images: Mapping[str, ManifestEntry | DrawnEntry]
     blur: Mapping[str, Any] | None = None
 
+    def check_scale(self, scale: int, path: str) -> None:
+        """Raise ValueError if the test set, read from a path, is for another scale."""
+        if self.scale != scale:
+            raise ValueError(f'{path} is for scale {self.scale}, found scale: {scale}')
+
     def field(self, name: str, height: int, width: int) -> torch.Tensor:
         """Make the kernel field ``(1, k*k, h, w)`` or ``(1, k*k, 1, 1)`` of an LR image.
 

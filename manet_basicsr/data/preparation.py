@@ -17,6 +17,7 @@ import numpy as np
 from manet_basicsr.data.image_files import decode_image_file
 from manet_basicsr.data.images import IMAGE_SUFFIXES
 from manet_basicsr.utils.errors import BadSampleError
+from manet_basicsr.utils.files import files_below
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')
@@ -49,10 +50,8 @@ def find_images(folder: Path, *, recursive: bool = False) -> list[Path]:
         raise ConflictError(f'input folder {folder} does not exist')
     images = sorted(
         path
-        for path in (folder.rglob('*') if recursive else folder.iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith('.') for part in path.relative_to(folder).parts)
+        for path in (files_below(folder) if recursive else folder.iterdir())
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not path.name.startswith('.')
     )
     if not images:
         hint = '' if recursive else '; subfolders were not searched'

@@ -171,8 +171,7 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
     def _check_pairs(self) -> None:
         """Check that each LR image has its entry in the manifest and its HR image."""
         if self.manifest is not None:
-            if self.manifest.scale != self.scale:
-                raise ValueError(f'{self.opt["kernels"]} is for scale {self.manifest.scale}, found scale: {self.scale}')
+            self.manifest.check_scale(self.scale, self.opt['kernels'])
             for name in self.images.names:
                 if name not in self.manifest.images:
                     raise ValueError(f"{self.images.describe(name)}: '{name}' is not in {self.opt['kernels']}")

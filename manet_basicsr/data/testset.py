@@ -166,7 +166,7 @@ def _lr_name(dataset: SVDegradationDataset, index: int) -> str:
 
 
 def _refuse_target(target: Path, overwrite: bool) -> None:
-    if not target.exists():
+    if not os.path.lexists(target):
         return
     if not overwrite:
         raise ExistsError(f'output {target} exists; remove it or choose another folder')

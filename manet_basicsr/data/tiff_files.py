@@ -61,7 +61,9 @@ def decode_pages(content: bytes) -> Iterator[Photograph]:
         pages: Any = file.pages
         for number, page in enumerate(pages[1:], start=1):
             if not int(page.subfiletype) & _REDUCED:
-                yield _decode_page(content, page, number)
+                found = _decode_page(content, page, number)
+                lost = ('EXIF data of pages behind the first are not kept',) if _tells(page) else ()
+                yield replace(found, remarks=(*found.remarks, *lost))
 
 
 def _decode_page(content: bytes, page: Any, number: int) -> Photograph:
@@ -85,13 +87,17 @@ def _decode_page(content: bytes, page: Any, number: int) -> Photograph:
 
 def _exif(content: bytes, page: Any) -> tuple[bytes, list[str]]:
     """Return what the page's tags tell of its picture; nothing if all they tell is which program wrote them."""
-    is_of_program = page.is_shaped or page.is_imagej  # its description tells how the pixels of this file lie
-    if not any(tag in page.tags for tag in TELLING_TAGS if tag != _DESCRIPTION or not is_of_program):
+    if not _tells(page):
         return b'', []
     try:
         return exif_of_tiff(content), []
     except ValueError:
         return b'', ['its EXIF data are damaged, or lie in a BigTIFF file: left out']
+
+
+def _tells(page: Any) -> bool:
+    is_of_program = page.is_shaped or page.is_imagej  # its description tells how the pixels of this file lie
+    return any(tag in page.tags for tag in TELLING_TAGS if tag != _DESCRIPTION or not is_of_program)
 
 
 def _count_pictures(file: Any) -> tuple[int, list[str]]:

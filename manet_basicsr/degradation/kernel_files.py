@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from manet_basicsr.utils.files import files_below
+
 #: Arrays by a name that tells the file and the place in it.
 Arrays = dict[str, NDArray[Any]]
 
@@ -39,8 +41,7 @@ def kernel_files(path: str) -> list[Path]:
         return [root]
     if not root.is_dir():
         raise FileNotFoundError(f'{path} is not a folder of kernels')
-    found = (file for file in root.rglob('*') if file.suffix.lower() in KERNEL_SUFFIXES and file.is_file())
-    return sorted(file for file in found if not any(part[0] == '.' for part in file.relative_to(root).parts))
+    return sorted(file for file in files_below(root) if file.suffix.lower() in KERNEL_SUFFIXES)
 
 
 def map_paths(field: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
@@ -102,7 +103,9 @@ def read_kernel_file(path: Path) -> tuple[Arrays, list[str]]:
 
 
 def read_kernel_grid(path: Path) -> NDArray[np.float64]:
-    """Read one array of kernels (..., h, w) with the axes that count them in front, of colours their mean.
+    """Read one array of kernels (..., h, w[, 3]) with the axes that count them in front, of colours their mean.
+
+    Taps may be other neighbouring axes if over these alone all sums agree.
 
     The mean is taken of the kernels where they lie, so that it keeps how far the colours are apart.
 
@@ -113,7 +116,7 @@ def read_kernel_grid(path: Path) -> NDArray[np.float64]:
     if len(arrays) != 1:
         raise ValueError(f'{path}: found {len(arrays)} arrays ({", ".join(arrays)}), expected one')
     ((name, array),) = arrays.items()
-    axis = _first_tap_axis(array, name)
+    axis = _first_tap_axis_of_grid(array)
     if array.ndim - axis == 3 and array.shape[-1] == 3 and axis:  # colours behind the taps
         array = _mean_of_colours(array.astype(np.float64), axis)
     grid = np.moveaxis(array, (axis, axis + 1), (-2, -1))
@@ -215,7 +218,7 @@ def _read_mat(path: Path) -> dict[str, Any]:
 
 
 def _read_image(path: Path) -> list[NDArray[Any]] | NDArray[Any]:
-    """Read a grey or coloured image file, of which all pages: planes (h, w), or (3, h, w) where the colours differ."""
+    """Read a grey or coloured image file, of which all pages: planes (h, w), three where the colours differ."""
     content = np.fromfile(path, np.uint8)
     is_whole, pages = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED)
     if not is_whole or not pages:
@@ -224,7 +227,7 @@ def _read_image(path: Path) -> list[NDArray[Any]] | NDArray[Any]:
     for page in pages:
         colours = page[..., None] if page.ndim == 2 else page[..., 2::-1]  # OpenCV gives blue first, alpha last
         is_grey = bool((colours == colours[..., :1]).all())
-        planes.append(colours[..., 0] if is_grey else np.moveaxis(colours, -1, 0))
+        planes += [colours[..., 0]] if is_grey else list(np.moveaxis(colours, -1, 0))
     return planes[0] if len(planes) == 1 else planes
 
 
@@ -280,6 +283,16 @@ def _first_tap_axis(array: NDArray[Any], name: str) -> int:
         f'{name}: found shape {array.shape}, and cannot tell which axes are taps and which count kernels; '
         'save (N, h, w), each kernel summing to 1'
     )
+
+
+def _first_tap_axis_of_grid(array: NDArray[Any]) -> int:
+    """Find the taps of a grid of kernels, which may differ in brightness: the last axes, or those before colours."""
+    axes = (axis for axis in range(array.ndim - 1) if min(array.shape[axis : axis + 2]) > 1)
+    agree = [axis for axis in axes if _sums_agree(array, axis)]
+    if len(agree) == 1:
+        return agree[0]
+    has_colours = array.ndim > 3 and array.shape[-1] == 3 and array.shape[-2] != 3
+    return array.ndim - (3 if has_colours else 2)
 
 
 def _sums_agree(array: NDArray[Any], axis: int) -> bool:

@@ -69,6 +69,11 @@ def motion_kernels(paths: Tensor, variance: float, kernel_size: int, scale: int,
         ``(N, k*k)`` kernels, each summing to 1, on the device of the paths.
     """
     check_kernel_grid(kernel_size, scale, alignment)
+    with torch.autocast(paths.device.type, enabled=False):  # a degradation is data and not a layer
+        return _kernels_of_paths(paths, variance, kernel_size, scale, alignment)
+
+
+def _kernels_of_paths(paths: Tensor, variance: float, kernel_size: int, scale: int, alignment: str) -> Tensor:
     size = kernel_size - scale + 1
     axis = torch.arange(size, device=paths.device) - (size - 1) / 2
     # A Gaussian is the product of one in x and one in y.

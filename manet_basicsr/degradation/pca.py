@@ -24,6 +24,7 @@ from manet_basicsr.degradation.sampler import FieldSampler
 
 # Part of the definition: another chunk size draws the same kernels but rounds their sum differently.
 _CHUNK = 10_000
+_LEAST_VARIANCE = 1e-12  # of all taps together; rounding makes 1e-16
 _PIXELS = 24  # side in LR px of the fields whose places are drawn, as of training crops
 
 
@@ -88,7 +89,8 @@ def _parameters_of_pixel(sampler: FieldSampler, scale: int, generator: torch.Gen
     """Draw the parameters (1, 1, P) of a random place of a field of its own."""
     side = _PIXELS * scale
     cells = sampler.parameters(side, side, scale=scale, generator=generator).flatten(0, 1)
-    return cells[int(torch.randint(len(cells), (), generator=generator))][None, None]
+    # Copied, or the whole field would be kept.
+    return cells[int(torch.randint(len(cells), (), generator=generator))][None, None].clone()
 
 
 @lru_cache(maxsize=8)
@@ -140,11 +142,13 @@ def principal_components(covariance: Tensor, code_length: int) -> tuple[Tensor, 
         magnitude in each positive; and the share of the total variance that each column explains ``(code_length,)``.
 
     Raises:
-        ValueError: If the code length is out of range.
+        ValueError: If the code length is out of range, or nothing varies.
     """
     if not 1 <= code_length <= len(covariance):
         raise ValueError(f'code_length must be 1 to {len(covariance)}, found {code_length}')
     eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
+    if eigenvalues.sum() <= _LEAST_VARIANCE:
+        raise ValueError('the kernels are all the same, so they have no principal components')
     basis = eigenvectors[:, -code_length:].flip(1)
     largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
     return (basis * largest.sign()).float().contiguous(), eigenvalues[-code_length:].flip(0) / eigenvalues.sum()

@@ -94,6 +94,9 @@ def _cell_kernels(parameters: Tensor, scale: int, kernel_size: int, alignment: s
     """Make the kernel of each cell ([B,] rows, cols, P) as a field (B, k*k, rows, cols)."""
     rows, cols, numbers = parameters.shape[-3:]
     cells = parameters.reshape(-1, numbers)
+    if parameters.requires_grad and torch.is_grad_enabled():
+        made = torch.cat([kernels(some, kernel_size, scale, alignment) for some in cells.split(_KERNELS_AT_ONCE)])
+        return made.T.reshape(kernel_size**2, -1, rows, cols).transpose(0, 1).contiguous()
     field = torch.empty(kernel_size**2, len(cells), device=parameters.device)
     for taps, some in zip(field.split(_KERNELS_AT_ONCE, dim=1), cells.split(_KERNELS_AT_ONCE), strict=True):
         taps.copy_(kernels(some, kernel_size, scale, alignment).T)
@@ -102,8 +105,8 @@ def _cell_kernels(parameters: Tensor, scale: int, kernel_size: int, alignment: s
 
 def distinct_kernels(make: KernelMaker, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
     """Make the kernels (N, k*k) of parameters (N, P), many of which are the same."""
-    if parameters.device.type != 'cpu':
-        # To find out which are the same would make the host wait.
+    if parameters.device.type != 'cpu' or parameters.requires_grad:
+        # To find out which are the same would make the host wait, and gradients do not go through it.
         return make(parameters, kernel_size, scale, alignment)
     distinct, places = torch.unique(parameters, dim=0, return_inverse=True)
     kernels = make(distinct, kernel_size, scale, alignment)

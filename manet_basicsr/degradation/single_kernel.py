@@ -40,6 +40,8 @@ def field_of_kernel(kernel: Tensor, scale: int, kernel_size: int = 21) -> Tensor
         raise ValueError('kernel: found no positive tap, expected a kernel that sums to more than 0')
     size = kernel_size - scale + 1
     centred = centre_kernel(np.asarray(taps / taps.sum()), size)
+    if centred.sum() <= 0:
+        raise ValueError(f'kernel: found no weight within {size}x{size} taps of its centre of mass')
     if centred.sum() < 1 - LARGEST_LOSS:
         rows, columns = kernel.shape
         warnings.warn(

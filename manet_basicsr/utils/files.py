@@ -233,8 +233,31 @@ def _host() -> str:
     return socket.gethostname().split('.')[0]
 
 
+def files_below(folder: Path, _above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """List the files below a folder, those in linked folders, too, without hidden files and folders.
+
+    A link back to a folder that it lies in is left out, and so are links that lead nowhere.
+
+    Args:
+        folder: Where to look.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
+    place = os.path.realpath(folder)
+    if place in _above:
+        return
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith('.'):
+            continue
+        if entry.is_dir():
+            yield from files_below(Path(entry), _above | {place})
+        elif entry.is_file():
+            yield Path(entry)
+
+
 def _refuse_existing(target: Path, overwrite: bool) -> None:
-    if target.exists() and not overwrite:
+    if os.path.lexists(target) and not overwrite:
         raise FileExistsError(f'{target} already exists')
 
 

@@ -317,6 +317,14 @@ def test_a_key_missing_in_an_lmdb_is_named_with_the_lmdb(tmp_path: Path, rgb: np
         images.read('bird')
 
 
+def test_keys_with_spaces_are_found_as_basicsr_finds_them(tmp_path: Path, rgb: np.ndarray) -> None:
+    names = ['my photo', 'other']
+    root = lmdb_of(tmp_path / 'set.lmdb', dict.fromkeys(names, encoded(Image.fromarray(rgb))), names)
+    images = open_images(root)
+    assert images.names == names
+    np.testing.assert_array_equal(images.read('my photo'), rgb)
+
+
 @pytest.mark.parametrize('value', [b'', b'no image', b'P6\n4 4\n255\nshort'])
 def test_a_damaged_value_of_an_lmdb_is_named_with_the_lmdb(tmp_path: Path, value: bytes) -> None:
     root = lmdb_of(tmp_path / 'set.lmdb', {'baby': value}, ['baby'])

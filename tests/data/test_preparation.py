@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from manet_basicsr.data.preparation import ConflictError, find_images, map_in_parallel, read_image
+from manet_basicsr.data.lmdb_writer import check_target
+from manet_basicsr.data.preparation import ConflictError, ExistsError, find_images, map_in_parallel, read_image
 from manet_basicsr.utils.errors import BadSampleError
+from manet_basicsr.utils.files import atomic_folder
 
 SMOOTH = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8), (9, 9), 2)
 
@@ -74,3 +76,21 @@ def test_an_exception_is_raised_where_its_result_was_due() -> None:
     assert [next(results) for _ in range(3)] == [0, 0, 1]
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_images_in_linked_folders_are_found(tmp_path: Path) -> None:
+    for place in ('photos/a/1.png', 'elsewhere/2.png', 'elsewhere/.hidden/3.png'):
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / place).touch()
+    (tmp_path / 'photos/b').symlink_to(tmp_path / 'elsewhere')
+    found = find_images(tmp_path / 'photos', recursive=True)
+    assert [str(path.relative_to(tmp_path / 'photos')) for path in found] == ['a/1.png', 'b/2.png']
+
+
+def test_a_link_whose_disk_is_not_there_is_not_replaced_unasked(tmp_path: Path) -> None:
+    (tmp_path / 'set.lmdb').symlink_to(tmp_path / 'disk/set.lmdb')
+    with pytest.raises(ExistsError, match=r'set\.lmdb exists; remove it or choose another name'):
+        check_target(tmp_path / 'set.lmdb', overwrite=False)
+    with pytest.raises(FileExistsError), atomic_folder(tmp_path / 'set.lmdb'):
+        pass
+    assert (tmp_path / 'set.lmdb').is_symlink()

@@ -146,6 +146,12 @@ def test_images_are_kernels_grey_or_one_a_colour(suffix: str, tmp_path: Path) ->
     assert_same(read(tmp_path / f'colour.{suffix}'), levels / levels.sum((1, 2), keepdims=True))
 
 
+def test_coloured_images_need_not_be_square(tmp_path: Path) -> None:
+    levels = np.random.default_rng(0).integers(1, 255, (3, 9, 15)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / 'wide.png'), levels[::-1].transpose(1, 2, 0))
+    assert_same(read(tmp_path / 'wide.png'), levels / levels.sum((1, 2), keepdims=True))
+
+
 def test_tif_files_have_any_depth_and_any_number_of_pages(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / 'pages.tif', WIDE.astype(np.float32), photometric='minisblack')
     assert_same(read(tmp_path / 'pages.tif'), WIDE)
@@ -171,6 +177,17 @@ def test_subfolders_count_and_what_is_hidden_does_not(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         np.save(tmp_path / name, SQUARE[0]) if name.endswith('npy') else (tmp_path / name).write_text('x')
     assert [str(file.relative_to(tmp_path)) for file in kernel_files(str(tmp_path))] == ['a/k.npy', 'b.npy']
+
+
+def test_linked_folders_count_and_a_link_in_a_circle_ends(tmp_path: Path) -> None:
+    for folder in ('bank/own', 'elsewhere'):
+        (tmp_path / folder).mkdir(parents=True)
+        np.save(tmp_path / folder / 'k.npy', SQUARE[0])
+    (tmp_path / 'bank/linked').symlink_to(tmp_path / 'elsewhere')
+    (tmp_path / 'elsewhere/back').symlink_to(tmp_path / 'bank')
+    (tmp_path / 'bank/lost').symlink_to(tmp_path / 'nowhere')
+    found = [str(file.relative_to(tmp_path / 'bank')) for file in kernel_files(str(tmp_path / 'bank'))]
+    assert found == ['linked/k.npy', 'own/k.npy']
 
 
 def test_a_grid_has_its_places_in_front_and_the_mean_of_colours(tmp_path: Path) -> None:

@@ -84,3 +84,10 @@ def test_wrong_options_are_one_clear_line_before_anything_is_read(
     photos: Path, options: dict[str, Any], message: str
 ) -> None:
     assert problem_of(options, photos) == f'degradation.field.{message}'
+
+
+def test_kernels_are_data_also_where_networks_have_half_precision() -> None:
+    paths = 4 * random_paths(50, 'camera', torch.Generator().manual_seed(0))
+    expected = motion_kernels(paths, 0.5, 21, 4, 'centered')
+    with torch.autocast('cpu', torch.bfloat16):
+        torch.testing.assert_close(motion_kernels(paths, 0.5, 21, 4, 'centered'), expected)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from manet_basicsr.degradation import (
+    FixedSampler,
     anisotropic_gaussian_kernels,
     build_field_sampler,
     kernel_pca_basis,
@@ -228,3 +229,9 @@ def test_the_basis_for_photographs_spans_the_kernels_that_its_option_file_trains
     assert explained > 0.99
     gaussians = load_pca_basis(scale).double()
     assert (gaussians.T @ covariance @ gaussians).trace() / covariance.trace() < explained
+
+
+def test_kernels_that_are_all_the_same_have_no_basis() -> None:
+    covariance = kernel_covariance(4, num_kernels=50, sampler=FixedSampler(variances=(4, 1), angle=0.3))
+    with pytest.raises(ValueError, match='the kernels are all the same, so they have no principal components'):
+        principal_components(covariance, 5)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from manet_basicsr.degradation import PsfGridSampler, anisotropic_gaussian_kernels, kernel_covariances
+from manet_basicsr.degradation.kernel_files import read_kernel_grid
 from tests.degradation.drawing import problem_of
 
 
@@ -55,6 +56,19 @@ def test_kernels_in_a_row_are_a_grid_where_the_option_says_which(lens: Path, tmp
     np.save(tmp_path / 'row.npy', np.load(lens).reshape(8, 21, 21))
     same = PsfGridSampler(str(tmp_path / 'row.npy'), grid=(2, 4)).draw(48, 64, scale=4)
     assert torch.equal(same, PsfGridSampler(str(lens)).draw(48, 64, scale=4))
+
+
+@pytest.mark.parametrize('taps', [19, 21])
+def test_a_square_grid_of_kernels_of_any_brightness_is_read_as_it_is_laid_out(taps: int, tmp_path: Path) -> None:
+    row = anisotropic_gaussian_kernels(torch.tensor([[3.0, 3.0]]), torch.zeros(1), 21, 1).view(21, 21)
+    brightness = torch.linspace(0.5, 1, 25).view(5, 5, 1, 1)
+    np.save(tmp_path / 'lens.npy', (brightness * row[:, (21 - taps) // 2 :][:, :taps]).numpy())
+    for grid in (None, (5, 5)):
+        found = variances_of(PsfGridSampler(str(tmp_path / 'lens.npy'), grid=grid).draw(60, 60, scale=1))
+        torch.testing.assert_close(found, torch.full((60, 60), 3.0), atol=0.02, rtol=0)
+    colours = brightness[..., None] * row[..., None] * torch.tensor([1, 0.5, 0.8])
+    np.save(tmp_path / 'colours.npy', colours.numpy())
+    assert read_kernel_grid(tmp_path / 'colours.npy').shape == (5, 5, 21, 21)
 
 
 @pytest.mark.parametrize(

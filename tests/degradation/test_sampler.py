@@ -67,6 +67,17 @@ def test_many_kernels_made_in_pieces_are_those_made_at_once(monkeypatch: pytest.
     torch.testing.assert_close(block_field(parameters, 200, 200, 4), whole, atol=1e-7, rtol=0)
 
 
+def test_fields_have_gradients_with_respect_to_their_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('manet_basicsr.degradation.sampler._KERNELS_AT_ONCE', 3)
+    parameters = protocol_parameters(5, 80, 80, 4).double().requires_grad_()
+    field = block_field(parameters, 80, 80, 4)
+    torch.testing.assert_close(field, block_field(parameters.detach(), 80, 80, 4).to(field), atol=1e-6, rtol=0)
+    field[0, :, 3, 14].square().sum().backward()
+    assert parameters.grad is not None
+    assert parameters.grad[0, 1].abs().min() > 0  # of its block, and of no other
+    assert parameters.grad[1].abs().max() == parameters.grad[0, 0].abs().max() == 0
+
+
 @pytest.mark.parametrize(
     ('parameters', 'message'),
     [

@@ -49,6 +49,7 @@ def test_negative_taps_go_and_what_is_cut_is_told() -> None:
         (torch.zeros(5, 5), 'no positive tap'),
         (torch.full((5, 5), float('nan')), 'finite'),
         (torch.ones(1, 5, 5), r'\(1, 5, 5\)'),
+        (torch.eye(41).flip(0) * (torch.arange(41) % 40 == 0), 'found no weight within 18x18 taps of its centre of'),
     ],
 )
 def test_what_is_no_kernel_is_refused(kernel: torch.Tensor, message: str) -> None:

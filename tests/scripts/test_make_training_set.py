@@ -154,3 +154,23 @@ def test_the_list_that_ships_is_the_choice_among_the_photographs_of_the_weights(
     if not all(folder.is_dir() for folder in folders):
         pytest.skip('no training images')
     assert script.read_held_out(script.HELD_OUT) == script.choose_held_out(script.photographs_of(folders), 24)
+
+
+def test_both_databases_are_of_one_division_or_neither_is_made(
+    script: ModuleType, folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    train, val, held_out = (tmp_path / name for name in ('train.lmdb', 'val.lmdb', 'held_out.txt'))
+    held_out.write_text('34\n34\n')  # a name twice counts once
+    words = [*(str(path) for path in (train, val, *folders)), '--held-out', str(held_out), '--force']
+    assert script.main(words) == 0
+    before = sorted(open_images(str(train)).names), open_images(str(val)).names
+    (folders[1] / '12.png').write_bytes(b'damaged')
+    held_out.write_text('12\n')  # so that the second of the two fails
+    capsys.readouterr()
+    assert script.main(words) == 1
+    assert 'of the folders given: 12.png' in capsys.readouterr().err
+    assert script.main([*words, '--choose', '5']) == 1
+    assert held_out.read_text() == '12\n'
+    assert (sorted(open_images(str(train)).names), open_images(str(val)).names) == before
+    assert {path.name for path in tmp_path.iterdir()} >= {'train.lmdb', 'val.lmdb'}
+    assert not [path for path in tmp_path.iterdir() if 'partial' in path.name]
