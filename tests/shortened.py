@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import runpy
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from basicsr.archs import build_network
 
 from manet_basicsr.options.checks import check
 from manet_basicsr.options.errors import named
@@ -100,7 +106,9 @@ def small_network(job: str) -> list[str]:
     return [f'{section}:{key}={value}' for section, keys in sections for key, value in keys.items()]
 
 
-def train_entries(job: str, images: Path, *, total_iter: int = 2, workers: int = 0, every: int = 2) -> list[str]:
+def train_entries(
+    job: str, images: Path, *, scale: int = 4, total_iter: int = 2, workers: int = 0, every: int = 2
+) -> list[str]:
     """Give the --force_yml entries that shorten a training file and point it at images."""
     entries = [
         f'datasets:train:dataroot_gt={images}',
@@ -118,10 +126,21 @@ def train_entries(job: str, images: Path, *, total_iter: int = 2, workers: int =
         *small_network(job),
     ]
     if job.startswith('BlindSR'):
-        entries += ['network_g:estimator:pretrained=~', 'network_g:generator:pretrained=~']
+        frozen = _weights_of(type='MANet', **_ESTIMATOR)
+        entries += [f'network_g:estimator:pretrained={frozen}', 'network_g:generator:pretrained=~']
     if job in ('IKC', 'SRSVD'):
-        entries.append('network_g:generator:pretrained=~')
+        entries.append(f'network_g:generator:pretrained={_weights_of(type="SFTRRDBNet", scale=scale, **_GENERATOR)}')
     return entries
+
+
+@functools.cache
+def _weights_of(**network: Any) -> Path:
+    """Save random weights of a part that is not trained, which a training would refuse to begin without."""
+    folder = Path(tempfile.mkdtemp(prefix='manet_tests_'))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    torch.manual_seed(0)
+    torch.save({'params': build_network(network).state_dict()}, folder / 'part.pth')
+    return folder / 'part.pth'
 
 
 def test_entries(job: str, images: Path, network: Path | str) -> list[str]:
@@ -136,10 +155,9 @@ test_entries.__test__ = False  # type: ignore[attr-defined]
 def resolved(file: Path, entries: list[str], root: Path, *, auto_resume: bool = False) -> dict[str, Any]:
     """Resolve an option file as the command does, below a folder."""
     options, is_train = forced(file, entries), file.name.startswith('train')
-    if is_train:
-        forget_beginning_of_resumed(options, str(root), auto_resume=auto_resume)
+    goes_on = is_train and forget_beginning_of_resumed(options, str(root), auto_resume=auto_resume)
     with named(f'{file}: '):
-        check(options, is_train=is_train)
+        check(options, is_train=is_train, goes_on=goes_on)
     if options.get('manual_seed') is None:
         options['manual_seed'] = draw_seed(Processes())
     seed_generators(options['manual_seed'], Processes())

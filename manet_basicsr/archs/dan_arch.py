@@ -212,7 +212,7 @@ class DANNet(SingleKernelNet):
         """Super-resolve ``lq`` (B, C, h, w) with a given kernel field (B, k*k, h, w) or (B, k*k, 1, 1)."""
         return self.restorer(lq, field)
 
-    def forward(self, lq: Tensor, with_field: bool = False) -> Tensor | tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, lq: Tensor, *, with_field: bool = False) -> Tensor | tuple[Tensor, Tensor]:  # type: ignore[override]
         """Super-resolve an image.
 
         Args:

@@ -102,7 +102,7 @@ class IKCNet(SingleKernelNet):
         self.predictor = Predictor(num_in_ch, num_feat, code_length)
         self.corrector = Corrector(num_in_ch, num_feat, code_length)
 
-    def forward(self, lq: Tensor, as_codes: bool = False) -> Tensor:
+    def forward(self, lq: Tensor, *, as_codes: bool = False) -> Tensor:
         """Super-resolve an image.
 
         Args:

@@ -114,7 +114,7 @@ class MANet(nn.Module):
         self.m_tail = nn.Conv2d(num_feat, kernel_size**2, 3, 1, 1)
         self.register_load_state_dict_pre_hook(_strip_released_prefix)
 
-    def forward(self, lq: Tensor, as_logits: bool = False) -> Tensor:
+    def forward(self, lq: Tensor, *, as_logits: bool = False) -> Tensor:
         """Estimate the kernel field of an LR image.
 
         Args:

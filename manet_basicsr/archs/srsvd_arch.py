@@ -83,6 +83,8 @@ class SRSVDNet(nn.Module):
         ValueError: If ``num_block`` is below 1, or the generator hands out no features.
     """
 
+    run_by = 'KernelErrorModel'  # others take what it gives for an image
+
     def __init__(
         self, generator: Mapping[str, Any], num_in_ch: int = 3, num_feat: int = 64, num_block: int = 8
     ) -> None:

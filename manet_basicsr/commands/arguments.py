@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--debug', action='store_true', help="a short run under the name 'debug_NAME', with tracebacks")
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument(
-        '--force_yml', nargs='+', default=None, metavar='KEY=VALUE', help='change options: train:total_iter=300 ...'
+        '--force_yml', nargs='+', action='extend', metavar='KEY=VALUE', help='change options: train:total_iter=300 ...'
     )
 
 
@@ -59,10 +59,11 @@ def resolve_arguments(args: argparse.Namespace, root_path: str, *, is_train: boo
         OptionError: With every problem found.
     """
     options = read_arguments(args)
-    if is_train:
-        forget_beginning_of_resumed(options, root_path, auto_resume=args.auto_resume, debug=args.debug)
+    goes_on = is_train and forget_beginning_of_resumed(
+        options, root_path, auto_resume=args.auto_resume, debug=args.debug
+    )
     with named(f'{args.opt}: '):
-        check(options, is_train=is_train)
+        check(options, is_train=is_train, goes_on=goes_on)
     with named(f'--launcher {args.launcher}: '):
         processes = start_processes(args.launcher, options.get('dist_params'))
     if options.get('manual_seed') is None:

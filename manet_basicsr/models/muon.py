@@ -66,6 +66,8 @@ def hidden_weights(parameters: Sequence[Tensor], output: Sequence[Tensor] = ()) 
 class Muon(torch.optim.Optimizer):
     """Muon for the hidden weights, Adam for the first and the last layer, biases and vectors.
 
+    The first layer is that which is defined first; those of the other parts of a network count as hidden.
+
     A hidden weight, as the matrix ``W`` of its first dimension by all others (of a convolution ``out x (in kh kw)``;
     of a transposed one ``in x (out kh kw)``), is changed by its gradient ``G``::
 

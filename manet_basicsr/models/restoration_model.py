@@ -62,6 +62,7 @@ class RestorationModel(SRModel):
     NETWORK_SWITCHES: tuple[str, ...] = ()
     #: Keys of ``train`` of which at least one must be given.
     LOSS_KEYS: tuple[str, ...] = ('pixel_opt', 'perceptual_opt')
+    LOSSES_NEEDED: tuple[tuple[str, ...], ...] = ()  # one of each of these groups; of LOSS_KEYS where there are none
     #: Images that a batch, or each part that ``train.accumulate`` cuts it into, has at least.
     LEAST_IMAGES = 1
 

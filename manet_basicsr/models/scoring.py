@@ -75,7 +75,7 @@ def mean_scores(
         if len(values) < len(scores):
             get_root_logger().info(
                 f'Validation {dataset_name}: {name} skipped for {len(scores) - len(values)} of {len(scores)} '
-                'images without ground truth for it'
+                'images without what it compares'
             )
         if values:
             means[name] = sum(values) / len(values)

@@ -63,12 +63,13 @@ class IKCModel(RestorationModel):
 class DANModel(RestorationModel):
     """Train and test a ``DANNet`` as a whole (DAN, NeurIPS 2020): by its image and the kernel it estimates of it.
 
-    Losses as those of RestorationModel, and ``train.kernel_opt`` on kernels.
+    Losses as those of RestorationModel, and ``train.kernel_opt`` on kernels; one of each kind is needed.
     """
 
     NETWORK_SWITCHES = ('with_field',)
     TRAIN_KEYS = RestorationModel.TRAIN_KEYS | {'kernel_opt'}
     LOSS_KEYS = (*RestorationModel.LOSS_KEYS, 'kernel_opt')
+    LOSSES_NEEDED = (('kernel_opt',), RestorationModel.LOSS_KEYS)  # neither reaches all of the network
 
     def predict(self, net: nn.Module, batch: Batch) -> Any:
         """Give the SR images of a batch and the kernels (B, k*k, 1, 1) that are estimated of them."""

@@ -11,9 +11,10 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from manet_basicsr.options.beginning_checks import beginning_problems
 from manet_basicsr.options.dataset_checks import dataset_problems, device_problems, kernel_problems
 from manet_basicsr.options.errors import OptionError
-from manet_basicsr.options.keys import DIST, LOGGER, METRIC_INPUTS, PATH, TOP, VAL
+from manet_basicsr.options.keys import DIST, LOGGER, METRIC_INPUTS, PATH, STOCK_METRIC_INPUTS, TOP, VAL
 from manet_basicsr.options.network_checks import network_problems, parts_of
 from manet_basicsr.options.reading import Options
 from manet_basicsr.options.resolving import LOADING, is_ours
@@ -34,14 +35,18 @@ _MISSPELT = re.compile(r"(?:(.*)\.)?(?:[^.]+: unknown key|(\w+) key '.*' is not 
 _LARGEST_SEED = 2**31  # numpy takes twice as much, and each process adds its rank
 
 
-def find_problems(options: Options, *, is_train: bool) -> list[str]:
+def find_problems(options: Options, *, is_train: bool, goes_on: bool = False) -> list[str]:
     """List everything wrong with an option file, each with its key, what was found and what was expected.
 
     Args:
         options: The options as read, not yet resolved.
         is_train: Whether they are for training.
+        goes_on: Whether the training goes on from a state, which has all weights.
     """
-    return _said_once(list(_form_problems(options)) or list(_problems(options, is_train)), options)
+    problems = list(_form_problems(options)) or list(_problems(options, is_train))
+    if not problems and is_train and not goes_on and is_ours(options['model_type']):
+        problems = list(beginning_problems(options))
+    return _said_once(problems, options)
 
 
 def _said_once(problems: list[str], options: Options) -> list[str]:
@@ -66,17 +71,18 @@ def _has(options: Options, path: str) -> bool:
     return isinstance(section, dict) and last in section
 
 
-def check(options: Options, *, is_train: bool) -> None:
+def check(options: Options, *, is_train: bool, goes_on: bool = False) -> None:
     """Refuse options in which anything is wrong.
 
     Args:
         options: The options as read, not yet resolved.
         is_train: Whether they are for training.
+        goes_on: Whether the training goes on from a state.
 
     Raises:
         OptionError: With every problem found.
     """
-    problems = find_problems(options, is_train=is_train)
+    problems = find_problems(options, is_train=is_train, goes_on=goes_on)
     if problems:
         raise OptionError(problems)
 
@@ -129,7 +135,7 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
     if not ours:
         yield from device_problems(options.get('datasets') or {}, model_type)
     yield from _path_problems(options.get('path') or {})
-    yield from _val_problems(options.get('val') or {})
+    yield from _val_problems(options.get('val') or {}, METRIC_INPUTS if ours else STOCK_METRIC_INPUTS)
     if is_train:
         train = options.get('train') or {}
         yield from schedule_problems(train, optimizers(with_muon=ours))
@@ -207,7 +213,7 @@ def _path_problems(paths: Mapping[str, Any]) -> Iterator[str]:
         yield f'path.ignore_resume_networks: found {ignored!r}, expected a list of names such as network_g'
 
 
-def _val_problems(val: Mapping[str, Any]) -> Iterator[str]:
+def _val_problems(val: Mapping[str, Any], metric_inputs: Collection[str]) -> Iterator[str]:
     from basicsr.utils.registry import METRIC_REGISTRY
 
     from manet_basicsr.metrics.pyiqa_metric import pyiqa_problems
@@ -220,7 +226,7 @@ def _val_problems(val: Mapping[str, Any]) -> Iterator[str]:
         yield f'val.metrics: found {metrics!r}, expected a section for each metric'
         return
     for name, metric in metrics.items():
-        yield from registered_problems(metric, METRIC_REGISTRY, f'val.metrics.{name}', METRIC_INPUTS, ('better',))
+        yield from registered_problems(metric, METRIC_REGISTRY, f'val.metrics.{name}', metric_inputs, ('better',))
         if isinstance(metric, dict):
             yield from choice_problems(metric, {'better': ('higher', 'lower')}, f'val.metrics.{name}.')
             known = dict(iter(METRIC_REGISTRY)).get(str(metric.get('type')))

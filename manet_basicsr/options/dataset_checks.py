@@ -23,12 +23,14 @@ from manet_basicsr.utils.messages import nearest
 
 #: Models that compare kernels, or are given them.
 MODELS_WITH_KERNELS = ('KernelL1Model', 'KernelConditionedSRModel', 'IKCModel', 'DANModel', 'KernelErrorModel')
+_PATHS = ('dataroot_gt', 'dataroot_lq', 'meta_info_file', 'kernels')
 _BACKENDS = ('disk', 'lmdb', 'memcached')
 
 
 def dataset_problems(options: Options, is_train: bool) -> Iterator[str]:
     from basicsr.utils.registry import DATASET_REGISTRY
 
+    from manet_basicsr.data.manifest import read_manifest
     from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
 
     datasets = options.get('datasets')
@@ -56,18 +58,21 @@ def dataset_problems(options: Options, is_train: bool) -> Iterator[str]:
         if dataset.get('type') is not None:
             yield from unregistered_name(dataset['type'], dict(iter(DATASET_REGISTRY)), f'{where}.type')
         yield from _loader_problems(dataset, phase, f'{where}.')
-        for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file', 'kernels'):
+        for key in _PATHS:
             yield from missing_file(dataset.get(key), f'{where}.{key}')
         if dataset.get('type') == SVDegradationDataset.__name__:
             yield from unknown_keys(dataset, LOADER.keys() | SVDegradationDataset.KEYS, f'{where}.')
             yield from choice_problems(dataset, dict.fromkeys(('use_hflip', 'use_rot'), SWITCH), f'{where}.')
             resolved = {**dataset, 'phase': phase, 'scale': options.get('scale')}
+            files = {key: dataset[key] for key in _PATHS if isinstance(dataset.get(key), str)}
+            resolved.update({key: os.path.expanduser(file) for key, file in files.items()})
             found = list(SVDegradationDataset.problems(resolved))
             yield from (f'{where}.{problem}' for problem in found)
-            files = [dataset.get(key) for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file')]
-            if not found and all(os.path.exists(file) for file in files if file is not None):
+            if not found and all(os.path.exists(resolved[key]) for key in files):
                 try:
-                    SVDegradationDataset.open_sets(dataset)
+                    SVDegradationDataset.open_sets(resolved)
+                    if 'kernels' in files:
+                        read_manifest(resolved['kernels']).check_scale(resolved['scale'], files['kernels'])
                 except (OSError, ValueError) as error:
                     yield f'{where}: {error}'
 
@@ -93,7 +98,11 @@ def kernel_problems(datasets: Mapping[str, Any], model_type: object) -> Iterator
         kind = (dataset or {}).get('type')
         registered = known.get(kind) if isinstance(kind, str) else None
         is_stock = registered is not None and registered.__module__.startswith('basicsr.')
-        if section.split('_')[0] == 'train' and is_stock:
+        # To train on; and those who are given kernels restore nothing without.
+        needs = section.split('_')[0] == 'train' or model_type == 'KernelConditionedSRModel'
+        if needs and kind == 'SVDegradationDataset' and dataset.get('dataroot_lq') and not dataset.get('kernels'):
+            yield f'datasets.{section}.kernels: missing; {model_type} needs the kernels of LR images'
+        if needs and is_stock:
             yield f'datasets.{section}.type: {kind} gives no kernels, which {model_type} needs (SVDegradationDataset)'
 
 

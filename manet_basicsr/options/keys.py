@@ -25,7 +25,7 @@ TOP = {
     'name': Key('string', 'name of the run, and of its folder'),
     'model_type': Key('string', 'what is trained or tested'),
     'scale': Key('integer', 'downsampling factor of the data, upsampling factor of the network'),
-    'num_gpu': Key('integer|"auto"', 'GPUs; auto: those there are, of a training one a process; else the CPU'),
+    'num_gpu': Key('integer|"auto"', 'GPUs; auto: in a test all that there are, in a training one a process; else the CPU'),
     'manual_seed': Key('integer|null', 'seed of everything random; ~: drawn'),
     'datasets': Key('object', 'a section for each set: train, val, or test_0, test_1, ...'),
     'network_g': Key('object', 'the network'),
@@ -115,3 +115,5 @@ DATASET = {
 }
 #: What a validation passes to every metric, beside the arguments in the options.
 METRIC_INPUTS = ('img', 'img2', 'field', 'field_gt', 'gt', 'scale', 'lr_images', 'kwargs', 'unused')
+#: Those that BasicSR's own models pass.
+STOCK_METRIC_INPUTS = ('img', 'img2', 'kwargs', 'unused')

@@ -55,7 +55,7 @@ def network_problems(network: Mapping[str, Any], where: str, options: Options) -
     built = {}
     for key, part in parts.items():
         try:
-            built[key] = _build(without_weights(part))
+            built[key] = build_unloaded(part)
         except Exception as error:  # a wrong value is met wherever it is first used
             yield f'{key}: {_words(error)}'
         else:
@@ -67,7 +67,7 @@ def network_problems(network: Mapping[str, Any], where: str, options: Options) -
         return
     yield from _field_problems(built, options)
     try:
-        whole = _build(forget_pretrained(network)) if names else built[where]
+        whole = build_unloaded(network) if names else built[where]
     except Exception as error:
         yield f'{where}: {_words(error)}'
     else:
@@ -103,6 +103,7 @@ def _model_problems(network: nn.Module, model_type: object, is_train: bool) -> I
     """Check that a network can be called as its model calls it, and gives what that compares: kernels or images."""
     from basicsr.utils.registry import MODEL_REGISTRY
 
+    from manet_basicsr.models.kernel_error_model import KernelErrorModel
     from manet_basicsr.models.kernel_l1_model import KernelL1Model
 
     if model_type != 'SRModel' and not is_ours(model_type):
@@ -120,8 +121,12 @@ def _model_problems(network: nn.Module, model_type: object, is_train: bool) -> I
     trained_by = getattr(network, 'trained_by', None) if is_train else None
     if trained_by is not None and not issubclass(model or object, MODEL_REGISTRY.get(trained_by)):
         yield f'model_type: found {model_type}, expected {trained_by}, by which alone {name} learns'
+    run_by, is_plugin = getattr(network, 'run_by', None), not type(network).__module__.startswith('manet_basicsr.')
+    if issubclass(model or object, KernelErrorModel) != (run_by is not None) and not is_plugin:
+        expected = 'a SRSVDNet' if run_by is None else f'model_type {run_by}'
+        yield f'network_g: found {name} with model_type {model_type}, expected {expected}, which give and take errors'
     estimates, wanted = isinstance(network, FieldEstimator), issubclass(model, KernelL1Model)  # type: ignore[arg-type]
-    if type(network).__module__.startswith('manet_basicsr.') and estimates != wanted:
+    if not is_plugin and estimates != wanted:
         words = ('images', 'kernels')
         yield (
             f'network_g: {type(network).__name__} gives {words[estimates]}, expected {words[wanted]} for model_type '
@@ -154,11 +159,13 @@ class _NoInitialValues(TorchFunctionMode):
         return function(*arguments, **(keywords or {}))
 
 
-def _build(network: dict[str, Any]) -> nn.Module:
+def build_unloaded(network: Mapping[str, Any]) -> nn.Module:
+    """Build a network on the meta device, without memory and without weights of files."""
     from basicsr.utils.registry import ARCH_REGISTRY
 
     with torch.device('meta'), _NoInitialValues():
-        arguments = {key: value for key, value in network.items() if key != 'type'}
+        bare = without_weights(forget_pretrained(network))
+        arguments = {key: value for key, value in bare.items() if key != 'type'}
         return ARCH_REGISTRY.get(network['type'])(**arguments)
 
 
@@ -179,13 +186,13 @@ def _argument_problems(network: Mapping[str, Any], where: str) -> Iterator[str]:
 
 def _scale_problems(network: Mapping[str, Any], where: str, options: Options) -> Iterator[str]:
     """Check that a generator enlarges by the scale that the images are for."""
-    parameter = inspect.signature(_class_of(network)).parameters.get('scale')
-    given = options.get('scale')
-    if parameter is None or given is None or not _may_be_built(network):
+    parameters, given = inspect.signature(_class_of(network)).parameters, options.get('scale')
+    if given is None or not _may_be_built(network):
         return
-    found = network.get('scale', parameter.default)
-    if found != given:
-        yield f'{where}.scale: found {found!r}, expected the scale {given!r} of the option file'
+    for name in {'scale', 'upscale'} & parameters.keys():  # the second in some of BasicSR's
+        found = network.get(name, parameters[name].default)
+        if found != given:
+            yield f'{where}.{name}: found {found!r}, expected the scale {given!r} of the option file'
 
 
 def _channel_problems(network: Mapping[str, Any], where: str, options: Options) -> Iterator[str]:

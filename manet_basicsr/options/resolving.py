@@ -22,6 +22,7 @@ DEBUG_ITERATIONS = 16
 _DEBUG_EVERY = 8
 #: Sections of a network that are networks themselves, and their keys that say where weights are.
 PARTS, LOADING = ('estimator', 'generator'), ('pretrained', 'param_key')
+_BEGINNING = ('resume_state', 'pretrain_network_', 'param_key_', 'strict_load_')  # of path
 _DERIVED = ('dist', 'rank', 'world_size', 'auto_resume', 'is_train', 'root_path')
 _DERIVED_FOLDERS = ('log', 'visualization', 'models', 'training_states')
 
@@ -106,6 +107,32 @@ def forget_beginning(options: Options) -> None:
             options[key] = forget_pretrained(options[key])
 
 
+def restore_beginning(options: Options, begun: Mapping[str, Any]) -> None:
+    """Put in what a run began with, in place, instead of the state and the weights from which it goes on.
+
+    Args:
+        options: Of the run that goes on.
+        begun: Those that it began with, as :func:`write_resolved` wrote them.
+    """
+    paths, first = dict(options['path']), begun.get('path')
+    first = first if isinstance(first, dict) else {}
+    for key in [*paths, *first]:
+        if key.startswith(_BEGINNING):
+            paths.pop(key, None)
+            paths.update({key: first[key]} if key in first else {})
+    options['path'] = paths
+    for key in (key for key in options if key.startswith('network_')):
+        network, first_network = options[key], begun.get(key)
+        if not isinstance(network, dict) or not isinstance(first_network, dict):
+            continue
+        for part in PARTS:
+            first_part = first_network.get(part)
+            if isinstance(network.get(part), dict) and isinstance(first_part, dict):
+                began_with = {name: first_part[name] for name in LOADING if name in first_part}
+                network = {**network, part: {**network[part], **began_with}}
+        options[key] = network
+
+
 def write_resolved(options: Options, path: str | Path) -> None:
     """Write options as they are used, with all forced values and defaults; the file is an option file again."""
     with atomic_path(path) as temporary:
@@ -133,6 +160,7 @@ def _shorten(options: Options) -> None:
     if not options['is_train']:
         return
     options['train']['total_iter'] = min(options['train']['total_iter'], DEBUG_ITERATIONS)
+    (options.get('path') or {}).pop('resume_state', None)  # of a run that may be longer
     options['logger'].update(print_freq=1, save_checkpoint_freq=_DEBUG_EVERY, use_tb_logger=False, wandb=None)
     if options.get('val'):
         options['val']['val_freq'] = _DEBUG_EVERY
@@ -150,15 +178,15 @@ def is_ours(model_type: object) -> bool:
 
 def _count_gpus(options: Options) -> None:
     available = torch.cuda.device_count()
-    # DataParallel's copies of a compiled network would all run the first one's weights, and precision is each thread's.
-    by_itself = options['is_train'] and not options['dist'] and is_ours(options['model_type'])
+    by_itself = options['is_train'] and not options['dist']
     if options.get('num_gpu', 'auto') == 'auto':
         options['num_gpu'] = min(available, 1) if by_itself else available
     if options['dist']:
         return
     if options['num_gpu'] > available:
         raise OptionError([f'num_gpu: found {options["num_gpu"]}, but there are {available}; try auto'])
-    if options['num_gpu'] > 1 and by_itself:
+    # DataParallel's copies of a compiled network would all run the first one's weights, and precision is each thread's.
+    if options['num_gpu'] > 1 and by_itself and is_ours(options['model_type']):
         raise OptionError([f'num_gpu: found {options["num_gpu"]}, expected 1 or a process each, started by torchrun'])
 
 

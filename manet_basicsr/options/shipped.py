@@ -39,13 +39,17 @@ def find_option_file(path: str | os.PathLike[str]) -> str:
             suffix and folders (``options/train/train_MANet_stage1_x4.yml``).
 
     Returns:
-        The path, as it was given if the package has no such file either.
+        The path: of a file that is there, with or without its suffix, before that of the package; as it was given if
+        the package has no such file either.
     """
     given = Path(path)
+    with_suffix = given.with_name(f'{given.name}.yml') if given.name else given
+    if with_suffix.is_file() and not given.is_file():
+        return str(with_suffix)  # a copy of the package's, which somebody has made his own
     packaged = option_files().get(given.name.removesuffix('.yml'))
     folders = tuple(part for part in given.parent.parts if part != '.')
     if (
-        os.path.lexists(given)
+        (os.path.lexists(given) and not given.is_dir())
         or packaged is None
         or folders not in ((), (packaged.parent.name,), ('options', packaged.parent.name))
     ):

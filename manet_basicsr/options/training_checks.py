@@ -82,8 +82,9 @@ def train_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
     yield from unknown_keys(train, model.TRAIN_KEYS, 'train.')
     if train.get('optim_g') is None:
         yield 'train.optim_g: missing'
-    if not any(train.get(key) for key in model.LOSS_KEYS):
-        yield f'train: expected at least one of {", ".join(model.LOSS_KEYS)}'
+    for needed in model.LOSSES_NEEDED or (model.LOSS_KEYS,):
+        if not any(train.get(key) for key in needed):
+            yield f'train: expected at least one of {", ".join(needed)}'
     for key in model.LOSS_KEYS:
         if train.get(key) is not None:
             yield from _loss_problems(train[key], dict(iter(LOSS_REGISTRY)), f'train.{key}')

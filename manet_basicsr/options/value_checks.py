@@ -6,6 +6,7 @@ and NaN, infinity and ``true`` pass as numbers.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeGuard
@@ -52,7 +53,7 @@ _RULES: _Rules = {
 }
 #: Of the metrics of BasicSR and of this package.
 _METRIC_RULES: _Rules = {
-    'crop_border': (lambda value: value is None or is_count(value), 'a whole number of pixels, or ~'),
+    'crop_border': (is_count, 'a whole number of pixels'),
     'test_y_channel': (lambda value: value in (True, False), 'true or false'),
     'input_order': (lambda value: value in ('HWC', 'CHW', 'HW'), 'HWC, CHW or HW'),
 }
@@ -71,8 +72,10 @@ def metric_problems(section: Mapping[str, Any], where: str, metric: object) -> I
         where: Its key.
         metric: What is registered under its type.
     """
-    if str(getattr(metric, '__module__', '')).split('.')[0] in ('basicsr', 'manet_basicsr'):
-        yield from _problems(section, where, _METRIC_RULES)
+    if callable(metric) and metric.__module__.split('.')[0] in ('basicsr', 'manet_basicsr'):
+        defaults = {name: parameter.default for name, parameter in inspect.signature(metric).parameters.items()}
+        given = {key: value for key, value in section.items() if key not in defaults or value is not defaults[key]}
+        yield from _problems(given, where, _METRIC_RULES)
 
 
 def _problems(section: Mapping[str, Any], where: str, rules: _Rules) -> Iterator[str]:

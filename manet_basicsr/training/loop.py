@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from basicsr.utils import AvgTimer, MessageLogger, get_root_logger
 
 from manet_basicsr.data.sampling import IterationSampler
@@ -109,6 +110,7 @@ class TrainingLoop:
         if self.opt.get('val') and not self._validation_due and self._validated_iter != self.current_iter:
             self.model.validation_pending = True
             self._validate()
+            self._save_state_again()
         self.agreement.finish()
 
     # ----------------------------------------------------------------------------------------------- when what is due
@@ -294,6 +296,8 @@ class TrainingLoop:
             if not self._asks_between_images:
                 stack.enter_context(leaving_between_images(self.model, self.agreement))
                 stack.enter_context(bare_networks(self.model))
+                # A loader draws a seed at each pass: a run is the same however often it validates.
+                stack.enter_context(torch.random.fork_rng(devices=[]))
             yield
 
     def _keep_what_was_trained(self, error: BaseException) -> None:

@@ -18,7 +18,7 @@ def network_labels(opt: Options) -> list[str]:
     return [key.replace('network_', 'net_') for key in opt if key.startswith('network_') and key not in kept]
 
 
-def forget_beginning_of_resumed(options: Options, root_path: str, *, auto_resume: bool, debug: bool = False) -> None:
+def forget_beginning_of_resumed(options: Options, root_path: str, *, auto_resume: bool, debug: bool = False) -> bool:
     """Before the checks: a run that goes on needs nothing of what it began with, which may be gone by now.
 
     Args:
@@ -26,16 +26,22 @@ def forget_beginning_of_resumed(options: Options, root_path: str, *, auto_resume
         root_path: Folder below which ``experiments`` lies.
         auto_resume: Whether to go on from the newest state of the run's folder.
         debug: Whether the run is a short one, which has a folder of its own.
+
+    Returns:
+        Whether it goes on.
     """
     paths = options.get('path')
     if not all(isinstance(section, (dict, type(None))) for section in (paths, options.get('network_g'))):
-        return  # the checks will say so
+        return False  # the checks will say so
     roots = (paths or {}).get('experiments_root'), (paths or {}).get('ignore_resume_networks') or []
     if not isinstance(roots[0], (str, type(None))) or not isinstance(roots[1], list):
-        return
+        return False
     states = os.path.join(run_folder(options, root_path, is_train=True, debug=debug), 'training_states')
-    if (paths or {}).get('resume_state') is not None or (auto_resume and saved_iterations(states)):
+    given = None if debug else (paths or {}).get('resume_state')
+    goes_on = given is not None or (auto_resume and bool(saved_iterations(states)))
+    if goes_on:
         forget_beginning(options)
+    return goes_on
 
 
 def find_resume_state(opt: Options) -> tuple[dict[str, Any] | None, list[str]]:

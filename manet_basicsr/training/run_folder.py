@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -12,8 +12,8 @@ from basicsr.utils import get_root_logger, get_time_str
 from basicsr.utils.dist_util import master_only
 
 from manet_basicsr.options.errors import OptionError
-from manet_basicsr.options.reading import Options
-from manet_basicsr.options.resolving import write_resolved
+from manet_basicsr.options.reading import Options, load_options
+from manet_basicsr.options.resolving import restore_beginning, write_resolved
 from manet_basicsr.training.checkpoints import saved_iterations
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.errors import WriteError
@@ -85,7 +85,17 @@ def prepare_run_folder(opt: Options, option_file: str, *, in_place: bool) -> Non
     root = _root(opt)
     with atomic_path(os.path.join(root, os.path.basename(option_file))) as temporary:
         write_lines(temporary, options_text)
-    write_resolved(opt, os.path.join(root, 'resolved.yml'))
+    write_resolved(_as_begun(opt) if in_place else opt, os.path.join(root, 'resolved.yml'))
+
+
+def _as_begun(opt: Options) -> Options:
+    """Return the options of a run that goes on with what it began with, which its folder tells."""
+    begun: Options = {}
+    with suppress(OptionError, OSError):  # it is lost, or somebody's: then nothing is known of the beginning
+        begun = load_options(os.path.join(_root(opt), 'resolved.yml'))
+    as_begun = dict(opt)
+    restore_beginning(as_begun, begun)
+    return as_begun
 
 
 def _set_later_states_aside(state: Path) -> None:
@@ -135,8 +145,12 @@ def move_aside(folder: Path, marks: tuple[str, ...]) -> None:
 
 
 def tensorboard_folder(opt: Options) -> Path:
-    """Return where BasicSR keeps a run's tensorboard files."""
-    return Path(opt['root_path']) / 'tb_logger' / opt['name']
+    """Return where a run's tensorboard files are: as in BasicSR, or in ``path.experiments_root`` where that is given.
+
+    Runs of one name in different roots have their own.
+    """
+    above, usual = Path(_root(opt)).parent.resolve(), Path(opt['root_path']).resolve()
+    return (usual if above == usual / 'experiments' else above) / 'tb_logger' / opt['name']
 
 
 @master_only

@@ -293,3 +293,22 @@ def test_dan_learns_from_its_last_round_alone() -> None:
 def test_sizes_that_make_no_network_are_refused(kind: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_network({'type': kind, **changes})
+
+
+def test_the_width_of_a_blur_has_gradients_that_are_finite_for_a_single_tap_too() -> None:
+    field = anisotropic_gaussian_kernels(torch.tensor([[4.0, 2.0]]), torch.zeros(1), 21, 1).view(1, 441, 1, 1)
+    sharp = torch.zeros_like(field)
+    sharp[0, 220] = 1
+    for kernel in (field, sharp):
+        given = kernel.clone().requires_grad_()
+        blur_widths(given).sum().backward()
+        assert given.grad is not None and given.grad.isfinite().all()
+        assert bool(given.grad.any()) == (kernel is field)
+
+
+@pytest.mark.parametrize('name', ['CFSNet', 'CResMD'])
+def test_modulated_generators_hand_gradients_on_to_the_kernels(name: str) -> None:
+    field = anisotropic_gaussian_kernels(torch.tensor([[4.0, 2.0]]), torch.zeros(1), 21, 4).view(1, 441, 1, 1)
+    field.requires_grad_()
+    small(name)(torch.rand(1, 3, 8, 8), field).sum().backward()
+    assert field.grad is not None and field.grad.any()

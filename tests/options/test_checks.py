@@ -17,6 +17,7 @@ from basicsr.utils.registry import METRIC_REGISTRY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from manet_basicsr.data.testset import MANIFEST_NAME, write_testsets
 from manet_basicsr.options.checks import find_problems
 from manet_basicsr.options.reading import Options, load_options
 from manet_basicsr.options.resolving import forget_pretrained, without_weights
@@ -709,6 +710,9 @@ def test_channels_that_the_datasets_do_not_have_are_named(tmp_path: Path, change
         ('MANet_stage1', 'RestorationModel', 'MANet gives kernels, expected images for model_type RestorationModel'),
         ('DAN', 'IKCModel', 'DANNet does not fit model_type IKCModel, which gives it lq and as_codes'),
         ('IKC', 'DANModel', 'IKCNet does not fit model_type DANModel, which gives it lq and with_field'),
+        ('DAN', 'KernelConditionedSRModel', 'DANNet does not fit model_type KernelConditionedSRModel'),
+        ('SRSVD', 'KernelConditionedSRModel', 'found SRSVDNet with model_type KernelConditionedSRModel, expected mod'),
+        ('SFTRRDB_stage2', 'KernelErrorModel', 'found SFTRRDBNet with model_type KernelErrorModel, expected a SRSVD'),
     ],
 )
 def test_a_network_of_another_stage_is_refused(photos: Path, job: str, model: str, problem: str) -> None:
@@ -805,3 +809,67 @@ def test_arguments_of_other_packages_metrics_are_their_own_matter(
     }
     found = find_problems(changed(valid(tmp_path), 'val.metrics', metrics), is_train=True)
     assert not [problem for problem in found if 'metrics' in problem]
+
+
+def problems_of_training(job: str, images: Path, *changes: str) -> list[str]:
+    """What a shortened training file has, changed."""
+    options = shortened.forced(
+        shortened.option_file('train', job, 4), [*shortened.train_entries(job, images), *changes]
+    )
+    return find_problems(options, is_train=True)
+
+
+@pytest.mark.parametrize(
+    ('job', 'changes', 'problem'),
+    [
+        ('DAN', ['train:kernel_opt=~'], 'train: expected at least one of kernel_opt'),
+        ('DAN', ['train:pixel_opt=~'], 'train: expected at least one of pixel_opt, perceptual_opt'),
+        ('BlindSR_stage3', ['network_g:estimator:pretrained=~'], 'network_g.estimator.pretrained: missing; this part'),
+        ('BlindSR_stage3', ['network_g:estimator:pretrained=~', 'network_g:freeze_estimator=false'], None),
+        ('BlindSR_stage3', ['network_g:generator:pretrained=~'], None),
+        ('IKC', ['network_g:generator:pretrained=~'], 'network_g.generator.pretrained: missing; this part'),
+        (
+            'SFTRRDB_stage2',
+            ['datasets:train:degradation:alignment=published', 'datasets:val:degradation:alignment=published'],
+            'datasets.train.degradation.alignment: found published, expected centered, as the kernels of the PCA basis',
+        ),
+        ('RCAN_blur', ['network_g:upscale=2'], 'network_g.upscale: found 2, expected the scale 4 of the option file'),
+        ('RCAN_blur', ['val:metrics:psnr:crop_border=~'], 'val.metrics.psnr.crop_border: found None, expected a whole'),
+        ('MANet_stage1', ['val:metrics:lr_psnr:crop_border=~'], None),
+        ('MANet_stage1', ['val:metrics:lr_psnr:crop_border=-1'], 'val.metrics.lr_psnr.crop_border: found -1, expected'),
+        (
+            'BlindSR_stage3',
+            ['model_type=SRModel', 'train:optim_g:type=Adam', 'val:metrics={kernel: {type: calculate_kernel_psnr}}'],
+            'val.metrics.kernel.field: missing',
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_learn_or_be_validated_is_refused(
+    job: str, changes: list[str], problem: str | None, photos: Path
+) -> None:
+    found = problems_of_training(job, photos, *changes)
+    assert found == [] if problem is None else any(line.startswith(problem) for line in found), found
+
+
+def test_a_generator_that_is_told_kernels_is_not_validated_without(photos: Path) -> None:
+    lr = ['datasets:val:degradation=~', f'datasets:val:dataroot_lq={photos}']
+    (problem,) = problems_of_training('SFTRRDB_stage2', photos, *lr)
+    assert problem == 'datasets.val.kernels: missing; KernelConditionedSRModel needs the kernels of LR images'
+
+
+def test_sets_below_the_home_folder_are_opened_by_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'images').mkdir()
+    options = changed(valid(tmp_path / 'images'), 'datasets.val.dataroot_gt', '~/empty')
+    (problem,) = find_problems(options, is_train=True)
+    assert problem.startswith(f'datasets.val: {tmp_path}/empty holds no images')
+
+
+def test_a_manifest_is_read_by_the_check(photos: Path, tmp_path: Path) -> None:
+    (folder,) = write_testsets(photos, tmp_path, scales=[2], sets=['type1'])
+    paths = [
+        f'datasets:val:{key}={value}' for key, value in (('dataroot_lq', folder), ('kernels', folder / MANIFEST_NAME))
+    ]
+    (problem,) = problems_of_training('MANet_stage1', photos, *paths, 'datasets:val:degradation=~')
+    assert problem == f'datasets.val: {folder}/{MANIFEST_NAME} is for scale 2, found scale: 4'

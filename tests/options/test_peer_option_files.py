@@ -54,7 +54,7 @@ def test_a_job_trains_and_its_test_file_scores_what_it_saved(
     job: str, scale: int, photos: Path, photos_lmdb: Path, tmp_path: Path
 ) -> None:
     train, test = (shortened.option_file(phase, job, scale) for phase in ('train', 'test'))
-    entries = shortened.train_entries(job, photos_lmdb)
+    entries = shortened.train_entries(job, photos_lmdb, scale=scale)
     entries[0:2] = [entries[0], f'datasets:val:dataroot_gt={corner(photos, tmp_path / "val", scale)}']
     train_pipeline(shortened.resolved(train, entries, tmp_path), str(train))
     root = tmp_path / 'experiments' / train.stem

@@ -14,6 +14,7 @@ from urllib.error import URLError
 import cv2
 import numpy as np
 import pytest
+import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import METRIC_REGISTRY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -186,6 +187,46 @@ def test_a_state_is_saved_with_the_records_of_the_validation_of_its_iteration(
     assert {best['iter'] for best in records[load_name()].values()} == {2}
 
 
+def test_the_last_state_has_the_records_of_the_last_validation(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(KernelL1Model, 'validation', lambda self, loader, current_iter, *more: beat(self, current_iter))
+    assert main(command(photos, 'val:val_freq=2', total_iter=3, every=1)) == 0
+    assert load_state(RUN / 'training_states/3.state')['best_metric_results'] == {'set': {'m': {'iter': 3}}}
+
+
+def beat(model: Any, current_iter: int) -> None:
+    """Pretend a validation that is better than all before."""
+    model.best_metric_results = {'set': {'m': {'iter': current_iter}}}
+
+
+def test_a_stock_model_trains_the_same_however_often_it_validates(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = shortened.option_file('train', 'BlindSR_stage3', 4)
+    words = [
+        'train',
+        '-opt',
+        str(file),
+        '--force_yml',
+        *shortened.train_entries('BlindSR_stage3', photos, total_iter=3),
+    ]
+    words += ['model_type=SRModel', 'val:metrics={psnr: {type: calculate_psnr, crop_border: 4}}', 'manual_seed=0']
+    drawn = []
+    original = SRModel.optimize_parameters
+
+    def draw(self: SRModel, current_iter: int) -> None:
+        drawn.append(torch.rand(1).item())  # as a layer of the network with dropout would
+        original(self, current_iter)
+
+    monkeypatch.setattr(SRModel, 'optimize_parameters', draw)
+    for every in (1, 100):
+        assert main([*words, f'val:val_freq={every}', f'name=every{every}']) == 0
+    assert drawn[:3] == drawn[3:]
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.slow
 def test_workers_that_cannot_all_start_end_the_run_soon(photos: Path, tmp_path: Path) -> None:
@@ -198,8 +239,14 @@ def test_workers_that_cannot_all_start_end_the_run_soon(photos: Path, tmp_path: 
     assert 'Too many open files' in next((tmp_path / RUN).glob('train_*.log')).read_text().splitlines()[-1]
 
 
+def tracked_options(root: Path, logger: dict[str, Any]) -> dict[str, Any]:
+    """What trackers read of resolved options."""
+    path = {'experiments_root': str(root / 'experiments/run')}
+    return {'rank': 0, 'name': 'run', 'root_path': str(root), 'is_train': True, 'path': path, 'logger': logger}
+
+
 def test_tensorboard_has_each_step_once_after_a_resume(tmp_path: Path) -> None:
-    opt = {'rank': 0, 'name': 'run', 'root_path': str(tmp_path), 'logger': {'use_tb_logger': True}}
+    opt = tracked_options(tmp_path, {'use_tb_logger': True})
     for start, last in ((0, 5), (3, 6)):
         writer = start_trackers(opt, start)
         for step in range(start + 1, last + 1):
@@ -282,6 +329,6 @@ def test_wandb_is_started_without_what_it_no_longer_has(tmp_path: Path, monkeypa
     for resume_id in (None, None, 'mine'):
         wandb_opt = {'project': 'manet', 'resume_id': resume_id}
         logger_opt = {'use_tb_logger': True, 'wandb': wandb_opt}
-        start_trackers({'rank': 0, 'name': 'run', 'root_path': str(tmp_path), 'logger': logger_opt}, 0).close()
+        start_trackers(tracked_options(tmp_path, logger_opt), 0).close()
     assert [one['resume'] for one in started] == ['never', 'never', 'allow']
     assert started[2]['id'] == 'mine' and len({one['id'] for one in started}) == 3

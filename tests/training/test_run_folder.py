@@ -18,7 +18,7 @@ from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.reading import load_options
 from manet_basicsr.training.checkpoints import save_atomically, saved_iterations
 from manet_basicsr.training.resuming import find_resume_state, forget_beginning_of_resumed, goes_on_in_place
-from manet_basicsr.training.run_folder import make_folders, move_aside, prepare_run_folder
+from manet_basicsr.training.run_folder import make_folders, move_aside, prepare_run_folder, tensorboard_folder
 from tests import shortened
 
 TRAINING = shortened.option_file('train', 'MANet_stage1', 4)
@@ -239,3 +239,46 @@ def test_a_resume_needs_the_run_s_folder_only(photos: Path, here: Path) -> None:
     assert main(words) == 0
     assert 'Resuming training from iter: 2.' in log(here / 'experiments' / file.stem)
     assert main(['train', '-opt', str(file), '--force_yml', *entries, 'name=other']) == 2
+
+
+def test_what_a_run_began_with_stays_in_its_options_when_it_goes_on(photos: Path, here: Path) -> None:
+    assert train(photos, 'name=begin') == 0
+    begin = here / 'experiments/begin/models/net_g_latest.pth'
+    with_weights = [f'path:pretrain_network_g={begin}', 'path:param_key_g=params', 'path:strict_load_g=false']
+    assert train(photos, 'name=run', *with_weights) == 0
+    resolved = here / 'experiments/run/resolved.yml'
+    first = load_options(resolved)
+    assert first['path']['pretrain_network_g'] == str(begin)
+    assert train(photos, 'name=run', *with_weights, 'train:total_iter=4', auto_resume=True) == 0
+    again = load_options(resolved)
+    assert again['path'] == first['path']
+    assert (first['train'].pop('total_iter'), again['train'].pop('total_iter')) == (2, 4)
+    assert again == first
+    resolved.unlink()  # without it nothing is known of the beginning, and nothing wrong is said
+    assert train(photos, 'name=run', *with_weights, 'train:total_iter=6', auto_resume=True) == 0
+    assert not {'resume_state', 'pretrain_network_g', 'param_key_g'} & load_options(resolved)['path'].keys()
+
+
+def test_runs_of_one_name_in_different_roots_have_their_own_tensorboard_files(here: Path) -> None:
+    def folder(root: Path) -> Path:
+        paths = {'experiments_root': str(root / 'run')}
+        return tensorboard_folder({'is_train': True, 'name': 'run', 'root_path': str(here), 'path': paths})
+
+    assert folder(here / 'experiments') == here / 'tb_logger/run'  # BasicSR's place
+    assert folder(here / 'a') == here / 'a/tb_logger/run'
+    assert folder(here / 'b') == here / 'b/tb_logger/run'
+
+
+def test_a_short_run_of_a_file_that_goes_on_from_a_long_run_begins_anew(photos: Path, here: Path) -> None:
+    assert train(photos, 'name=long', 'train:total_iter=20', 'logger:save_checkpoint_freq=20') == 0
+    entries = [*shortened.train_entries('MANet_stage1', photos), 'val=~', 'name=run']
+    entries += ['train:total_iter=40', f'path:resume_state={here}/experiments/long/training_states/20.state']
+    assert main(['train', '-opt', str(TRAINING), '--debug', '--force_yml', *entries]) == 0
+    assert saved_iterations(here / 'experiments/debug_run/training_states')
+
+
+def test_values_may_be_forced_by_several_flags(photos: Path, here: Path) -> None:
+    entries = [*shortened.train_entries('MANet_stage1', photos), 'val=~']
+    words = ['train', '-opt', str(TRAINING), '--force_yml', *entries, '--force_yml', 'name=mine', 'train:total_iter=1']
+    assert main(words) == 0
+    assert load_options(here / 'experiments/mine/resolved.yml')['train']['total_iter'] == 1

@@ -1,0 +1,59 @@
+"""Checks of what a training begins with: weights of what it does not train, a basis of the kernels that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from manet_basicsr.archs.kernel_code import KernelCodeNet, alignment_of_basis
+from manet_basicsr.degradation.pca import load_pca_basis
+from manet_basicsr.options.dataset_checks import MODELS_WITH_KERNELS
+from manet_basicsr.options.network_checks import build_unloaded, parts_of
+from manet_basicsr.options.reading import Options
+
+#: Parts that are never trained, and a switch that says whether they are.
+_FROZEN = {
+    'BlindSRNet': ('estimator', 'freeze_estimator'),
+    'IKCNet': ('generator', None),
+    'SRSVDNet': ('generator', None),
+}
+
+
+def beginning_problems(options: Options) -> Iterator[str]:
+    """List what is wrong with the beginning of a training that does not go on from a state.
+
+    Args:
+        options: Options whose network was found right.
+    """
+    network, paths = options['network_g'], options.get('path') or {}
+    if paths.get('pretrain_network_g') is not None:
+        return  # weights of the whole, with their basis
+    frozen, switch = _FROZEN.get(network['type'], ('', None))
+    part = network.get(frozen)
+    if isinstance(part, dict) and part.get('pretrained') is None and network.get(switch, True):
+        yield f'network_g.{frozen}.pretrained: missing; this part is not trained, and would keep its random weights'
+    if options.get('model_type') not in MODELS_WITH_KERNELS:
+        return
+    sections = {f'network_g.{name}': network[name] for name in parts_of(network)} or {'network_g': network}
+    for where, section in sections.items():
+        if section.get('pretrained') is None:
+            yield from _basis_problems(section, where, options)
+
+
+def _basis_problems(section: Mapping[str, Any], where: str, options: Options) -> Iterator[str]:
+    """Check that kernels of the data lie on the grid of the basis on which the network projects them."""
+    network = build_unloaded(section)
+    if not isinstance(network, KernelCodeNet):
+        return
+    length = network.pca_matrix.shape[2]
+    basis = load_pca_basis(network.scale, network.kernel_size, length, section.get('pca_path'))
+    found = alignment_of_basis(basis, network.scale)
+    for name, dataset in (options.get('datasets') or {}).items():
+        degradation = (dataset or {}).get('degradation')
+        given = degradation.get('alignment', 'centered') if isinstance(degradation, dict) else found
+        if network.scale > 1 and given in ('centered', 'published') and 'unknown' != found != given:
+            file = section.get('pca_path') or 'that ships'
+            yield (
+                f'datasets.{name}.degradation.alignment: found {given}, expected {found}, as the kernels of the PCA '
+                f'basis {file} of {where}.pca_path'
+            )
