@@ -28,6 +28,7 @@ from peers_picture import draw, panels_of
 from peers_rows import BY_NAME, ENTRIES, MANET, REDUCED, Choice, shown_name
 from peers_scores import with_scores
 
+from manet_basicsr.data.images import open_images
 from manet_basicsr.evaluation import evaluate, plan_conditions
 from manet_basicsr.evaluation.paired import group_by_method
 from manet_basicsr.evaluation.records import Row
@@ -49,6 +50,9 @@ def compare(images: Sequence[str], limit: int, choice: Choice) -> tuple[dict[str
         The rows of the evaluation by the name of the row of the comparison, and what failed.
     """
     conditions = plan_conditions(images, sets=SETS, more_fields={REDUCED: {'type': 'bicubic'}})
+    known = {name for root in images for name in open_images(root).names}
+    if unknown := set(choice.solver_images) - known:
+        raise ValueError(f'--solver-images: found {min(unknown)}, expected some of {", ".join(sorted(known))}')
     methods = choice.methods()
     result = evaluate(
         conditions,
@@ -104,7 +108,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     if not BY_NAME[MANET].seeds(output) and not (args.scores and args.scores.is_file()):
         parser.error(f'OUTPUT: found no {MANET} in {output}, which all are compared with; peers_train.py makes it')
-    results, failures = compare(args.images, args.limit, choice)
+    try:
+        results, failures = compare(args.images, args.limit, choice)
+    except ValueError as error:
+        parser.error(str(error))
     if args.scores:
         try:
             results = with_scores(results, args.scores)

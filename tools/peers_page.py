@@ -94,7 +94,9 @@ def result_tables(results: Results, image_sets: Sequence[str], names: Sequence[s
                     cells[0] = _absence(name)
                 elif not any(cells):
                     continue  # it is said to be absent above, knows no kernels, or makes no image
-                lines.append(f'| {_shown(name)} | {" | ".join([*cells, *(_costs(rows) if times else [])])} |')
+                number = len({image_of(row) for row in rows})
+                fewer = f' ({number} images)' if 0 < number < len(compared) else ''
+                lines.append(f'| {_shown(name)}{fewer} | {" | ".join([*cells, *(_costs(rows) if times else [])])} |')
     return '\n'.join(lines)
 
 

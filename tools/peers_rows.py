@@ -287,7 +287,7 @@ class Choice:
         if invariant and not sample.endswith(SOLVER_KERNELS):
             return False
         image = sample[:-3] if invariant else sample
-        return _is_among(Path(image).stem, self.solver_images) and _is_among(condition.blur, self.solver_sets)
+        return _is_among(image, self.solver_images) and _is_among(condition.blur, self.solver_sets)
 
 
 def _is_among(name: str, names: Sequence[str]) -> bool:

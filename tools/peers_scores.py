@@ -69,7 +69,10 @@ def with_scores(results: Mapping[str, Sequence[Row]], path: Path) -> dict[str, l
             generator, or of a solver with another setting.
     """
     kept = _read(path) if path.is_file() else {}
-    both = {row['weights'] for found in (kept, results) for row in found.get(_GENERATOR, [])}
+    if unknown := kept.keys() - BY_NAME.keys():
+        raise ValueError(f'{path}: found the row {min(unknown)!r}, which is none of the comparison; name another file')
+    by_generator = [entry.name for entry in BY_NAME.values() if entry.trained == BY_NAME[_GENERATOR].trained]
+    both = {row['weights'] for found in (kept, results) for name in by_generator for row in found.get(name, [])}
     if len(both) > 1:
         raise ValueError(f'{path}: found scores of another generator, expected one comparison; name another file')
     try:

@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             raise FileExistsError(f'{options.target} already exists; --force replaces it')
         check_writable(options.target)
         network = load_network(options.weights)
-        difference = export_onnx(network, options.target, half=options.half)
+        channels = next(weight.shape[1] for weight in network.parameters() if weight.dim() == 4)  # of its first layer
+        difference = export_onnx(network, options.target, channels=channels, half=options.half)
     except (OSError, ValueError) as error:
         return say_failure(error)
     say(f'{options.target}: {type(network).__name__}, any size; differs by {difference:.1g} of the largest value')

@@ -52,7 +52,9 @@ def list_inputs(inputs: Sequence[str], output: Path, suffix: str) -> tuple[list[
         for file in found:
             files.setdefault(_place(file), file)
     beside = [file for file in output.iterdir() if _is_image(file)] if output.is_dir() else []
-    results = {f'{file.stem}{suffix}{kind}' for file in (*files.values(), *beside) for kind in ('', '_figure')}
+    stems = {file.stem for file in (*files.values(), *beside)}
+    endings = [ending for ending in (suffix, f'{suffix}_figure') if ending]  # with none each would be its own result
+    results = {f'{stem}{ending}' for stem in stems for ending in endings}
     folder = os.path.realpath(output)
     left_out = {
         place: file

@@ -172,7 +172,8 @@ def _restore_all(files: list[Path], left_out: list[Path], way: Way, options: arg
                 made_of[outputs.image] = file
                 say(f'{file}: {outputs.image} is there already (--overwrite replaces it)')
                 continue
-            if overwritten := inputs & places:
+            written = {os.path.realpath(path) for path in outputs.all if options.overwrite or path not in there}
+            if overwritten := inputs & (written | {os.path.realpath(file)} & places):
                 raise ValueError(f'would be written over {overwritten.pop()}, which is an input; give another -o')
             label = f'[{number}/{len(files)}] {file.name}'
             line, problems = _restore_file(file, outputs, way, options, label)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from manet_basicsr.data.sv_degradation_dataset import SVDegradationDataset
+from manet_basicsr.degradation.sampler import build_field_sampler
 from manet_basicsr.degradation.sets import PAPER_SETS, SETS, fields_of, parse_corruption
 from manet_basicsr.utils.yaml_reading import read_yaml
 
@@ -46,6 +47,12 @@ class Condition:
     def image_set(self) -> str:
         """Name of the images: that of their folder or LMDB."""
         return _name_of(self.images)
+
+    @property
+    def varies(self) -> bool:
+        """Whether the kernels of an image may differ."""
+        is_invariant_protocol = self.field.get('type') == 'protocol' and self.field.get('kind') == 0
+        return not is_invariant_protocol and build_field_sampler(self.field).varies
 
     def dataset_options(self) -> dict[str, Any]:
         """Give the dataset section of an option file that stands for this condition."""

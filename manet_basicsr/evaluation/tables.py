@@ -73,7 +73,8 @@ def markdown(summary: Sequence[Row]) -> str:
             lines += ['|---|---|' + '---:|' * (len(heads) + 1)]
         number = str(row['scored']) if row['scored'] == row['expected'] else f'{row["scored"]} of {row["expected"]}'
         cells = [_cell(row[metric], style) for metric, (_, style) in _HEADS.items()]
-        lines.append(f'| {row["set"]} | {row["method"]} | {number} | {" | ".join(cells)} |')
+        names = (str(row[name]).replace('|', '\\|') for name in ('set', 'method'))
+        lines.append(f'| {" | ".join(names)} | {number} | {" | ".join(cells)} |')
     return '\n'.join(lines) + '\n'
 
 

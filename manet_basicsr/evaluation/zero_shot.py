@@ -34,6 +34,8 @@ class ZeroShot(MethodOfFile):
     def fits(self, condition: Condition) -> bool:
         solvable = self.solver.SCALES is None or condition.scale in self.solver.SCALES
         on_grid = condition.alignment == 'centered' or not self.solver.is_told
+        if self.solver.needs_one_kernel and condition.varies:
+            return False
         return solvable and on_grid and super().fits(condition)
 
     def load(self, condition: Condition) -> None:

@@ -143,7 +143,7 @@ def _in_precision(
 def _enlarged_alpha(
     given: np.ndarray, network: Any, scale: float | None, how: str, settings: Mapping[str, Any]
 ) -> np.ndarray:
-    if how == 'resample':
+    if how == 'resample' or given.min() == given.max():  # one level stays what it is
         return _resampled_alpha(given, network, scale)
     enlarged: np.ndarray = restore(given, network, scale, field_dtype=None, **settings).image
     return enlarged

@@ -136,6 +136,11 @@ class Solver:
         """Whether it has to be told the true kernel field, which only an evaluation knows."""
         return False
 
+    @property
+    def needs_one_kernel(self) -> bool:
+        """Whether the kernel that it is told has to be one for the whole image."""
+        return False
+
     def fingerprint(self) -> dict[str, Any]:
         """Give everything that decides the result, files that are read included."""
         return {'solver': self.word, **asdict(self)}

@@ -184,6 +184,8 @@ class ZSSR(_Learner):
     def is_told(self) -> bool:
         return self.kernel == 'true'
 
+    needs_one_kernel = is_told
+
     def solve(self, problem: Problem) -> Solution:
         if problem.field is not None:
             height, width = problem.field.shape[-2:]

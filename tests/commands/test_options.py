@@ -79,6 +79,15 @@ def test_a_name_stands_for_the_file_that_ships_where_there_is_no_such_path(name:
     assert find_option_file(name) == name
 
 
+def test_a_copy_is_what_its_name_without_suffix_stands_for(here: Path) -> None:
+    assert main(['options', 'copy', NAME]) == 0
+    (here / 'other').mkdir()
+    assert find_option_file(NAME) == f'{NAME}.yml'
+    (here / f'{NAME}.yml').unlink()
+    (here / NAME).mkdir()  # a folder is no option file
+    assert find_option_file(NAME) == str(option_files()[NAME])
+
+
 @pytest.mark.parametrize('name', ['absent.yml', f'runs/{NAME}.yml', f'options/test/{NAME}.yml', f'/{NAME}.yml'])
 def test_other_paths_stay_as_they_are(name: str) -> None:
     assert find_option_file(name) == name

@@ -331,6 +331,22 @@ def test_an_image_is_not_taken_for_its_own_result(
     assert (images / 'z.png').read_bytes() == before
 
 
+def test_without_a_suffix_an_image_is_not_left_out_as_a_result_of_itself(images: Path, network: str) -> None:
+    assert main(['photographs/*.jpg', '-o', 'photographs', '--suffix', '', '--weights', network]) == 0
+    assert (images / 'a.png').is_file()
+
+
+def test_in_the_images_own_folder_an_interrupted_run_is_finished(
+    images: Path, network: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ['photographs/*.jpg', '-o', 'photographs', '--weights', network]
+    assert main(command) == 0
+    before = (images / 'a_x2.png').stat().st_mtime_ns
+    assert main([*command, '--kernels']) == 0, capsys.readouterr().err
+    assert (images / 'a_x2_kernels.npz').is_file()
+    assert (images / 'a_x2.png').stat().st_mtime_ns == before
+
+
 def test_images_named_like_results_are_not_overwritten(
     images: Path, network: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -806,6 +822,12 @@ def test_all_pages_are_restored_into_pages(images: Path, network: str, capsys: p
     assert main([*command, 'tif']) == 0
     with Image.open('out/scan_x2.tif') as image:
         assert [page.size for page in ImageSequence.Iterator(image)] == [(60, 40), (48, 40)]
+    assert 'EXIF' not in capsys.readouterr().out
+    exif = Image.Exif()
+    exif[271] = 'maker'
+    pages[0].save('told.tif', save_all=True, append_images=pages[1:], exif=exif)
+    assert main(['told.tif', *command[1:], 'tif']) == 0
+    assert 'EXIF data of pages behind the first are not kept' in capsys.readouterr().out
     assert main([*command, 'png']) == 1
     assert 'scan.tif: has 2 pages: found --format png, expected tif' in capsys.readouterr().err
 

@@ -585,6 +585,19 @@ def test_a_solver_is_told_the_true_field_where_it_asks_for_it(images: Path, tmp_
     assert math.isinf(found.rows[0]['lr_psnr'])
 
 
+def test_a_solver_that_is_told_one_kernel_is_not_run_where_kernels_vary(images: Path) -> None:
+    method: Any
+    (method,) = build_methods(['zssr[kernel=true]'])
+    fitting = [place.blur for place in plan_conditions([images], sets=list(SETS)) if method.fits(place)]
+    assert 'invariant' in fitting and not {'type1', 'type4', 'motion_variant'} & set(fitting)
+
+
+def test_names_with_bars_do_not_break_tables(images: Path, tmp_path: Path) -> None:
+    fields = {'a|b': {'type': 'fixed', 'variances': [4, 1], 'angle': 0}}
+    found = run(images, tmp_path / 'records.jsonl', ['bicubic'], sets=[], more_fields=fields)
+    assert '| a\\|b | bicubic | 2 |' in write_tables(found, tmp_path)
+
+
 @pytest.mark.parametrize(
     ('word', 'name', 'file'),
     [

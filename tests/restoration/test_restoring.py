@@ -502,6 +502,13 @@ def test_memory_stays_below_the_limit(small: bool, tmp_path: Path) -> None:
     assert int(left) >= 0
 
 
+@pytest.mark.parametrize('level', [0, 255])
+def test_an_alpha_of_one_level_stays_what_it_is(network: BlindSRNet, photo: np.ndarray, level: int) -> None:
+    image = np.dstack([photo, np.full(photo.shape[:2], level, np.uint8)])
+    for alpha in ('resample', 'restore'):
+        assert (restore(image, network, alpha=alpha).image[..., 3] == level).all()
+
+
 def test_an_unknown_way_with_alpha_is_one_line() -> None:
     with pytest.raises(ValueError, match="alpha 'keep' is not one of resample, restore"):
         restore(np.zeros((8, 8, 4), np.uint8), blind_network(), alpha='keep')

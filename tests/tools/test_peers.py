@@ -372,19 +372,19 @@ def test_the_weights_of_a_solver_are_not_in_the_name_that_is_shown(peers: Simple
 
 def test_scores_outlive_the_weights_that_made_them(peers: SimpleNamespace, tmp_path: Path) -> None:
     table = tmp_path / 'scores.csv'
-    made = results({peers.rows.MANET: 29.0, 'IKC': 27.0, 'oracle': 31.0}, ('invariant', 'type1'))
-    made['oracle'] = [{**row, 'psnr': math.inf} for row in made['oracle']]
+    made = results({peers.rows.MANET: 29.0, 'IKC': 27.0, 'MANet (stage 3)': 31.0}, ('invariant', 'type1'))
+    made['MANet (stage 3)'] = [{**row, 'psnr': math.inf} for row in made['MANet (stage 3)']]
     first = peers.scores.with_scores(made, table)
-    assert list(first) == ['IKC', peers.rows.MANET, 'oracle']
+    assert list(first) == ['IKC', peers.rows.MANET, 'MANet (stage 3)']
     # Another machine has no IKC, a MANet of the same weights that is scored on less, and an oracle of others.
-    new = results({peers.rows.MANET: 30.0, 'oracle': 32.0}, ('type1',))
-    new['oracle'] = [{**row, 'weights': '12345678'} for row in new['oracle']]
+    new = results({peers.rows.MANET: 30.0, 'MANet (stage 3)': 32.0}, ('type1',))
+    new['MANet (stage 3)'] = [{**row, 'weights': '12345678'} for row in new['MANet (stage 3)']]
     second = peers.scores.with_scores(new, table)
     for found in (second, peers.scores.with_scores({}, table)):
-        assert [len(found[name]) for name in ('IKC', peers.rows.MANET, 'oracle')] == [50, 50, 25]
+        assert [len(found[name]) for name in ('IKC', peers.rows.MANET, 'MANet (stage 3)')] == [50, 50, 25]
         manet = {row['set']: row['psnr'] for row in found[peers.rows.MANET] if image_of(row) == IMAGES[0]}
         assert manet == pytest.approx({'invariant': 29, 'type1': 30}, abs=0.2)
-        assert {row['set'] for row in found['oracle']} == {'type1'}
+        assert {row['set'] for row in found['MANet (stage 3)']} == {'type1'}
         for kept, row in zip(found['IKC'], made['IKC'], strict=True):
             assert kept['psnr'] == pytest.approx(row['psnr'], abs=1e-3) and kept['lr_psnr'] is None
             assert (kept['images'], kept['set'], kept['sample']) == (row['images'], row['set'], row['sample'])
@@ -396,12 +396,18 @@ def test_scores_of_two_comparisons_are_not_mixed(peers: SimpleNamespace, tmp_pat
     made['DIP'] = [{**row, 'method': 'dip[steps=5]'} for row in made['DIP']]
     peers.scores.with_scores(made, table)
     before = table.read_bytes()
-    other = {'mean': [{**row, 'weights': '12345678'} for row in made['mean']]}
-    with pytest.raises(ValueError, match=r'scores.csv: found scores of another generator, .*; name another file'):
-        peers.scores.with_scores(other, table)
+    for name in ('mean', 'oracle'):
+        other = {name: [{**row, 'weights': '12345678'} for row in made['mean']]}
+        with pytest.raises(ValueError, match=r'scores.csv: found scores of another generator, .*; name another file'):
+            peers.scores.with_scores(other, table)
     longer = {'DIP': [{**row, 'method': 'dip[seed=1]'} for row in made['DIP']]}
     with pytest.raises(ValueError, match=r'found DIP as dip and as dip\[steps=5\], expected one setting; name another'):
         peers.scores.with_scores(longer, table)
+    assert table.read_bytes() == before
+    table.write_text(table.read_text().replace('DIP,', 'Deep prior,'))  # a row that was named so once
+    before = table.read_bytes()
+    with pytest.raises(ValueError, match="found the row 'Deep prior', which is none of the comparison; name another"):
+        peers.scores.with_scores(made, table)
     assert table.read_bytes() == before
 
 
