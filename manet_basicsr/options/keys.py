@@ -25,7 +25,7 @@ TOP = {
     'name': Key('string', 'name of the run, and of its folder'),
     'model_type': Key('string', 'what is trained or tested'),
     'scale': Key('integer', 'downsampling factor of the data, upsampling factor of the network'),
-    'num_gpu': Key('integer|"auto"', 'GPUs; auto: in a test all that there are, in a training one a process; else the CPU'),
+    'num_gpu': Key('integer|"auto"', 'GPUs; auto: all there are, in a training one a process; else the CPU'),
     'manual_seed': Key('integer|null', 'seed of everything random; ~: drawn'),
     'datasets': Key('object', 'a section for each set: train, val, or test_0, test_1, ...'),
     'network_g': Key('object', 'the network'),
