@@ -34,7 +34,7 @@ def build_methods(
         The methods in the order given; several of one name for several scales.
 
     Raises:
-        OptionError: A file cannot be read, a word is unknown, or ``oracle`` has no generator.
+        OptionError: A file cannot be read, a word is unknown, ``oracle`` has no generator, or one or a budget no use.
     """
     files = [OptionFile(path) for path in generators]
     methods: list[Method] = []
@@ -49,6 +49,10 @@ def build_methods(
             methods += _solvers(word, files, budget)
         else:
             methods.append(_network(word))
+    if files and not any(isinstance(method, (GivenKernels, ZeroShot)) for method in methods):
+        raise OptionError([f'--generator: found {generators[0]}, but no method restores with it; leave it out'])
+    if budget != 'full' and not any(isinstance(method, ZeroShot) for method in methods):
+        raise OptionError([f'--budget: found {budget}, but no method is a solver; leave it out'])
     return methods
 
 

@@ -113,10 +113,10 @@ def restore(
     chosen = pick_device(device)
     tile = _fitting_tile(network, lq, chosen, tile, max_memory, field_dtype)
     run = partial(_restore_batch, network, lq, device=chosen, tile=tile, field_dtype=field_dtype, label=progress)
-    sr, field = _in_precision(run, precision, chosen)
-    if given_alpha is not None:
+    if given_alpha is not None:  # first, while the memory for the colours is not taken yet
         settings = {'device': device, 'precision': precision, 'tile': tile, 'max_memory': max_memory}
         given_alpha = _enlarged_alpha(given_alpha, network, scale, alpha, settings)
+    sr, field = _in_precision(run, precision, chosen)
     size = result_size(lq.shape[-2:], network.scale if scale is None else scale)
     return Restored(batch_to_image(reduce_to(sr, size), image, lq, given_alpha), field)
 

@@ -592,6 +592,19 @@ def test_a_solver_that_is_told_one_kernel_is_not_run_where_kernels_vary(images: 
     assert 'invariant' in fitting and not {'type1', 'type4', 'motion_variant'} & set(fitting)
 
 
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'generators': ['test_SFTRRDB_stage2_x4']}, '--generator: found test_SFTRRDB_stage2_x4, but no method'),
+        ({'budget': 'short'}, '--budget: found short, but no method is a solver'),
+    ],
+)
+def test_a_generator_or_a_budget_without_use_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        build_methods(['bicubic'], **settings)
+    build_methods(['dip', 'mean'], **settings)
+
+
 def test_names_with_bars_do_not_break_tables(images: Path, tmp_path: Path) -> None:
     fields = {'a|b': {'type': 'fixed', 'variances': [4, 1], 'angle': 0}}
     found = run(images, tmp_path / 'records.jsonl', ['bicubic'], sets=[], more_fields=fields)
