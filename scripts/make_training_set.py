@@ -37,7 +37,7 @@ from manet_basicsr.data.preparation import (
 )
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.errors import BadSampleError
-from manet_basicsr.utils.files import atomic_folder, atomic_path, write_lines
+from manet_basicsr.utils.files import atomic_folder, atomic_path, remove_leftovers, write_lines
 
 HELD_OUT = Path(__file__).with_name('held_out_photographs.txt')
 
@@ -132,6 +132,7 @@ def pack(parts: Mapping[Path, Iterable[Path]], *, overwrite: bool, workers: int)
     with ExitStack() as stack:
         for target, images in parts.items():
             target.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(target.parent)
             links = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             for image in images:
                 (links / image.name).symlink_to(image.absolute())

@@ -16,6 +16,7 @@ from manet_basicsr.options.errors import OptionError, named
 from manet_basicsr.options.plugins import import_plugins
 from manet_basicsr.training.interruption import Interrupted, ignore_signals
 from manet_basicsr.training.processes import end_processes
+from manet_basicsr.training.resuming import forget_beginning_of_resumed
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.errors import BadSampleError, NonFiniteError, RunStoppedError, last_line
 from manet_basicsr_commands import interruption_ends_the_process
@@ -72,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
 def _check(args: argparse.Namespace) -> None:
     options = read_arguments(args)
     with named(f'{args.opt}: '):
-        check(options, is_train='train' in options)
+        goes_on = 'train' in options and forget_beginning_of_resumed(options, os.getcwd(), auto_resume=False)
+        check(options, is_train='train' in options, goes_on=goes_on)
     say(f'{args.opt}: no problems found')
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from manet_basicsr.data.raw_pixels import raw_view
 from manet_basicsr.utils.errors import BadSampleError
 from manet_basicsr.utils.lmdb_handles import open_environment
 
+_SHAPE = re.compile(r'\s+\(\d+,\s*\d+,\s*\d+\)\s+\d+$')  # and the level of compression, in a meta_info.txt
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 
 
@@ -178,7 +180,7 @@ def read_meta_info(path: str, *, whole_lines: bool = False) -> list[str]:
 
     Args:
         path: The file.
-        whole_lines: Give the lines with what follows the name, where it has a suffix, which ends it.
+        whole_lines: Give all that stands before the shape of an image, where that ends in a suffix.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -193,7 +195,8 @@ def read_meta_info(path: str, *, whole_lines: bool = False) -> list[str]:
     except UnicodeDecodeError as error:
         raise ValueError(f'{path} is no meta information file: {error}') from error
     written = [line.strip() for line in lines if line.strip()]
-    names = [line if whole_lines and '.' in line.split('(')[0] else line.split()[0] for line in written]
+    bare = [_SHAPE.sub('', line) for line in written] if whole_lines else []
+    names = [name if '.' in name else name.split()[0] for name in bare] or [line.split()[0] for line in written]
     if not names:
         raise ValueError(f'{path} lists no images, expected the name of one at the beginning of each line')
     return names

@@ -116,7 +116,7 @@ def read_kernel_grid(path: Path) -> NDArray[np.float64]:
     if len(arrays) != 1:
         raise ValueError(f'{path}: found {len(arrays)} arrays ({", ".join(arrays)}), expected one')
     ((name, array),) = arrays.items()
-    axis = _first_tap_axis_of_grid(array)
+    axis = _first_tap_axis_of_grid(array, name)
     if array.ndim - axis == 3 and array.shape[-1] == 3 and axis:  # colours behind the taps
         array = _mean_of_colours(array.astype(np.float64), axis)
     grid = np.moveaxis(array, (axis, axis + 1), (-2, -1))
@@ -285,14 +285,23 @@ def _first_tap_axis(array: NDArray[Any], name: str) -> int:
     )
 
 
-def _first_tap_axis_of_grid(array: NDArray[Any]) -> int:
-    """Find the taps of a grid of kernels, which may differ in brightness: the last axes, or those before colours."""
-    axes = (axis for axis in range(array.ndim - 1) if min(array.shape[axis : axis + 2]) > 1)
+def _first_tap_axis_of_grid(array: NDArray[Any], name: str) -> int:
+    """Find the taps of a grid of kernels, which may differ in brightness: the last axes, or those before colours.
+
+    Of an array from MATLAB they are the first: a square that is no smaller than the last axes tells.
+
+    Raises:
+        ValueError: It cannot be told.
+    """
+    axes = [axis for axis in range(array.ndim - 1) if min(array.shape[axis : axis + 2]) > 1]
     agree = [axis for axis in axes if _sums_agree(array, axis)]
     if len(agree) == 1:
         return agree[0]
     has_colours = array.ndim > 3 and array.shape[-1] == 3 and array.shape[-2] != 3
-    return array.ndim - (3 if has_colours else 2)
+    last = array.ndim - (3 if has_colours else 2)
+    squares = [axis for axis in axes if _is_square(array, axis) and axis != last]
+    is_larger = all(min(array.shape[last : last + 2]) > array.shape[axis] for axis in squares)
+    return last if is_larger else _first_tap_axis(array, name)
 
 
 def _sums_agree(array: NDArray[Any], axis: int) -> bool:

@@ -159,7 +159,8 @@ def evaluate(
     for name in {method.name for method in methods}:
         namesakes = [method for method in methods if method.name == name]
         if not any(method.fits(condition) for method in namesakes for condition in conditions):
-            raise OptionError([f'{name}: fits none of the conditions; it is for another scale or alignment'])
+            made_for = 'another scale or alignment, or one kernel an image'
+            raise OptionError([f'{name}: fits none of the conditions; it is for {made_for}'])
         if any(sum(method.fits(condition) for method in namesakes) > 1 for condition in conditions):
             raise OptionError([f'{name}: two methods of this name fit one condition; give one another: NAME=FILE.yml'])
     result = Evaluation()

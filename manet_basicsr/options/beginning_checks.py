@@ -8,7 +8,7 @@ from typing import Any
 from manet_basicsr.archs.kernel_code import KernelCodeNet, alignment_of_basis
 from manet_basicsr.degradation.pca import load_pca_basis
 from manet_basicsr.options.dataset_checks import MODELS_WITH_KERNELS
-from manet_basicsr.options.network_checks import build_unloaded, parts_of
+from manet_basicsr.options.network_checks import build_unloaded, class_of, parts_of
 from manet_basicsr.options.reading import Options
 
 #: Parts that are never trained, and a switch that says whether they are.
@@ -42,9 +42,9 @@ def beginning_problems(options: Options) -> Iterator[str]:
 
 def _basis_problems(section: Mapping[str, Any], where: str, options: Options) -> Iterator[str]:
     """Check that kernels of the data lie on the grid of the basis on which the network projects them."""
-    network = build_unloaded(section)
-    if not isinstance(network, KernelCodeNet):
-        return
+    if not issubclass(class_of(section), KernelCodeNet):
+        return  # nor built: others may do anything at construction
+    network: Any = build_unloaded(section)
     length = network.pca_matrix.shape[2]
     basis = load_pca_basis(network.scale, network.kernel_size, length, section.get('pca_path'))
     found = alignment_of_basis(basis, network.scale)

@@ -115,7 +115,7 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
     if model_type is not None:
         yield from unregistered_name(model_type, models, 'model_type')
     model = models.get(model_type, object) if isinstance(model_type, str) else object
-    ours = is_ours(model_type)
+    ours, is_stock = is_ours(model_type), model.__module__.startswith('basicsr.')
     if ours:
         yield from unknown_keys(options, TOP, '')
         yield from unknown_keys(options.get('path') or {}, PATH, 'path.')
@@ -135,7 +135,7 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
     if not ours:
         yield from device_problems(options.get('datasets') or {}, model_type)
     yield from _path_problems(options.get('path') or {})
-    yield from _val_problems(options.get('val') or {}, METRIC_INPUTS if ours else STOCK_METRIC_INPUTS)
+    yield from _val_problems(options.get('val') or {}, STOCK_METRIC_INPUTS if is_stock else METRIC_INPUTS)
     if is_train:
         train = options.get('train') or {}
         yield from schedule_problems(train, optimizers(with_muon=ours))

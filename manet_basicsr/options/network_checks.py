@@ -138,14 +138,15 @@ def _words(error: Exception) -> str:
     return ' '.join(str(error).split()) or type(error).__name__
 
 
-def _class_of(network: Mapping[str, Any]) -> type:
+def class_of(network: Mapping[str, Any]) -> type:
+    """Return what is registered for a network's section."""
     from basicsr.utils.registry import ARCH_REGISTRY
 
     return ARCH_REGISTRY.get(network['type'])
 
 
 def _may_be_built(network: Mapping[str, Any]) -> bool:
-    return _class_of(network).__module__.startswith('manet_basicsr.') or network['type'] in _PLAIN
+    return class_of(network).__module__.startswith('manet_basicsr.') or network['type'] in _PLAIN
 
 
 class _NoInitialValues(TorchFunctionMode):
@@ -173,7 +174,7 @@ def _argument_problems(network: Mapping[str, Any], where: str) -> Iterator[str]:
     """Check values against the annotations of the parameters that they are for."""
     if not _may_be_built(network):
         return
-    for name, parameter in inspect.signature(_class_of(network)).parameters.items():
+    for name, parameter in inspect.signature(class_of(network)).parameters.items():
         if name not in network:
             continue
         value = network[name]
@@ -186,7 +187,7 @@ def _argument_problems(network: Mapping[str, Any], where: str) -> Iterator[str]:
 
 def _scale_problems(network: Mapping[str, Any], where: str, options: Options) -> Iterator[str]:
     """Check that a generator enlarges by the scale that the images are for."""
-    parameters, given = inspect.signature(_class_of(network)).parameters, options.get('scale')
+    parameters, given = inspect.signature(class_of(network)).parameters, options.get('scale')
     if given is None or not _may_be_built(network):
         return
     for name in {'scale', 'upscale'} & parameters.keys():  # the second in some of BasicSR's
@@ -197,7 +198,7 @@ def _scale_problems(network: Mapping[str, Any], where: str, options: Options) ->
 
 def _channel_problems(network: Mapping[str, Any], where: str, options: Options) -> Iterator[str]:
     """Check that a network takes and gives images of as many channels as the datasets'."""
-    parameters = inspect.signature(_class_of(network)).parameters
+    parameters = inspect.signature(class_of(network)).parameters
     for section, dataset in (options.get('datasets') or {}).items():
         if not isinstance(dataset, dict) or dataset.get('type') not in _WITH_KNOWN_CHANNELS:
             continue

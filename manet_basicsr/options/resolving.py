@@ -119,7 +119,7 @@ def restore_beginning(options: Options, begun: Mapping[str, Any]) -> None:
     for key in [*paths, *first]:
         if key.startswith(_BEGINNING):
             paths.pop(key, None)
-            paths.update({key: first[key]} if key in first else {})
+            paths.update({key: first[key]} if key in first and not _is_within(first[key], paths) else {})
     options['path'] = paths
     for key in (key for key in options if key.startswith('network_')):
         network, first_network = options[key], begun.get(key)
@@ -131,6 +131,12 @@ def restore_beginning(options: Options, begun: Mapping[str, Any]) -> None:
                 began_with = {name: first_part[name] for name in LOADING if name in first_part}
                 network = {**network, part: {**network[part], **began_with}}
         options[key] = network
+
+
+def _is_within(value: object, paths: Mapping[str, Any]) -> bool:
+    """Tell whether a value is a path within the run's own folder, from where it went on and did not begin."""
+    folder = os.path.join(os.path.abspath(paths['experiments_root']), '')
+    return isinstance(value, str) and os.path.abspath(value).startswith(folder)
 
 
 def write_resolved(options: Options, path: str | Path) -> None:

@@ -82,7 +82,8 @@ def train_problems(train: Mapping[str, Any], model: Any) -> Iterator[str]:
     yield from unknown_keys(train, model.TRAIN_KEYS, 'train.')
     if train.get('optim_g') is None:
         yield 'train.optim_g: missing'
-    for needed in model.LOSSES_NEEDED or (model.LOSS_KEYS,):
+    known = [group for group in model.LOSSES_NEEDED if set(group) <= set(model.LOSS_KEYS)]
+    for needed in known or (model.LOSS_KEYS,):
         if not any(train.get(key) for key in needed):
             yield f'train: expected at least one of {", ".join(needed)}'
     for key in model.LOSS_KEYS:

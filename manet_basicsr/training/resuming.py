@@ -28,7 +28,7 @@ def forget_beginning_of_resumed(options: Options, root_path: str, *, auto_resume
         debug: Whether the run is a short one, which has a folder of its own.
 
     Returns:
-        Whether it goes on.
+        Whether it goes on, or would if it were no short run.
     """
     paths = options.get('path')
     if not all(isinstance(section, (dict, type(None))) for section in (paths, options.get('network_g'))):
@@ -41,7 +41,7 @@ def forget_beginning_of_resumed(options: Options, root_path: str, *, auto_resume
     goes_on = given is not None or (auto_resume and bool(saved_iterations(states)))
     if goes_on:
         forget_beginning(options)
-    return goes_on
+    return goes_on or (paths or {}).get('resume_state') is not None
 
 
 def find_resume_state(opt: Options) -> tuple[dict[str, Any] | None, list[str]]:

@@ -150,7 +150,8 @@ def tensorboard_folder(opt: Options) -> Path:
     Runs of one name in different roots have their own.
     """
     above, usual = Path(_root(opt)).parent.resolve(), Path(opt['root_path']).resolve()
-    return (usual if above == usual / 'experiments' else above) / 'tb_logger' / opt['name']
+    is_usual = above == (usual / 'experiments').resolve()  # which may lead to another disk
+    return (usual if is_usual else above) / 'tb_logger' / opt['name']
 
 
 @master_only

@@ -233,27 +233,27 @@ def _host() -> str:
     return socket.gethostname().split('.')[0]
 
 
-def files_below(folder: Path, _above: frozenset[str] = frozenset()) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """List the files below a folder, those in linked folders, too, without hidden files and folders.
 
-    A link back to a folder that it lies in is left out, and so are links that lead nowhere.
+    A folder that several links lead to, or that lies below as well, is listed once; one that cannot be read is left
+    out, and so are links that lead nowhere.
 
     Args:
         folder: Where to look.
-
-    Raises:
-        OSError: A folder cannot be read.
     """
-    place = os.path.realpath(folder)
-    if place in _above:
-        return
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith('.'):
-            continue
-        if entry.is_dir():
-            yield from files_below(Path(entry), _above | {place})
-        elif entry.is_file():
-            yield Path(entry)
+    seen: set[str] = set()
+    tops = [folder]
+    for top in tops:  # which grows by the links on the way: they come after all that is really there
+        for place, folders, names in os.walk(top):
+            real = os.path.realpath(place)
+            folders[:] = sorted(name for name in folders if name[0] != '.') if real not in seen else []
+            if real in seen:
+                continue
+            seen.add(real)
+            tops += [path for name in folders if (path := Path(place, name)).is_symlink()]
+            files = (Path(place, name) for name in sorted(names) if name[0] != '.')
+            yield from (file for file in files if file.is_file())
 
 
 def _refuse_existing(target: Path, overwrite: bool) -> None:

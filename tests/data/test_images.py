@@ -318,7 +318,7 @@ def test_a_key_missing_in_an_lmdb_is_named_with_the_lmdb(tmp_path: Path, rgb: np
 
 
 def test_keys_with_spaces_are_found_as_basicsr_finds_them(tmp_path: Path, rgb: np.ndarray) -> None:
-    names = ['my photo', 'other']
+    names = ['my photo', 'other', 'photo (1)', 'photo (2)']
     root = lmdb_of(tmp_path / 'set.lmdb', dict.fromkeys(names, encoded(Image.fromarray(rgb))), names)
     images = open_images(root)
     assert images.names == names

@@ -186,6 +186,8 @@ def test_linked_folders_count_and_a_link_in_a_circle_ends(tmp_path: Path) -> Non
     (tmp_path / 'bank/linked').symlink_to(tmp_path / 'elsewhere')
     (tmp_path / 'elsewhere/back').symlink_to(tmp_path / 'bank')
     (tmp_path / 'bank/lost').symlink_to(tmp_path / 'nowhere')
+    (tmp_path / 'bank/again').symlink_to('own')  # what lies below anyway is listed once
+    (tmp_path / 'bank/self').symlink_to('self')
     found = [str(file.relative_to(tmp_path / 'bank')) for file in kernel_files(str(tmp_path / 'bank'))]
     assert found == ['linked/k.npy', 'own/k.npy']
 

@@ -66,6 +66,13 @@ def test_a_square_grid_of_kernels_of_any_brightness_is_read_as_it_is_laid_out(ta
     for grid in (None, (5, 5)):
         found = variances_of(PsfGridSampler(str(tmp_path / 'lens.npy'), grid=grid).draw(60, 60, scale=1))
         torch.testing.assert_close(found, torch.full((60, 60), 3.0), atol=0.02, rtol=0)
+    matlab = (brightness * row).reshape(25, 21, 21).permute(1, 2, 0)
+    np.save(tmp_path / 'matlab.npy', matlab.numpy())
+    found = variances_of(PsfGridSampler(str(tmp_path / 'matlab.npy'), grid=(5, 5)).draw(60, 60, scale=1))
+    torch.testing.assert_close(found, torch.full((60, 60), 3.0), atol=0.02, rtol=0)
+    np.save(tmp_path / 'unclear.npy', matlab.reshape(21, 21, 5, 5).numpy())
+    with pytest.raises(ValueError, match='cannot tell which axes are taps'):
+        read_kernel_grid(tmp_path / 'unclear.npy')
     colours = brightness[..., None] * row[..., None] * torch.tensor([1, 0.5, 0.8])
     np.save(tmp_path / 'colours.npy', colours.numpy())
     assert read_kernel_grid(tmp_path / 'colours.npy').shape == (5, 5, 21, 21)

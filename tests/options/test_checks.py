@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 from basicsr.archs import build_network
-from basicsr.utils.registry import METRIC_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from manet_basicsr.commands.basicsr import main
 from manet_basicsr.data.testset import MANIFEST_NAME, write_testsets
+from manet_basicsr.models.single_kernel_models import DANModel
 from manet_basicsr.options.checks import find_problems
 from manet_basicsr.options.reading import Options, load_options
 from manet_basicsr.options.resolving import forget_pretrained, without_weights
@@ -873,3 +875,30 @@ def test_a_manifest_is_read_by_the_check(photos: Path, tmp_path: Path) -> None:
     ]
     (problem,) = problems_of_training('MANet_stage1', photos, *paths, 'datasets:val:degradation=~')
     assert problem == f'datasets.val: {folder}/{MANIFEST_NAME} is for scale 2, found scale: 4'
+
+
+def test_the_check_builds_no_network_of_others(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OtherEstimator(torch.nn.Module):
+        def __init__(self) -> None:
+            raise AssertionError('it was built')
+
+    monkeypatch.setitem(ARCH_REGISTRY._obj_map, 'OtherEstimator', OtherEstimator)
+    assert problems_of_training('MANet_stage1', photos, 'network_g={type: OtherEstimator}') == []
+
+
+def test_a_model_on_ours_with_losses_of_its_own_needs_those(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OtherModel(DANModel):
+        LOSS_KEYS = ('pixel_opt', 'other_opt')
+
+    monkeypatch.setitem(MODEL_REGISTRY._obj_map, 'OtherModel', OtherModel)
+    assert problems_of_training('DAN', photos, 'model_type=OtherModel', 'train:kernel_opt=~') == []
+
+
+def test_what_goes_on_from_a_state_needs_nothing_of_its_beginning(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / '2.state').touch()
+    entries = [*shortened.train_entries('BlindSR_stage3', photos), f'path:resume_state={tmp_path}/2.state']
+    entries += ['network_g:estimator:pretrained=~', 'network_g:generator:pretrained=gone.pth']
+    file = shortened.option_file('train', 'BlindSR_stage3', 4)
+    assert main(['check', '-opt', str(file), '--force_yml', *entries]) == 0, capsys.readouterr().err

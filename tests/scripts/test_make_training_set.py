@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 from pathlib import Path
 from types import ModuleType
 
@@ -174,3 +175,11 @@ def test_both_databases_are_of_one_division_or_neither_is_made(
     assert (sorted(open_images(str(train)).names), open_images(str(val)).names) == before
     assert {path.name for path in tmp_path.iterdir()} >= {'train.lmdb', 'val.lmdb'}
     assert not [path for path in tmp_path.iterdir() if 'partial' in path.name]
+
+
+def test_what_a_killed_run_left_is_removed(script: ModuleType, folders: list[Path], tmp_path: Path) -> None:
+    left = tmp_path / f'.train.{socket.gethostname().split(".")[0]}-3999999-0123abcd.partial.lmdb'
+    left.mkdir()
+    words = [*(str(path) for path in (tmp_path / 'train.lmdb', tmp_path / 'val.lmdb', *folders)), '--choose', '1']
+    assert script.main([*words, '--held-out', str(tmp_path / 'held_out.txt')]) == 0
+    assert not left.exists()

@@ -254,6 +254,12 @@ def test_what_a_run_began_with_stays_in_its_options_when_it_goes_on(photos: Path
     assert again['path'] == first['path']
     assert (first['train'].pop('total_iter'), again['train'].pop('total_iter')) == (2, 4)
     assert again == first
+    # As versions wrote it that took where a run went on for its beginning.
+    states = here / 'experiments/run/training_states'
+    text = resolved.read_text().replace('  resume_state: null', f'  resume_state: {states}/2.state')
+    resolved.write_text(text.replace(str(begin), str(here / 'experiments/run/models/net_g_2.pth')))
+    assert train(photos, 'name=run', *with_weights, 'train:total_iter=5', auto_resume=True) == 0
+    assert not {'resume_state', 'pretrain_network_g'} & load_options(resolved)['path'].keys()
     resolved.unlink()  # without it nothing is known of the beginning, and nothing wrong is said
     assert train(photos, 'name=run', *with_weights, 'train:total_iter=6', auto_resume=True) == 0
     assert not {'resume_state', 'pretrain_network_g', 'param_key_g'} & load_options(resolved)['path'].keys()
@@ -265,6 +271,9 @@ def test_runs_of_one_name_in_different_roots_have_their_own_tensorboard_files(he
         return tensorboard_folder({'is_train': True, 'name': 'run', 'root_path': str(here), 'path': paths})
 
     assert folder(here / 'experiments') == here / 'tb_logger/run'  # BasicSR's place
+    (here / 'disk').mkdir()
+    (here / 'experiments').symlink_to(here / 'disk')
+    assert folder(here / 'experiments') == here / 'tb_logger/run'
     assert folder(here / 'a') == here / 'a/tb_logger/run'
     assert folder(here / 'b') == here / 'b/tb_logger/run'
 
