@@ -340,6 +340,7 @@ def test_a_training_does_not_start_from_damaged_weights(
     torch.save({'params': whole, 'params_ema': whole, key: damaged}, tmp_path / 'nan.pth')
     file = shortened.option_file('train', 'BlindSR_stage3', 4)
     entries = [*shortened.train_entries('BlindSR_stage3', photos_lmdb), 'network_g:estimator:num_feat=8']
+    entries.append('network_g:estimator:pretrained=~')
     entries += [f'path:pretrain_network_g={tmp_path / "nan.pth"}', 'train:ema_decay=0.9', f'model_type={model}']
     assert main(['train', '-opt', str(file), '--force_yml', *entries]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith('basicsr: ')]

@@ -45,6 +45,7 @@ MEMORY = 3 * 2**30
 # Two iterations are done, and one is left.
 DONE, TOTAL = 2, 3
 _BLIND = (
+    'network_g:freeze_estimator=false',  # or it would have to begin with trained weights
     'network_g:estimator:num_feat=8',
     'network_g:estimator:pretrained=~',
     'network_g:generator:num_feat=8',

@@ -78,8 +78,8 @@ def train(folder: Path, name: str, stage: str, *more: str) -> list[str]:
         'train:amp=bf16',
         'logger:use_tb_logger=false',
     ]
-    if stage == STAGES[2]:  # its speed is the same with random weights
-        entries += ['network_g:estimator:pretrained=~', 'network_g:generator:pretrained=~']
+    if stage == STAGES[2]:
+        entries += ['network_g:estimator:pretrained=weights://manet_x4', 'network_g:generator:pretrained=~']
     command = [sys.executable, '-m', 'manet_basicsr', 'train', '-opt', f'options/train/train_{stage}_x4.yml']
     return [*command, '--auto_resume', '--force_yml', *entries, *more]
 

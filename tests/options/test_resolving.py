@@ -56,6 +56,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home folder with a folder of images; torch's and Python's random states are put back."""
     monkeypatch.setenv('HOME', str(tmp_path))
     (tmp_path / 'images').mkdir()
+    (tmp_path / 'images/image.png').touch()
     yield tmp_path
     set_random_seed(0)
 
