@@ -222,6 +222,8 @@ def run(folder: Path, *words: str) -> tuple[int, str]:
             descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
+            # Whoever starts this may have put something else in their place, as pytest does.
+            sys.stdout, sys.stderr = (open(number, 'w', encoding='utf-8', closefd=False) for number in (1, 2))  # noqa: SIM115
             os.chdir(folder)
             limit = psutil.Process().memory_info().vms + MEMORY
             resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
