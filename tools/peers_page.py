@@ -91,7 +91,7 @@ def result_tables(results: Results, image_sets: Sequence[str], names: Sequence[s
                 rows = reference if name == compared_with else [row for row in rows if image_of(row) in compared]
                 cells = [_cell(rows, reference, metric, blur) for blur in SETS]
                 if not rows and times:
-                    cells[0] = _absence(name)
+                    cells[0] = 'not run here' if results.get(name) else _absence(name)
                 elif not any(cells):
                     continue  # it is said to be absent above, knows no kernels, or makes no image
                 number = len({image_of(row) for row in rows})

@@ -103,6 +103,9 @@ def test_the_page_has_what_has_the_whole_budget_beside_it_and_only_that(peers: S
     assert '| DAN | not trained |' in parts['whole results']
     assert '| | MANet > IKC; types 1 to 5 | type1: +' in parts['whole claims']
     assert '| HAN (bicubic): not trained | open |' in parts['whole claims']
+    made['IKC, whole budget'] = [row for row in made['IKC, whole budget'] if row['images'] == 'Set5']
+    whole_tables = peers.page.parts_of(made, {})['whole results']
+    assert whole_tables.count('| IKC | not run here |') == 1 and whole_tables.count('| IKC | 2') == 1
     assert '**5a**' not in parts['whole claims'] and '**8**' not in parts['whole claims']
 
 
