@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from manet_basicsr.commands.basicsr import main as basicsr
+from manet_basicsr.options.forcing import force
 from manet_basicsr.options.reading import load_options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +52,17 @@ def test_the_design_study_has_the_losses_of_the_estimator_but_where_they_are_wha
         assert not tool.train.BY_NAME[name].changes
 
 
+def test_rates_are_lower_at_the_whole_budget_but_where_they_were_tried(tool: SimpleNamespace) -> None:
+    def rate(name: str, *, whole: bool) -> float:
+        opt: dict[str, Any] = {'train': {}}
+        changes = tool.train.BY_NAME[name].changes_for(str, whole=whole)
+        force(opt, [f'{key}={json.dumps(value)}' for key, value in changes.items() if 'optim_g' in key])
+        return opt['train']['optim_g']['lr']
+
+    assert [rate(name, whole=False) for name in ('estimator', 'DAN', 'RCAN_blur', 'IKC')] == [0.02, 0.02, 0.01, 0.02]
+    assert [rate(name, whole=True) for name in ('estimator', 'DAN', 'RCAN_blur', 'IKC')] == [0.01, 0.01, 0.01, 0.02]
+
+
 @pytest.mark.usefixtures('here')
 @pytest.mark.parametrize('where', ['ON_CPU', 'ON_GPU'])
 @pytest.mark.parametrize('name', NAMES)
@@ -58,7 +70,8 @@ def test_each_is_an_option_file_without_problems(
     tool: SimpleNamespace, name: str, where: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training = tool.train.BY_NAME[name]
-    changes = {**getattr(tool.short, where), **training.changes_for(lambda other: f'{other}.pth')}
+    whole = where == 'ON_GPU'
+    changes = {**getattr(tool.short, where), **training.changes_for(lambda other: f'{other}.pth', whole=whole)}
     forced = [f'{key}={json.dumps(value)}' for key, value in changes.items()]
     basicsr(['check', '-opt', str(ROOT / 'options' / training.file), '--force_yml', *forced])
     problems = capsys.readouterr().err.splitlines()
