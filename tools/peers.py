@@ -25,7 +25,7 @@ import manet_basicsr  # noqa: F401  (before basicsr, which it mends)
 from peers_measure import draw_patches, measure_missing
 from peers_page import SETS, fill, parts_of
 from peers_picture import draw, panels_of
-from peers_rows import BY_NAME, ENTRIES, MANET, REDUCED, Choice, shown_name
+from peers_rows import BY_NAME, ENTRIES, MANET, REDUCED, SHORTENED, Choice, at_whole_budget, shown_name
 from peers_scores import with_scores
 
 from manet_basicsr.data.images import open_images
@@ -68,6 +68,9 @@ def compare(images: Sequence[str], limit: int, choice: Choice) -> tuple[dict[str
     for rows in grouped.values():
         words = ({'method': shown_name(row['method']), 'weights': sums[row['method']]} for row in rows)
         rows[:] = [{**row, **about, **more} for row, more in zip(rows, words, strict=True)]
+    for name in SHORTENED if choice.budget == 'full' else ():
+        if name in grouped:
+            grouped[at_whole_budget(name)] = grouped[name]
     return grouped, [str(failure) for failure in result.failures]
 
 

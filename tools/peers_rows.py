@@ -107,6 +107,7 @@ class Entry:
 
     def _solver(self, output: Path, budget: str, seed: int) -> Method:
         # A name says all settings.
+        budget = 'full' if self.name.endswith(WHOLE) else budget
         solver = dataclasses.replace(build_solver(self.word, budget), seed=seed)
         if isinstance(solver, SRSVD):
             (weights,) = self.weights(output).values()
@@ -168,6 +169,8 @@ _SHORT = (
 WHOLE = ', whole budget'
 #: What has no row of its own there: MANet has one instead of two, and KernelGAN's images are not made anew.
 _SHORT_ONLY = (MANET_STAGE_3, 'KernelGAN')
+#: Solvers that have a row there although nothing is trained: theirs are their papers' settings (``--budget full``).
+SHORTENED = ('DIP', 'DIP (true kernel)')
 
 
 def _at_whole_budget(entry: Entry) -> Entry:
@@ -182,15 +185,15 @@ def _at_whole_budget(entry: Entry) -> Entry:
 
 ENTRIES = (
     *_SHORT,
-    *(_at_whole_budget(entry) for entry in _SHORT if entry.trained and entry.name not in _SHORT_ONLY),
+    *(_at_whole_budget(e) for e in _SHORT if (e.trained or e.name in SHORTENED) and e.name not in _SHORT_ONLY),
     Entry(LONGEST, 'options/test/test_BlindSR_stage3_x4.yml', reduced=True),
 )
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 
 
 def at_whole_budget(name: str) -> str:
-    """Name the row that a row is at the whole budget, whether it is there or not: itself where nothing is trained."""
-    if not BY_NAME[name].trained:
+    """Name the row that a row is at the whole budget, whether it is there or not: itself where there is no other."""
+    if not BY_NAME[name].trained and name not in SHORTENED:
         return name
     return (MANET if name == MANET_STAGE_3 else name) + WHOLE
 
@@ -265,8 +268,11 @@ class Choice:
 
     def entries(self) -> Iterator[Entry]:
         """List the rows that are asked for and can be run."""
+        # With their papers' settings solvers have one row: that of the whole budget is the same.
+        same = {at_whole_budget(name): name for name in SHORTENED} if self.budget == 'full' else {}
+        names = [same.get(name, name) for name in self.names]
         for entry in ENTRIES:
-            if entry.seeds(self.output) and (not self.names or entry.name in (*self.names, MANET)):
+            if entry.name not in same and (not names or entry.name in (*names, MANET)) and entry.seeds(self.output):
                 yield entry
 
     def methods(self) -> dict[str, tuple[Entry, Method]]:

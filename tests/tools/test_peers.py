@@ -87,10 +87,23 @@ def test_a_claim_about_networks_is_one_at_the_whole_budget_too(peers: SimpleName
     (test,) = whole['A'].tests  # at the whole budget MANet is version 0.1.0's, which has gone through stage 3
     assert (test.first, test.second) == ('MANet, whole budget', 'RCAN (our blur), whole budget')
     # What needs no training is compared as it is: without it a claim would hold by half of its tests.
-    pairs = [('IKC, whole budget', 'DIP'), ('DIP (true kernel)', 'DIP')]
+    pairs = [('IKC, whole budget', 'DIP, whole budget'), ('DIP (true kernel), whole budget', 'DIP, whole budget')]
     assert [(test.first, test.second) for test in whole['3'].tests] == pairs
+    assert 'KernelGAN+ZSSR' in {name for test in whole['1'].tests for name in (test.first, test.second)}
     assert [len(whole[number].tests) for number in ('6', '10', 'B')] == [3, 4, 5]
     assert whole['8'].needs.second == 'fixed, whole budget'
+
+
+@pytest.mark.parametrize('budget', ['short', 'full'])
+def test_a_solver_that_can_be_shortened_has_its_paper_s_settings_at_the_whole_budget(
+    peers: SimpleNamespace, budget: str, tmp_path: Path
+) -> None:
+    methods = peers.rows.Choice(tmp_path, ('DIP', 'DIP, whole budget'), budget, 1).methods()
+    made = {method: entry.name for method, (entry, _) in methods.items() if entry.name != peers.rows.MANET}
+    short = {'dip[steps=1000,width=64]': 'DIP', 'dip': 'DIP, whole budget'}
+    assert made == (short if budget == 'short' else {'dip': 'DIP'})
+    alone = peers.rows.Choice(tmp_path, ('DIP, whole budget',), budget, 1)
+    assert 'dip' in alone.methods()
 
 
 def test_the_page_has_what_has_the_whole_budget_beside_it_and_only_that(peers: SimpleNamespace) -> None:
@@ -469,7 +482,8 @@ def test_one_command_scores_measures_and_draws_and_what_was_done_is_not_done_aga
     monkeypatch.setattr(peers.measure, 'measure_training', lambda training, output: costs)
     monkeypatch.setattr(peers.measure, 'measure_ikc', lambda: {'ikc_ratio': 20.0})
     monkeypatch.setitem(peers.rows.BY_NAME, 'DIP', peers.rows.Entry('DIP', 'dip[steps=2,width=4]'))
-    entries = tuple(peers.rows.BY_NAME[name] for name in ('bicubic', 'DIP', 'mean', peers.rows.MANET, 'IKC'))
+    names = ('bicubic', 'DIP', 'mean', peers.rows.MANET, 'IKC', 'DIP, whole budget')
+    entries = tuple(peers.rows.BY_NAME[name] for name in names)
     monkeypatch.setattr(peers.rows, 'ENTRIES', entries)
     pretend_training(tmp_path / 'out', 'train_MANet_stage1_x4_cpu estimator_seed0')
     pretend_training(tmp_path / 'out', 'train_SFTRRDB_stage2_x4_cpu generator_seed0')
@@ -483,7 +497,8 @@ def test_one_command_scores_measures_and_draws_and_what_was_done_is_not_done_aga
         'dip[steps=2,width=4]', 'dip[seed=1,steps=2,width=4]'
     }  # fmt: skip
     assert '| bicubic | ' in page.read_text()
-    assert len(Path('scores.csv').read_text().splitlines()) == 1 + len(records)
+    # A solver with its paper's settings is the row of the whole budget, too.
+    assert len(Path('scores.csv').read_text().splitlines()) == 1 + len(records) + 2
     assert cv2.imread('picture.png').shape[1] > 1000 and Path('plot.png').is_file()
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / 'out/predictions').iterdir()}
     assert len(kept) == 2
