@@ -74,6 +74,12 @@ def compare(images: Sequence[str], limit: int, choice: Choice) -> tuple[dict[str
     return grouped, [str(failure) for failure in result.failures]
 
 
+def generator_of(output: Path) -> str:
+    """Sum up the generator of the trainings, as ``Entry.checksum``; '' where there is none."""
+    entry = BY_NAME['mean']
+    return entry.checksum(output, entry.name) if all(file.is_file() for file in entry.weights(output).values()) else ''
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -117,9 +123,13 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(error))
     if args.scores:
         try:
-            results = with_scores(results, args.scores)
+            results = with_scores(results, args.scores, generator_of(output))
         except ValueError as error:
             parser.error(str(error))
+    if not results.get(MANET):
+        parser.error(
+            f'--scores: found no {MANET} in {args.scores}, which all are compared with; peers_train.py makes it'
+        )
     measured = measure_missing(output, args.images, args.limit)
     parts = parts_of(results, measured)
     for name, part in parts.items():

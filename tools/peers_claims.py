@@ -251,6 +251,10 @@ CLAIMS = (
         '6', 'On invariant blur MANet is best, IKC second, KernelGAN about as good as HAN and DIP.',
         (
             Inequality(MANET, 'IKC', sets=INVARIANT),
+            *(
+                Inequality('IKC', name, sets=INVARIANT)
+                for name in ('RCAN (bicubic)', 'HAN (bicubic)', 'DIP', 'KernelGAN+ZSSR')
+            ),
             Inequality('KernelGAN+ZSSR', 'HAN (bicubic)', 0.5, INVARIANT, within=True),
             Inequality('KernelGAN+ZSSR', 'DIP', 0.5, INVARIANT, within=True),
         ),

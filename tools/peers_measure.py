@@ -33,6 +33,7 @@ from manet_basicsr.evaluation.records import row_key
 from manet_basicsr.evaluation.runner import machine
 from manet_basicsr.metrics import calculate_lr_psnr
 from manet_basicsr.models.scoring import EXACT_MATCH_DB
+from manet_basicsr.options.forcing import force
 from manet_basicsr.options.reading import load_options
 from manet_basicsr.options.resolving import forget_beginning
 from manet_basicsr.restoration.restoring import load_blind_network
@@ -236,7 +237,7 @@ def training_options(training: Training, output: Path) -> dict[str, Any]:
         options = load_options(ROOT / 'options' / training.file)
         options['train'].update(total_iter=round(SHARE * training.iterations))
         options['datasets']['train'].update(gt_size=CROP, batch_size_per_gpu=BATCH)
-        options['train']['optim_g'] = MUON['train:optim_g']
+        force(options, [f'{key}={json.dumps(value)}' for key, value in {**MUON, **dict(training.changes)}.items()])
     forget_beginning(options)  # may be gone: of a training that was interrupted, a state of its own
     options.update(is_train=True, dist=False, rank=0, world_size=1, num_gpu=0)
     # Compiling takes longer than what is measured, and bfloat16 minutes on a CPU without instructions for it.

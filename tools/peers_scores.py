@@ -53,13 +53,14 @@ def _together(name: str, kept: Sequence[Row], new: Sequence[Row]) -> list[Row]:
     return list({tuple(row[word] for word in _KEY): row for row in (*rows, *new)}.values())
 
 
-def with_scores(results: Mapping[str, Sequence[Row]], path: Path) -> dict[str, list[Row]]:
+def with_scores(results: Mapping[str, Sequence[Row]], path: Path, generator: str = '') -> dict[str, list[Row]]:
     """Add the rows that a table has and that were not scored now, and write the table anew.
 
     Args:
         results: Rows of an evaluation by the name of the row of the comparison, with the checksum of their ``weights``
             and the ``machine``.
         path: The table; made if missing.
+        generator: Checksum of the generator that the networks have which were scored now; '' where there is none.
 
     Returns:
         All rows likewise, in the order of the comparison.
@@ -73,7 +74,7 @@ def with_scores(results: Mapping[str, Sequence[Row]], path: Path) -> dict[str, l
         raise ValueError(f'{path}: found the row {min(unknown)!r}, which is none of the comparison; name another file')
     by_generator = [entry.name for entry in BY_NAME.values() if entry.trained == BY_NAME[_GENERATOR].trained]
     both = {row['weights'] for found in (kept, results) for name in by_generator for row in found.get(name, [])}
-    if len(both) > 1:
+    if len(both | ({generator} if generator and results else set())) > 1:
         raise ValueError(f'{path}: found scores of another generator, expected one comparison; name another file')
     try:
         whole = {name: _together(name, kept.get(name, []), results.get(name, [])) for name in BY_NAME}

@@ -7,9 +7,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
+from manet_basicsr.options.forcing import force
 from manet_basicsr.options.reading import load_options
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,8 +51,10 @@ stopping = threading.Event()
 #: What an experiment that is there must agree in with what is asked for.
 _BUDGET = (
     ('train', 'total_iter'),
+    ('train', 'optim_g', 'lr'),
     *(('datasets', 'train', key) for key in ('batch_size_per_gpu', 'gt_size', 'dataroot_gt')),
 )
+_FORCED = tuple(':'.join(path[:2]) for path in _BUDGET)
 
 
 def network_of(output: Path, name: str) -> Path:
@@ -120,12 +125,11 @@ def train(
 
 
 def _check_budget(resolved: Path, forced: Mapping[str, Any]) -> None:
-    options = load_options(resolved)
+    found, wanted = load_options(resolved), load_options(resolved)
+    force(wanted, [f'{key}={json.dumps(value)}' for key, value in forced.items() if key.startswith(_FORCED)])
     for path in _BUDGET:
-        asked, value = forced.get(':'.join(path)), options
-        for key in path:
-            value = value[key]
-        if asked is not None and asked != value:
+        value, asked = (reduce(getitem, path, options) for options in (found, wanted))
+        if asked != value:
             raise ValueError(
                 f'{resolved}: found {path[-1]} {value}, expected {asked}; name another OUTPUT, or remove the folder'
             )

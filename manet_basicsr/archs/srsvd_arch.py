@@ -109,9 +109,11 @@ class SRSVDNet(nn.Module):
         Returns:
             The SR image and its predicted error, (B, C, s*h, s*w) both.
         """
-        features = self.generator.features(lq, field)
-        error = self.error_net(lq, features, self.generator.kernel_code(field).to(features.dtype))
-        return self.generator.upsampler(features), error
+        # What two kernels make of an image differs by less than the steps of bfloat16.
+        with torch.autocast(lq.device.type, enabled=False):
+            features = self.generator.features(lq, field)
+            sr = self.generator.upsampler(features)
+        return sr, self.error_net(lq, features, self.generator.kernel_code(field).to(features.dtype))
 
     def train(self, mode: bool = True) -> SRSVDNet:
         """Set training mode; the frozen generator stays in evaluation mode."""

@@ -100,6 +100,8 @@ class StepGraph:
             raise
         except RuntimeError as error:
             # What the end of a recording raises says only that something went wrong in it.
+            if isinstance(error.__context__, torch.OutOfMemoryError):
+                raise error.__context__ from None
             reason = first_line(error.__context__ or error)
             problem = f'found graph, but a step cannot be recorded ({reason})'
             expected = 'expected a network and losses that do not wait for the device; false is without'

@@ -52,6 +52,18 @@ def test_it_is_tested_in_tiles_where_asked_for() -> None:
     torch.testing.assert_close(tiled, whole, atol=1e-3, rtol=0)
 
 
+@torch.no_grad()
+def test_the_error_of_a_wrong_kernel_is_not_rounded_under_autocast() -> None:
+    net, kernel = network(), torch.rand(2, 441, 1, 1).softmax(1)
+    # White: bfloat16's steps are 0.004 there.
+    batch = {'lq': torch.ones(2, 3, 8, 8), 'kernel': kernel, 'lq_path': ['a', 'b']}
+    (right, other), _ = model_of().predict(net, batch)
+    with torch.autocast('cpu', torch.bfloat16):
+        (right_half, other_half), (_, error) = model_of().predict(net, batch)
+    assert error.dtype is torch.bfloat16
+    torch.testing.assert_close(other_half - right_half, other - right, rtol=1e-4, atol=1e-7)
+
+
 def test_a_single_image_has_no_wrong_kernel() -> None:
     batch = {'lq': torch.rand(2, 3, 8, 8), 'kernel': torch.rand(2, 441, 1, 1).softmax(1), 'lq_path': ['a', 'b']}
     model, net = model_of(), network()

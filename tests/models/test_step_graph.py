@@ -181,6 +181,28 @@ def _called(graph: StepGraph, batch: dict[str, Any]) -> dict[str, Tensor]:
 
 
 @pytest.mark.usefixtures('without_gpu')
+def test_memory_that_runs_out_while_recording_is_said_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def broken(*_: Any, **__: Any) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            raise RuntimeError('operation failed due to a previous error during capture')
+
+    monkeypatch.setattr(torch.cuda, 'graph', broken)
+    calls = []
+
+    def passes(batch: dict[str, Any]) -> dict[str, Tensor]:
+        calls.append(batch)
+        if len(calls) > step_graph._WARM_UP:
+            raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')
+        return {}
+
+    with pytest.raises(torch.OutOfMemoryError, match='2 GiB'):
+        StepGraph(passes, _Line())({'lq': torch.ones(1)})
+
+
+@pytest.mark.usefixtures('without_gpu')
 def test_what_cannot_be_recorded_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def broken(*_: Any, **__: Any) -> Iterator[None]:

@@ -90,8 +90,22 @@ def test_a_claim_about_networks_is_one_at_the_whole_budget_too(peers: SimpleName
     pairs = [('IKC, whole budget', 'DIP, whole budget'), ('DIP (true kernel), whole budget', 'DIP, whole budget')]
     assert [(test.first, test.second) for test in whole['3'].tests] == pairs
     assert 'KernelGAN+ZSSR' in {name for test in whole['1'].tests for name in (test.first, test.second)}
-    assert [len(whole[number].tests) for number in ('6', '10', 'B')] == [3, 4, 5]
+    assert [len(whole[number].tests) for number in ('6', '10', 'B')] == [7, 4, 5]
     assert whole['8'].needs.second == 'fixed, whole budget'
+
+
+def test_claim_6_wants_ikc_second(peers: SimpleNamespace) -> None:
+    names = ('RCAN (bicubic)', 'HAN (bicubic)', 'DIP', 'KernelGAN+ZSSR')
+    last = results({peers.rows.MANET: 21.0, 'IKC': 20.0, **dict.fromkeys(names, 30.0)}, ('invariant',))
+    assert claim(peers, '6').judge(last, {})[0] is Verdict.REFUTED
+    second = results({peers.rows.MANET: 31.0, 'IKC': 30.5, **dict.fromkeys(names, 30.0)}, ('invariant',))
+    assert claim(peers, '6').judge(second, {})[0] is Verdict.HOLDS
+
+
+def test_a_solver_that_draws_nothing_is_run_once(peers: SimpleNamespace, tmp_path: Path) -> None:
+    pretend_training(tmp_path, 'train_SRSVD_x4 SRSVD_seed0')
+    assert len(peers.rows.BY_NAME['SRSVD'].methods(tmp_path, 'full', 3)) == 1
+    assert len(peers.rows.BY_NAME['BSRDM'].methods(tmp_path, 'full', 3)) == 3
 
 
 @pytest.mark.parametrize('budget', ['short', 'full'])
@@ -156,6 +170,7 @@ def test_claim_2_compares_a_network_with_itself_on_another_set(peers: SimpleName
 
 def test_claim_6_asks_two_methods_to_be_close(peers: SimpleNamespace) -> None:
     scores = {peers.rows.MANET: 29.9, 'IKC': 29.0, 'KernelGAN+ZSSR': 27.0, 'HAN (bicubic)': 27.1, 'DIP': 26.9}
+    scores['RCAN (bicubic)'] = 27.2
     assert claim(peers, '6').judge(results(scores, ('invariant',)), {})[0] is Verdict.HOLDS
     scores['DIP'] = 24.0
     assert claim(peers, '6').judge(results(scores, ('invariant',)), {})[0] is Verdict.REFUTED
@@ -416,6 +431,9 @@ def test_scores_of_two_comparisons_are_not_mixed(peers: SimpleNamespace, tmp_pat
         other = {name: [{**row, 'weights': '12345678'} for row in made['mean']]}
         with pytest.raises(ValueError, match=r'scores.csv: found scores of another generator, .*; name another file'):
             peers.scores.with_scores(other, table)
+    # MANet's own weights do not tell which generator it has.
+    with pytest.raises(ValueError, match='found scores of another generator'):
+        peers.scores.with_scores(results({peers.rows.MANET: 25.0}, ('type1',)), table, '12345678')
     longer = {'DIP': [{**row, 'method': 'dip[seed=1]'} for row in made['DIP']]}
     with pytest.raises(ValueError, match=r'found DIP as dip and as dip\[steps=5\], expected one setting; name another'):
         peers.scores.with_scores(longer, table)

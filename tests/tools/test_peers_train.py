@@ -80,7 +80,11 @@ def test_each_is_an_option_file_without_problems(
 
 
 def test_a_training_is_made_once_and_what_follows_finds_it(
-    tool: SimpleNamespace, photos_lmdb: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tool: SimpleNamespace,
+    photos_lmdb: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     command = [str(tmp_path / 'out'), '--data', str(photos_lmdb), '--batch', '1', '--crop', '64', '--share', '0.0004']
     assert tool.train.main([*command, '--only', 'IKC']) == 1
@@ -103,6 +107,9 @@ def test_a_training_is_made_once_and_what_follows_finds_it(
     assert 'found total_iter 3, expected 6; name another OUTPUT' in capsys.readouterr().err
     assert tool.train.main([command[0], '--data', str(tmp_path), *command[3:], '--only', 'IKC']) == 1
     assert f'expected {tmp_path}; name another OUTPUT' in capsys.readouterr().err
+    monkeypatch.setitem(tool.short.MUON['train:optim_g'], 'lr', 0.5)
+    assert tool.train.main([*command, '--only', 'generator']) == 1
+    assert 'found lr 0.02, expected 0.5; name another OUTPUT' in capsys.readouterr().err
 
 
 def test_at_the_whole_budget_a_training_is_as_its_file_says_and_needs_no_other(
@@ -163,6 +170,8 @@ def test_a_number_of_jobs_that_is_none_is_a_line(
 def test_the_cost_of_a_training_is_known_before_it_and_after_it_was_interrupted(
     tool: SimpleNamespace, tmp_path: Path, photos_lmdb: Path
 ) -> None:
+    study = tool.measure.training_options(tool.train.BY_NAME['split4'], tmp_path)
+    assert study['train']['kernel_opt']['type'] == 'KernelKLLoss'
     training = tool.train.BY_NAME['generator']
     before = tool.measure.training_options(training, tmp_path)
     short = ['--batch', '1', '--crop', '64', '--share', '3e-4']
