@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peers_rows import MANET, MANET_STAGE_3, REDUCED, STUDIED, at_whole_budget
+from peers_rows import BY_NAME, MANET, MANET_STAGE_3, REDUCED, STUDIED, at_whole_budget
 
 from manet_basicsr.evaluation.paired import (
     FEWEST_IMAGES,
@@ -194,9 +194,15 @@ class Claim:
         return all_of([outcome.verdict for outcome in judged]), outcomes + judged
 
     def at_whole_budget(self) -> Claim:
-        """Return the same claim about rows with the whole budget; what was measured beside stays."""
-        tests = tuple(test.at_whole_budget() if isinstance(test, Inequality) else test for test in self.tests)
-        return dataclasses.replace(self, tests=tests, needs=self.needs and self.needs.at_whole_budget())
+        """Return the same claim about rows with the whole budget, without tests of what has no such row.
+
+        What was measured beside stays.
+        """
+        tests = [test.at_whole_budget() if isinstance(test, Inequality) else test for test in self.tests]
+        there = tuple(
+            test for test in tests if not isinstance(test, Inequality) or {test.first, test.second} <= set(BY_NAME)
+        )
+        return dataclasses.replace(self, tests=there, needs=self.needs and self.needs.at_whole_budget())
 
 
 _HAS_LEARNED = Inequality(STUDIED, 'fixed', metric='lr_psnr')

@@ -168,8 +168,8 @@ _SHORT = (
 )
 #: Behind the names of rows that have the whole budget.
 WHOLE = ', whole budget'
-#: What has no row of its own there: MANet has one instead of two.
-_SHORT_ONLY = (MANET_STAGE_3,)
+#: What has no row of its own there: MANet has one instead of two, and KernelGAN's images are not made anew.
+_SHORT_ONLY = (MANET_STAGE_3, 'KernelGAN')
 #: Solvers that have a row there although nothing is trained: theirs are their papers' settings (``--budget full``).
 #: KernelGAN+ZSSR, which is shortened as well, has none: at x4 more steps do not help it (docs/EVALUATION.md).
 SHORTENED = ('DIP', 'DIP (true kernel)')

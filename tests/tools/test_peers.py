@@ -90,7 +90,7 @@ def test_a_claim_about_networks_is_one_at_the_whole_budget_too(peers: SimpleName
     pairs = [('IKC, whole budget', 'DIP, whole budget'), ('DIP (true kernel), whole budget', 'DIP, whole budget')]
     assert [(test.first, test.second) for test in whole['3'].tests] == pairs
     assert 'KernelGAN+ZSSR' in {name for test in whole['1'].tests for name in (test.first, test.second)}
-    assert [len(whole[number].tests) for number in ('6', '10', 'B')] == [7, 4, 5]
+    assert [len(whole[number].tests) for number in ('6', '10', 'B')] == [7, 4, 4]  # KernelGAN has no row there
     assert whole['8'].needs.second == 'fixed, whole budget'
 
 
