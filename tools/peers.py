@@ -2,7 +2,7 @@
 
     python tools/peers_train.py results/peers --data datasets/photos1200.lmdb
     python tools/peers.py results/peers --images datasets/Set5 datasets/BSD100 --page docs/PEERS.md \\
-        --scores docs/peers_scores.csv --plot docs/peers_patches.png --picture docs/peers.png
+        --scores results/peers/scores.csv --plot docs/peers_patches.png --picture docs/peers.png
 
 scores every row whose weights are there, judges the claims, and writes tables. What was scored is in
 OUTPUT/records.jsonl, what was measured beside in OUTPUT/measured.json, and neither is done again. Rows whose weights
@@ -118,8 +118,10 @@ def main(argv: list[str] | None = None) -> int:
     if not BY_NAME[MANET].seeds(output) and not (args.scores and args.scores.is_file()):
         parser.error(f'OUTPUT: found no {MANET} in {output}, which all are compared with; peers_train.py makes it')
     try:
+        if args.scores and args.scores.is_file():
+            with_scores({}, args.scores, generator_of(output))  # before the hours of work
         results, failures = compare(args.images, args.limit, choice)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     if args.scores:
         try:

@@ -74,7 +74,7 @@ def with_scores(results: Mapping[str, Sequence[Row]], path: Path, generator: str
         raise ValueError(f'{path}: found the row {min(unknown)!r}, which is none of the comparison; name another file')
     by_generator = [entry.name for entry in BY_NAME.values() if entry.trained == BY_NAME[_GENERATOR].trained]
     both = {row['weights'] for found in (kept, results) for name in by_generator for row in found.get(name, [])}
-    if len(both | ({generator} if generator and results else set())) > 1:
+    if len(both | ({generator} - {''})) > 1:
         raise ValueError(f'{path}: found scores of another generator, expected one comparison; name another file')
     try:
         whole = {name: _together(name, kept.get(name, []), results.get(name, [])) for name in BY_NAME}

@@ -180,7 +180,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('output', type=Path, metavar='OUTPUT', help='folder of the trainings; made if missing')
     parser.add_argument('--data', type=Path, required=True, metavar='LMDB', help='training images')
     parser.add_argument('--only', nargs='+', choices=BY_NAME, metavar='NAME', help=f'of: {", ".join(BY_NAME)}')
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='N', help='default 0')
+    parser.add_argument(
+        '--seeds', nargs='+', type=int, default=[0], metavar='N', help='which, each a training; default 0'
+    )
     parser.add_argument('--jobs', type=int, default=1, metavar='N', help='trainings at a time; default 1')
     parser.add_argument('--gpu', action='store_true', help='on a GPU, in bfloat16, and not on the CPU')
     parser.add_argument(

@@ -80,7 +80,7 @@ def _restore_file(
         for remark in [*remarks, *_remarks_on_size(photograph.pixels)]:
             say(f'note: {file}: {remark}')
         what = f'{_MANY[options.format]}, {photograph.pictures} pictures of {width}x{height}'
-        return _describe(file, outputs, options, what, begun), []
+        return _describe(file, outputs, outputs.all, options, what, begun), []
     pixels = fill_hidden_colours(photograph.pixels)
     wants_field = options.kernels or options.figure
     restored = way.restore(pixels, options, torch.float16 if wants_field else None, _bar(label))
@@ -103,7 +103,7 @@ def _restore_file(
                 write_comparison(path, pixels, restored.image, restored.field)
         except Exception as error:  # matplotlib's are of any kind; the image is there
             problems.append(f'{path} is missing, though {outputs.image} is there: {reason_of(error)}')
-    return _describe(file, outputs, options, f'{width}x{height}', begun), problems
+    return _describe(file, outputs, wanted, options, f'{width}x{height}', begun), problems
 
 
 def _remarks_on_size(pixels: np.ndarray) -> list[str]:
@@ -122,9 +122,12 @@ def _bar(label: str) -> str | None:
     return printable(label, sys.stderr) if is_open(sys.stderr) else None
 
 
-def _describe(file: Path, outputs: _Outputs, options: argparse.Namespace, what: str, begun: float) -> str:
-    """Say what a file became."""
-    made = STREAM if options.is_stream else outputs.image
+def _describe(
+    file: Path, outputs: _Outputs, written: Sequence[Path], options: argparse.Namespace, what: str, begun: float
+) -> str:
+    """Say what a file became: the image, or what was written beside one that is there."""
+    beside = ', '.join(map(str, written))
+    made = STREAM if options.is_stream else outputs.image if outputs.image in written else beside
     return f'{file} -> {made} ({what}, {time.monotonic() - begun:.1f} s)'
 
 

@@ -20,7 +20,8 @@ def load_options(path: str | Path) -> Options:
     try:
         text = Path(path).read_text(encoding='utf-8-sig')  # Windows' editors begin a file with a mark
     except OSError as error:
-        raise OptionError([f'{path}: cannot read the option file ({error.strerror})']) from error
+        hint = '; basicsr options lists those that ship' if isinstance(error, FileNotFoundError) else ''
+        raise OptionError([f'{path}: cannot read the option file ({error.strerror}){hint}']) from error
     except ValueError as error:
         raise OptionError([f'{path}: is no text in UTF-8 ({error})']) from error
     with problems_of(str(path)):

@@ -117,8 +117,9 @@ def test_wrong_option_is_one_line_and_2(
 @pytest.mark.parametrize('command', ['train', 'test', 'check'])
 def test_missing_option_file_is_one_line_and_2(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert main([command, '-opt', 'nowhere.yml']) == 2
-    expected = 'basicsr: error: nowhere.yml: cannot read the option file (No such file or directory)'
-    assert only_line(capsys) == expected
+    line = only_line(capsys)
+    assert line.startswith('basicsr: error: nowhere.yml: cannot read the option file (No such file or directory); ')
+    assert line.endswith('basicsr options lists those that ship')
 
 
 def test_option_file_that_would_run_code_is_one_line_and_2(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
