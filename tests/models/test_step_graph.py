@@ -180,16 +180,17 @@ def _called(graph: StepGraph, batch: dict[str, Any]) -> dict[str, Tensor]:
         watched._record = record
 
 
+@contextmanager
+def _broken_recording(*_: Any, **__: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        raise RuntimeError('operation failed due to a previous error during capture')
+
+
 @pytest.mark.usefixtures('without_gpu')
 def test_memory_that_runs_out_while_recording_is_said_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextmanager
-    def broken(*_: Any, **__: Any) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            raise RuntimeError('operation failed due to a previous error during capture')
-
-    monkeypatch.setattr(torch.cuda, 'graph', broken)
+    monkeypatch.setattr(torch.cuda, 'graph', _broken_recording)
     calls = []
 
     def passes(batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -204,14 +205,7 @@ def test_memory_that_runs_out_while_recording_is_said_as_such(monkeypatch: pytes
 
 @pytest.mark.usefixtures('without_gpu')
 def test_what_cannot_be_recorded_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextmanager
-    def broken(*_: Any, **__: Any) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            raise RuntimeError('operation failed due to a previous error during capture')
-
-    monkeypatch.setattr(torch.cuda, 'graph', broken)
+    monkeypatch.setattr(torch.cuda, 'graph', _broken_recording)
     net, calls = _Line(), []
 
     def passes(batch: dict[str, Any]) -> dict[str, Tensor]:
