@@ -143,6 +143,18 @@ def _weights_of(**network: Any) -> Path:
     return folder / 'part.pth'
 
 
+def random_blind_parts() -> list[str]:
+    """Give the --force_yml entries by which a small blind network is tested with random weights."""
+    parts = {
+        'estimator': {'type': 'MANet', **_ESTIMATOR},
+        'generator': {'type': 'SFTRRDBNet', 'scale': 4, **_GENERATOR},
+    }
+    return [
+        'path:pretrain_network_g=~',
+        *(f'network_g:{n}:pretrained={_weights_of(**part)}' for n, part in parts.items()),
+    ]
+
+
 def test_entries(job: str, images: Path, network: Path | str) -> list[str]:
     """Give the --force_yml entries that point a test file at images and weights."""
     sets = [f'datasets:test_{number}:dataroot_gt={images}' for number in range(6)]

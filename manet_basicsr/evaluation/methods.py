@@ -22,9 +22,9 @@ from manet_basicsr.data.alpha import enlarge
 from manet_basicsr.degradation.gaussian import fixed_field
 from manet_basicsr.evaluation.conditions import Condition
 from manet_basicsr.evaluation.measure import Cost, measured
+from manet_basicsr.options.beginning_checks import untrained_problems
 from manet_basicsr.options.checks import check
 from manet_basicsr.options.errors import OptionError, named, problems_of
-from manet_basicsr.options.network_checks import parts_of
 from manet_basicsr.options.plugins import import_plugins
 from manet_basicsr.options.reading import Options, load_options
 from manet_basicsr.options.resolving import forget_pretrained, resolve, run_folder
@@ -124,10 +124,9 @@ class OptionFile:
         if not isinstance(self.scale, int):
             raise OptionError([f'{self.path}: scale: missing'])
         self._fill_in()
-        if not self._has_weights():
-            raise OptionError(
-                [f'{self.path}: path.pretrain_network_g: missing, expected the weights that are evaluated']
-            )
+        problems = list(untrained_problems(self.options))
+        if problems:
+            raise OptionError([f'{self.path}: {problem}' for problem in problems])
 
     @property
     def name(self) -> str:
@@ -144,17 +143,6 @@ class OptionFile:
         network = self.options.get('network_g')
         if paths.get('pretrain_network_g') is not None and isinstance(network, dict):
             self.options['network_g'] = forget_pretrained(network)
-
-    def _has_weights(self) -> bool:
-        from basicsr.utils.registry import ARCH_REGISTRY
-
-        network = self.options.get('network_g')
-        kind = dict(iter(ARCH_REGISTRY)).get(network.get('type')) if isinstance(network, dict) else None
-        if str(getattr(kind, '__module__', '')).split('.')[0] not in ('basicsr', 'manet_basicsr'):
-            return True  # of a plugin, which may need none, or load them by itself
-        parts = [network[name] for name in parts_of(network)] if isinstance(network, dict) else []
-        are_given = bool(parts) and all((part or {}).get('pretrained') is not None for part in parts)
-        return are_given or self.options['path'].get('pretrain_network_g') is not None
 
     def alignments(self) -> set[str]:
         """Give the sampling grids of the file's datasets; none if it does not say."""

@@ -1,4 +1,4 @@
-"""Checks of what a training begins with: weights of what it does not train, a basis of the kernels that it has."""
+"""Checks of weights that must be there: of what a training does not train, and of what is tested."""
 
 from __future__ import annotations
 
@@ -38,6 +38,23 @@ def beginning_problems(options: Options) -> Iterator[str]:
     for where, section in sections.items():
         if section.get('pretrained') is None:
             yield from _basis_problems(section, where, options)
+
+
+def untrained_problems(options: Options) -> Iterator[str]:
+    """List what is wrong with testing a network: that it has no weights, and would be tested with random ones.
+
+    Those of plugins are taken as they are: they may need none, or load them by themselves.
+    """
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    network, paths = options.get('network_g'), options.get('path') or {}
+    kind = dict(iter(ARCH_REGISTRY)).get(network.get('type')) if isinstance(network, dict) else None
+    is_known = getattr(kind, '__module__', '').split('.')[0] in ('basicsr', 'manet_basicsr')
+    if not is_known or paths.get('pretrain_network_g') is not None:
+        return
+    parts = [network[name] or {} for name in parts_of(network)] if isinstance(network, dict) else []
+    if not parts or any(part.get('pretrained') is None for part in parts):
+        yield 'path.pretrain_network_g: missing, expected the weights that are tested'
 
 
 def _basis_problems(section: Mapping[str, Any], where: str, options: Options) -> Iterator[str]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from manet_basicsr.options.beginning_checks import beginning_problems
+from manet_basicsr.options.beginning_checks import beginning_problems, untrained_problems
 from manet_basicsr.options.dataset_checks import dataset_problems, device_problems, kernel_problems
 from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.keys import DIST, LOGGER, METRIC_INPUTS, PATH, STOCK_METRIC_INPUTS, TOP, VAL
@@ -44,7 +44,9 @@ def find_problems(options: Options, *, is_train: bool, goes_on: bool = False) ->
         goes_on: Whether the training goes on from a state, which has all weights.
     """
     problems = list(_form_problems(options)) or list(_problems(options, is_train))
-    if not problems and is_train and not goes_on and is_ours(options['model_type']):
+    if not problems and not is_train:
+        problems = list(untrained_problems(options))
+    elif not problems and not goes_on and is_ours(options['model_type']):
         problems = list(beginning_problems(options))
     return _said_once(problems, options)
 

@@ -49,7 +49,7 @@ PATH = {
 }
 LOGGER = {
     'print_freq': Key('number', 'iterations from a line of the log to the next'),
-    'save_checkpoint_freq': Key('number', 'iterations from a checkpoint to the next'),
+    'save_checkpoint_freq': Key('number', 'iterations from a checkpoint to the next; the last one has one in any case'),
     'keep_checkpoints': Key('integer|null', 'how many of the last states and their networks to keep; ~: all'),
     'use_tb_logger': Key('boolean', 'whether TensorBoard files are written'),
     'wandb': Key('object|null', 'project and resume_id of Weights & Biases'),

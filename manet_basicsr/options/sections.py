@@ -8,8 +8,10 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeGuard
 
+from manet_basicsr.options.shipped import option_files
 from manet_basicsr.utils.messages import nearest
 from manet_basicsr.weights import is_address, resolve_weights
 
@@ -83,9 +85,11 @@ def missing_file(path: object, where: str) -> Iterator[str]:
 
 
 def missing_weights(path: object, where: str) -> Iterator[str]:
-    """Check that there is a file of weights, or that weights of that name ship."""
+    """Check that there is a file of weights, or that weights of that name ship; say which training makes a file."""
     if not isinstance(path, str) or not is_address(path):
-        yield from missing_file(path, where)
+        training = Path(path).parent.parent.name if isinstance(path, str) else ''
+        hint = f'; basicsr train -opt {training} makes it' if training in option_files() else ''
+        yield from (f'{problem}{hint}' for problem in missing_file(path, where))
         return
     try:
         resolve_weights(path)

@@ -132,7 +132,8 @@ class TrainingLoop:
 
     @property
     def _save_due(self) -> bool:
-        return self._is_due(self.opt['logger']['save_checkpoint_freq']) or bool(self._signal)
+        # The last iteration's, too: a run that ended can be told to go on.
+        return self._is_due(self.opt['logger']['save_checkpoint_freq']) or self._is_last or bool(self._signal)
 
     @property
     def _validation_due(self) -> bool:

@@ -331,6 +331,8 @@ def test_testing_needs_neither_training_nor_logging(tmp_path: Path) -> None:
     options = valid(tmp_path)
     options = {key: value for key, value in options.items() if key not in ('train', 'logger', 'val', 'path')}
     options['datasets'] = {'test_0': options['datasets']['val']}
+    save_weights(options['network_g'], tmp_path / 'net.pth')
+    options['path'] = {'pretrain_network_g': str(tmp_path / 'net.pth')}
     assert find_problems(options, is_train=False) == []
     assert len(find_problems(options, is_train=True)) >= 3
 
@@ -424,8 +426,9 @@ def test_shipped_file_passes_where_its_files_exist(file: Path, tmp_path: Path, m
     missing = [problem.split(': ') for problem in find_problems(options, is_train=is_train)]
     assert missing  # there are no datasets here
     for key, problem in missing:
-        assert problem.endswith(' does not exist'), problem
-        path = tmp_path / problem.removesuffix(' does not exist')
+        name, found, _ = problem.partition(' does not exist')
+        assert found, problem
+        path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         network = options['network_g']
         if key.startswith('network_g.'):
@@ -524,6 +527,26 @@ def test_shipped_weights_of_another_scale_are_refused_in_a_test(tmp_path: Path) 
     changed(options, 'path.pretrain_network_g', 'weights://manet_x2')
     (found,) = find_problems(options, is_train=False)
     assert found == 'path.pretrain_network_g: weights://manet_x2 is for x2, found scale: 4'
+
+
+@pytest.mark.parametrize(('job', 'given'), [('MANet_stage1', ''), ('BlindSR_stage3', 'estimator'), ('RRDBNet', '')])
+def test_a_network_without_weights_is_not_tested(tmp_path: Path, job: str, given: str) -> None:
+    options = load_options(shortened.option_file('test', job, 4))
+    options['datasets'] = {'test': valid(tmp_path)['datasets']['val']}
+    changed(options, 'path.pretrain_network_g', None)
+    if given:
+        options['network_g'][given]['pretrained'] = 'manet_x4'
+        options['network_g']['generator'].pop('pretrained', None)
+    missing = 'path.pretrain_network_g: missing, expected the weights that are tested'
+    assert find_problems(options, is_train=False) == [missing]
+
+
+def test_weights_that_a_shipped_file_trains_are_missed_with_its_command(tmp_path: Path) -> None:
+    options = load_options(shortened.option_file('train', 'BlindSR_stage3', 4))
+    weights = options['network_g']['estimator']['pretrained']
+    hint = '; basicsr train -opt train_MANet_stage1_x4 makes it'
+    problems = find_problems(options, is_train=True)
+    assert f'network_g.estimator.pretrained: {weights} does not exist{hint}' in problems
 
 
 @pytest.mark.parametrize('part', ['estimator', 'generator'])

@@ -48,7 +48,10 @@ train:
 val: {val_freq: 100}
 logger: {print_freq: 50, save_checkpoint_freq: 100}
 """
-TESTING = TRAINING[: TRAINING.index('\ntrain:')].replace('  train:\n', '  test_1:\n').replace('val_', 'test_val')
+TESTING = (
+    TRAINING[: TRAINING.index('\npath:')].replace('  train:\n', '  test_1:\n').replace('val_', 'test_val')
+    + '\npath: {pretrain_network_g: manet_x4}'
+).replace(', num_feat: 16', '')
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +117,7 @@ def test_the_root_of_the_file_is_the_folder_around_runs_and_is_written_back(home
 
 
 def test_the_root_of_results_is_the_folder_around_them(home: Path) -> None:
-    opt = resolved(home, f'{TESTING}\npath: {{results_root: ~/pics}}\n'.replace('\npath:\n', '\n'), is_train=False)
+    opt = resolved(home, TESTING.replace('path: {', 'path: {results_root: ~/pics, '), is_train=False)
     assert opt['path']['results_root'] == opt['path']['log'] == str(home / 'pics/run')
 
 

@@ -298,7 +298,7 @@ def test_images_of_any_name_are_tested(photos: Path, tmp_path: Path, monkeypatch
     name = os.fsdecode(b'M\xfcller.png')
     (tmp_path / 'hr' / name).write_bytes((photos / 'coffee.png').read_bytes())
     file = shortened.option_file('test', 'BlindSR_stage3', 4)
-    entries = [*shortened.small_network('BlindSR_stage3'), 'path:pretrain_network_g=~', 'val:save_img=true']
+    entries = [*shortened.small_network('BlindSR_stage3'), *shortened.random_blind_parts(), 'val:save_img=true']
     entries.append('datasets={test_0: {name: s, type: SVDegradationDataset, dataroot_lq: hr}}')
     opt = shortened.resolved(file, [*entries, 'name=run'], tmp_path)
     test_pipeline(opt)
@@ -315,7 +315,7 @@ def test_images_of_one_name_in_subfolders_of_an_lmdb_are_all_saved(
         cv2.imwrite(str(tmp_path / 'hr' / folder / 'a.png'), cv2.imread(str(photos / f'{name}.png'))[:32, :32])
     write_lmdb(tmp_path / 'hr', tmp_path / 'hr.lmdb', recursive=True)
     file = shortened.option_file('test', 'BlindSR_stage3', 4)
-    entries = [*shortened.small_network('BlindSR_stage3'), 'path:pretrain_network_g=~', 'val:save_img=true']
+    entries = [*shortened.small_network('BlindSR_stage3'), *shortened.random_blind_parts(), 'val:save_img=true']
     entries.append('datasets={test_0: {name: s, type: SVDegradationDataset, dataroot_lq: hr.lmdb}}')
     test_pipeline(shortened.resolved(file, [*entries, 'name=run'], tmp_path))
     saved = tmp_path / 'results/run/visualization/s'

@@ -205,6 +205,19 @@ def test_a_run_that_begins_at_another_s_state_has_its_networks_and_a_folder_of_i
     assert saved_iterations(here / states.format('A')) == [2]
 
 
+def test_a_run_that_ended_goes_on_where_it_is_to_be_longer(photos: Path, here: Path) -> None:
+    run = here / 'experiments/A'
+    for total_iter in (3, 3, 5):  # the second has nothing left to do
+        words = ['name=A', f'train:total_iter={total_iter}', 'logger:save_checkpoint_freq=1000']
+        assert train(photos, *words, auto_resume=True) == 0
+        last = torch.load(run / f'models/net_g_{total_iter}.pth', weights_only=True)['params']
+        latest = torch.load(run / 'models/net_g_latest.pth', weights_only=True)['params']
+        assert all(torch.equal(value, latest[key]) for key, value in last.items())
+    assert saved_iterations(run / 'training_states') == [5, 3]
+    assert 'Resuming training from iter: 3.' in log(run)
+    assert not list((here / 'experiments').glob('A_archived_*'))
+
+
 def test_a_run_that_goes_on_from_an_earlier_state_stays_with_it(photos: Path, here: Path) -> None:
     assert train(photos, 'name=A', 'train:total_iter=4', 'logger:save_checkpoint_freq=2') == 0
     states = here / 'experiments/A/training_states'
