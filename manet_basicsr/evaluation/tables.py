@@ -42,8 +42,9 @@ def summarize(evaluation: Evaluation) -> list[Row]:
         evaluation: What :func:`manet_basicsr.evaluation.evaluate` gave.
 
     Returns:
-        A row for each, in the order of the plan: what it is of, ``scored`` and ``expected`` images, and the mean of
-        each metric or None. Memory is the largest of any image, not the mean.
+        A row for each, in the order of the plan: what it is of, ``scored`` and ``expected`` LR images, of which an HR
+        image has nine where blur is ``invariant``, and the mean of each metric or None. Memory is the largest of any
+        image, not the mean.
     """
     grouped: dict[tuple[object, ...], list[Row]] = {}
     for row in evaluation.rows:
@@ -69,7 +70,7 @@ def markdown(summary: Sequence[Row]) -> str:
         if found != title:
             title = found
             heads = [head for head, _ in _HEADS.values()]
-            lines += ['', f'## {title}', '', f'| set | method | images | {" | ".join(heads)} |']
+            lines += ['', f'## {title}', '', f'| set | method | LR images | {" | ".join(heads)} |']
             lines += ['|---|---|' + '---:|' * (len(heads) + 1)]
         number = str(row['scored']) if row['scored'] == row['expected'] else f'{row["scored"]} of {row["expected"]}'
         cells = [_cell(row[metric], style) for metric, (_, style) in _HEADS.items()]
