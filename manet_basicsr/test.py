@@ -21,6 +21,7 @@ from basicsr.models import build_model
 from basicsr.utils import get_env_info, get_root_logger, get_time_str
 from basicsr.utils.options import dict2str
 
+from manet_basicsr.options.checks import ignored_keys
 from manet_basicsr.options.errors import problems_of
 from manet_basicsr.options.reading import Options
 from manet_basicsr.training.run_folder import locked_run, make_folders, wait_for_folders
@@ -48,6 +49,8 @@ def test_pipeline(opt: Options) -> dict[str, dict[str, float]]:
         logger = get_root_logger(log_file=log_file)
         logger.info(get_env_info())
         logger.info(dict2str(opt))
+        for note in ignored_keys(opt):
+            logger.warning(note)
         try:
             return _test(opt)
         except Exception as error:

@@ -27,6 +27,7 @@ from basicsr.models import build_model
 from basicsr.utils import get_env_info, get_root_logger, get_time_str
 from basicsr.utils.options import dict2str
 
+from manet_basicsr.options.checks import ignored_keys
 from manet_basicsr.options.errors import OptionError, problems_of
 from manet_basicsr.options.reading import Options
 from manet_basicsr.training.checkpoints import restore_training_state
@@ -68,7 +69,7 @@ def train_pipeline(opt: Options, option_file: str) -> None:
         try:
             logger.info(get_env_info())
             logger.info(dict2str(opt))
-            for note in notes:
+            for note in [*notes, *ignored_keys(opt)]:
                 logger.warning(note)
             tidy(opt)
             _train(opt, state)

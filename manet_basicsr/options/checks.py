@@ -51,6 +51,19 @@ def find_problems(options: Options, *, is_train: bool, goes_on: bool = False) ->
     return _said_once(problems, options)
 
 
+def ignored_keys(options: Options) -> list[str]:
+    """List the keys that change nothing in a run of BasicSR's own models, as where ``model_type`` alone was changed."""
+    if is_ours(options['model_type']):
+        return []
+    sections = {'train': ('amp', 'channels_last', 'compile', 'accumulate', 'on_nonfinite'), 'val': ('tile',)}
+    given = {f'{name}.{key}': (options.get(name) or {}).get(key) for name, keys in sections.items() for key in keys}
+    return [
+        f'{key}: {value} has no effect with {options["model_type"]}, only with models of manet_basicsr'
+        for key, value in given.items()
+        if value is True or value not in (None, False, 1, 'auto', 'stop')
+    ]
+
+
 def _said_once(problems: list[str], options: Options) -> list[str]:
     """Leave out that a key is missing where another line has found it misspelt."""
     absences = []

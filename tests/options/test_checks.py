@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from manet_basicsr.commands.basicsr import main
 from manet_basicsr.data.testset import MANIFEST_NAME, write_testsets
 from manet_basicsr.models.single_kernel_models import DANModel
-from manet_basicsr.options.checks import find_problems
+from manet_basicsr.options.checks import find_problems, ignored_keys
 from manet_basicsr.options.reading import Options, load_options
 from manet_basicsr.options.resolving import forget_pretrained, without_weights
 from tests import shortened
@@ -547,6 +547,20 @@ def test_weights_that_a_shipped_file_trains_are_missed_with_its_command(tmp_path
     hint = '; basicsr train -opt train_MANet_stage1_x4 makes it'
     problems = find_problems(options, is_train=True)
     assert f'network_g.estimator.pretrained: {weights} does not exist{hint}' in problems
+
+
+def test_keys_that_basicsrs_own_models_do_not_read_are_named() -> None:
+    options = load_options(shortened.option_file('train', 'BlindSR_stage3', 4))
+    options['train'].update(amp='bf16', compile=True, channels_last='auto', accumulate=1, on_nonfinite='stop')
+    options['val']['tile'] = 96
+    assert ignored_keys(options) == []
+    options['model_type'] = 'SRModel'
+    words = 'has no effect with SRModel, only with models of manet_basicsr'
+    assert ignored_keys(options) == [
+        f'train.amp: bf16 {words}',
+        f'train.compile: True {words}',
+        f'val.tile: 96 {words}',
+    ]
 
 
 @pytest.mark.parametrize('part', ['estimator', 'generator'])

@@ -152,11 +152,12 @@ def test_a_signal_leaves_the_validation_of_a_stock_model_which_the_resume_makes_
     file = shortened.option_file('train', 'BlindSR_stage3', 4)
     run = Path('experiments') / file.stem
     entries = [*shortened.train_entries('BlindSR_stage3', photos, total_iter=3), 'model_type=SRModel']
-    entries.append('val:metrics={psnr: {type: calculate_psnr, crop_border: 4}}')
+    entries += ['val:metrics={psnr: {type: calculate_psnr, crop_border: 4}}', 'val:tile=96']
     words = ['train', '-opt', str(file), '--auto_resume', '--force_yml', *entries]
     assert main(words) == 128 + signal.SIGTERM
     assert len(tested) == 2  # of four
     assert line_of(capsys) == 'basicsr: interrupted; the same command with --auto_resume goes on'
+    assert 'WARNING: val.tile: 96 has no effect with SRModel' in next(run.glob('train_*.log')).read_text()
     assert saved_iterations(run / 'training_states') == [2]
     assert load_state(run / 'training_states/2.state')['validation_pending'] is True
     validated = validations(monkeypatch, SRModel)
