@@ -44,9 +44,9 @@ class ZSSRNet(nn.Module):
 
 
 def enlarge(image: Tensor, scale: int) -> Tensor:
-    """Enlarge an image (1, 3, h, w) bicubically, on the ``centered`` grid."""
+    """Enlarge an image (1, 3, h, w) by Keys' cubic, as MATLAB does, on the ``centered`` grid."""
     size = [side * scale for side in image.shape[-2:]]
-    return F.interpolate(image, size, mode='bicubic', align_corners=False)
+    return F.interpolate(image, size, mode='bicubic', antialias=True)  # without, torch takes OpenCV's cubic
 
 
 def loss_weight(image: Tensor) -> Tensor:

@@ -57,6 +57,7 @@ def test_full_sizes_are_those_of_the_papers_networks() -> None:
     ikc = IKCNet(GENERATOR)
     assert (size_of(ikc.predictor), size_of(ikc.corrector)) == (438_735, 650_575)
     assert size_of(DANNet().restorer) == 4_445_379 + 5 * 64  # five more numbers of a code
+    assert size_of(DANNet().estimator) == 245_817
     assert size_of(SRSVDNet({**GENERATOR, 'num_feat': 64}).error_net) == 1_095_792
     assert size_of(CFSNet()) == 2_288_768 + 2_707_456
     assert size_of(CResMD()) == 2_557_708 - 33 * 64 + 64 - 3  # one condition instead of two

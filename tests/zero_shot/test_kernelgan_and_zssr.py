@@ -247,3 +247,16 @@ def test_zssr_goes_by_way_of_x2_to_x4_where_it_is_not_shortened() -> None:
 def test_an_image_that_cannot_be_reduced_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=f'an image of {size[0]} x {size[1]} px is too small to be reduced by 4'):
         solve(build_solver('zssr[max_steps=1]'), torch.rand(1, 3, *size), 4)
+
+
+@pytest.mark.parametrize('scale', [2, 3, 4])
+def test_images_are_enlarged_by_keys_cubic(scale: int) -> None:
+    def cubic(distance: torch.Tensor) -> torch.Tensor:
+        d = distance.abs()
+        inner, outer = 1.5 * d**3 - 2.5 * d**2 + 1, -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+        return torch.where(d < 1, inner, torch.where(d < 2, outer, 0))
+
+    point = torch.zeros(1, 1, 1, 11)
+    point[..., 5] = 1
+    places = (torch.arange(11 * scale) + 0.5) / scale - 0.5
+    torch.testing.assert_close(enlarge(point, scale)[0, 0, 0], cubic(places - 5), atol=1e-6, rtol=0)

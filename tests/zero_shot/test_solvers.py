@@ -75,6 +75,14 @@ def test_image_and_kernels_have_their_sizes_and_repeat_with_the_seed(
     assert (centre_of_mass(first.field) - sign * (scale - 1) / 2).abs().max() < 0.1
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_an_image_on_a_gpu_is_solved_there(solver: Solver, photos: Path) -> None:
+    solution = solve(solver, lr_image(photos, 2).cuda(), 2)
+    assert (solution.sr is not None) == solver.RESTORES
+    for part in (solution.sr, solution.field):
+        assert part is None or (part.is_cuda and bool(part.isfinite().all()))
+
+
 @pytest.mark.slow
 def test_another_seed_gives_another_result_and_another_name(solver: Solver, photos: Path) -> None:
     lq = lr_image(photos, 2)
