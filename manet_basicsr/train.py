@@ -42,7 +42,7 @@ from manet_basicsr.training.loop import TrainingLoop
 from manet_basicsr.training.resuming import find_resume_state, goes_on_in_place
 from manet_basicsr.training.run_folder import locked_run, prepare_run_folder, tidy, wait_for_folders
 from manet_basicsr.training.trackers import start_trackers
-from manet_basicsr.utils.errors import BadSampleError, NonFiniteError, RunStoppedError, last_line
+from manet_basicsr.utils.errors import BadSampleError, NonFiniteError, RunStoppedError, last_line, ran_out_of_memory
 
 _EXPLAINED = (OptionError, RunStoppedError, BadSampleError, NonFiniteError, OSError)
 
@@ -123,4 +123,5 @@ def _log_reason(logger: logging.Logger, error: BaseException) -> None:
         logger.error('The run ended: interrupted')
         return
     words = str(error) if isinstance(error, OptionError) else last_line(error)
-    logger.error(f'The run ended: {words}', exc_info=None if isinstance(error, _EXPLAINED) else error)
+    is_explained = isinstance(error, _EXPLAINED) or ran_out_of_memory(error)
+    logger.error(f'The run ended: {words}', exc_info=None if is_explained else error)

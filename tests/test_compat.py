@@ -272,6 +272,9 @@ def test_slurm_variables_are_translated(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv(name, '')  # so that they are put back
     read_slurm_environment(29501)
     assert {name: os.environ[name] for name in expected} == expected
+    scontrol.write_text('#!/bin/sh\necho "Invalid hostlist: node[7-" >&2; exit 1\n')
+    with pytest.raises(ValueError, match=r'scontrol show hostnames node\[7-8\] failed: Invalid hostlist: node\[7-$'):
+        read_slurm_environment(29501)
 
 
 def bare_model(**options: Any) -> BaseModel:

@@ -30,8 +30,7 @@ from benchmark_work import (
 )
 
 from manet_basicsr.archs import MABlock
-from manet_basicsr.models.speed import has_amx
-from manet_basicsr.utils.device import fast_half_precision
+from manet_basicsr.utils.device import cpu_has, fast_half_precision
 
 ITEMS = {
     'a': 'drawing kernels',
@@ -76,7 +75,7 @@ def make_cases(setting: Setting) -> Iterator[Case]:
     lr = setting.choose((500, 741), (20, 24))
     yield Case(
         'e-photo', f'LR image of {lr[1]}x{lr[0]}, shipped weights, precision auto', prepare(restore_photo, size=lr),
-        prepare(restore_photo, size=lr, precision='float32'), 'float32', 3 if has_amx() else None,
+        prepare(restore_photo, size=lr, precision='float32'), 'float32', 3 if cpu_has('amx_tile') else None,
     )  # fmt: skip
     yield Case('f-small', at[small], prepare(evaluate_ours, size=small), prepare(evaluate_published, size=small))
     yield Case('f-large', at[large], prepare(evaluate_ours, size=large), memory_bound=GIB)
@@ -98,7 +97,7 @@ def _steps(setting: Setting, batch: int, side: int) -> Iterator[Case]:
     few = setting.choose(4, 1)
     for amp in (None, 'bf16') if half else (None,):
         name = amp or 'float32'
-        asked = 1 / 0.55 if amp and has_amx() else 1
+        asked = 1 / 0.55 if amp and cpu_has('amx_tile') else 1
         title = f'stage 1, {batch} x {side}x{side}, {name}'
         ours = prepare(step_ours, batch=batch, side=side, amp=amp)
         without = 'ours without layout, compiling, losses from logits and memory that is kept'

@@ -222,7 +222,7 @@ def step_of(model: Any, batch: int, side: int) -> Work:
         'gt_uint8': crops(batch, side),
         'kernel_parameters': SeveralOnHost(parameters, [torch.Size((1, 1, 3))] * batch),
         'levels': torch.zeros(batch, 3),
-        'noise_seed': ['0'] * batch,
+        'noise_seed': SeveralOnHost(torch.zeros(batch, dtype=torch.long), [torch.Size((1,))] * batch),
         'gt_path': [''] * batch,
         'lq_path': [''] * batch,
     }

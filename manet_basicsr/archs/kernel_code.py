@@ -56,7 +56,8 @@ class KernelCodeNet(nn.Module):
     @property
     def grid(self) -> str:
         """The grid to make kernels on for this network: its :attr:`alignment`, ``centered`` where that is unknown."""
-        return 'centered' if self.alignment == 'unknown' else self.alignment
+        found = self.alignment
+        return 'centered' if found == 'unknown' else found
 
     def kernel_code(self, field: Tensor) -> Tensor:
         """Project a kernel field on the PCA basis, ``code = basis^T field``, without subtracting the mean kernel.

@@ -50,7 +50,7 @@ def build_generator(options: Mapping[str, Any]) -> KernelCodeNet:
 
 
 class KernelOfCode(nn.Module):
-    """Kernels as codes on a PCA basis, and back.
+    """The kernels that codes on a PCA basis stand for.
 
     Args:
         generator: The network whose basis it is. The mean is that of the training kernels of its scale, on the grid of

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from manet_basicsr.commands.arguments import add_arguments, read_arguments, resolve_arguments
+from manet_basicsr.commands.failures import reason_of
 from manet_basicsr.options.checks import check
 from manet_basicsr.options.errors import OptionError, named
 from manet_basicsr.options.plugins import import_plugins
@@ -18,7 +19,7 @@ from manet_basicsr.training.interruption import Interrupted, ignore_signals
 from manet_basicsr.training.processes import end_processes
 from manet_basicsr.training.resuming import forget_beginning_of_resumed
 from manet_basicsr.utils.console import say
-from manet_basicsr.utils.errors import BadSampleError, NonFiniteError, RunStoppedError, last_line
+from manet_basicsr.utils.errors import BadSampleError, NonFiniteError, RunStoppedError, last_line, ran_out_of_memory
 from manet_basicsr_commands import interruption_ends_the_process
 
 _TRAIN, _TEST = 'options/train/train_MANet_stage1_x4.yml', 'options/test/test_MANet_stage1_x4.yml'
@@ -73,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
 def _check(args: argparse.Namespace) -> None:
     options = read_arguments(args)
     with named(f'{args.opt}: '):
-        goes_on = 'train' in options and forget_beginning_of_resumed(options, os.getcwd(), auto_resume=False)
+        resumed = {'auto_resume': args.auto_resume, 'debug': args.debug}
+        goes_on = 'train' in options and forget_beginning_of_resumed(options, os.getcwd(), **resumed)
         check(options, is_train='train' in options, goes_on=goes_on)
     say(f'{args.opt}: no problems found')
 
@@ -100,6 +102,8 @@ def _failure(error: Exception) -> str | None:
         return f'{error}, go on with --auto_resume' if error.can_go_on else str(error)
     if isinstance(error, (BadSampleError, NonFiniteError, OSError)):
         return last_line(error)
+    if ran_out_of_memory(error):
+        return reason_of(error, 'a smaller batch_size_per_gpu, train.accumulate or val.tile')
     # torch raises these two as a RuntimeError of many lines.
     if isinstance(error, RuntimeError) and str(error).startswith('DataLoader worker'):
         return f'{str(error).splitlines()[0]} (out of memory? num_worker_per_gpu: 0 shows errors where they occur)'

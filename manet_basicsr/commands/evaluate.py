@@ -44,7 +44,7 @@ from manet_basicsr.utils.progress import with_progress
 from manet_basicsr.zero_shot import BUDGETS
 
 # What the library says of its arguments, by the flags that they come from.
-_FLAGS = {'field': '--field', 'limit': '--limit', 'sets': '--sets', 'output': 'OUTPUT'}
+_FLAGS = {name: f'--{name}' for name in ('field', 'limit', 'sets', 'generator', 'budget')} | {'output': 'OUTPUT'}
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:

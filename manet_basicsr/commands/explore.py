@@ -27,7 +27,7 @@ from manet_basicsr.restoration.restoring import estimate_field, load_blind_netwo
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.files import atomic_path, check_writable, write_lines
-from manet_basicsr.weights import RESTORING, SHIPPED, find_address, shipped_weights
+from manet_basicsr.weights import RESTORING, SHIPPED, find_address, shipped_for
 
 _EXAMPLES = """examples:
   manet-explore photo.jpg                                           # estimates, restores, makes photo_kernels.html
@@ -89,8 +89,7 @@ def _load_estimator(options: argparse.Namespace) -> BlindSRNet | MANet | None:
         network = load_network(find_address(options.weights))
     else:
         scale = options.scale or 4
-        names = (f'{kind}_x{scale}' for kind in (*RESTORING, 'manet'))
-        name = next((name for name in names if name in shipped_weights()), None)
+        name = shipped_for(scale, (*RESTORING, 'manet'))
         network = load_blind_network(None, scale) if name is None else load_network(f'{SHIPPED}{name}')
     if not isinstance(network, (BlindSRNet, MANet)):
         raise ValueError(f'{options.weights}: a {type(network).__name__} estimates no kernels; expected stage 1 or 3')

@@ -8,7 +8,7 @@ import torch
 
 from manet_basicsr.data.preparation import ExistsError
 from manet_basicsr.utils.console import say
-from manet_basicsr.utils.errors import BadSampleError
+from manet_basicsr.utils.errors import BadSampleError, ran_out_of_memory
 
 
 def reason_of(error: Exception, remedy: str = 'a smaller image') -> str:
@@ -21,10 +21,9 @@ def reason_of(error: Exception, remedy: str = 'a smaller image') -> str:
     words = ' '.join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
-    if isinstance(error, torch.OutOfMemoryError):
-        return f'the GPU ran out of memory; give {remedy}'
-    if isinstance(error, MemoryError) or "can't allocate memory" in words:
-        return f'memory ran out; give {remedy}'
+    if ran_out_of_memory(error):
+        is_gpus = isinstance(error, torch.OutOfMemoryError)
+        return f'{"the GPU ran out of memory" if is_gpus else "memory ran out"}; give {remedy}'
     return words
 
 

@@ -21,7 +21,6 @@ from manet_basicsr.commands.failures import reason_of
 from manet_basicsr.commands.inputs import STREAM, list_inputs, read_input, stem_of
 from manet_basicsr.commands.restore_arguments import FORMATS, build_parser
 from manet_basicsr.commands.ways import Way, find_way
-from manet_basicsr.data.alpha import fill_hidden_colours
 from manet_basicsr.data.field_files import save_field
 from manet_basicsr.data.image_files import decode_image_file
 from manet_basicsr.data.images import IMAGE_SUFFIXES
@@ -81,7 +80,7 @@ def _restore_file(
             say(f'note: {file}: {remark}')
         what = f'{_MANY[options.format]}, {photograph.pictures} pictures of {width}x{height}'
         return _describe(file, outputs, outputs.all, options, what, begun), []
-    pixels = fill_hidden_colours(photograph.pixels)
+    pixels = photograph.pixels
     wants_field = options.kernels or options.figure
     restored = way.restore(pixels, options, torch.float16 if wants_field else None, _bar(label))
     # What an interrupted run, or one that asked for less, has left is not written again.
@@ -145,7 +144,7 @@ def _restore_pictures(pictures: Pictures, output: Path, way: Way, options: argpa
             remarks.update(dict.fromkeys(photograph.remarks))
             check_size(output, *reversed(way.size(photograph.pixels)))
             bar = f'{label} {number}/{pictures.first.pictures}'
-            image = way.restore(fill_hidden_colours(photograph.pixels), options, None, _bar(bar)).image
+            image = way.restore(photograph.pixels, options, None, _bar(bar)).image
             yield replace(picture, photograph=replace(photograph, pixels=image))
 
     words = write_pictures(output, restored(), pictures.loops, options.quality, pictures.first.pictures)

@@ -11,7 +11,7 @@ import numpy as np
 from manet_basicsr.data.exif import PREFIX, orientation_of
 from manet_basicsr.utils.errors import BadSampleError
 
-NO_IMAGE = 'damaged, or no PNG, JPEG, WebP, TIFF or BMP image'
+NO_IMAGE = 'damaged, or no PNG, JPEG, WebP, TIFF, BMP, GIF or PNM image'
 
 
 @dataclass(frozen=True)

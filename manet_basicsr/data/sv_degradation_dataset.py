@@ -304,7 +304,7 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
             'gt_uint8': torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))),
             'kernel_parameters': OnHost(parameters),
             'levels': torch.tensor(degradation.draw_levels(generator)),
-            'noise_seed': str(int(torch.randint(2**62, (), generator=generator))),
+            'noise_seed': OnHost(torch.randint(2**62, (1,), generator=generator)),
             'gt_path': path,
             'lq_path': path,
         }

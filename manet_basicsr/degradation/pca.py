@@ -271,9 +271,7 @@ def _load_shipped_basis(scale: int, kernel_size: int, code_length: int) -> Tenso
         return _checked_basis(torch.from_numpy(np.load(file)), (kernel_size**2, code_length), shipped.name)
 
 
-def _checked_basis(loaded: object, shape: tuple[int, int], source: str) -> Tensor:
-    if not isinstance(loaded, Tensor) or not loaded.is_floating_point():
-        raise ValueError(f'PCA basis {source} must hold one array of floating point numbers')
+def _checked_basis(loaded: Tensor, shape: tuple[int, int], source: str) -> Tensor:
     if tuple(loaded.shape) != shape:
         raise ValueError(
             f'PCA basis {source} has shape {tuple(loaded.shape)}, expected {shape} (kernel_size**2, code_length)'

@@ -108,12 +108,22 @@ def distinct_kernels(make: KernelMaker, parameters: Tensor, kernel_size: int, sc
     if parameters.device.type != 'cpu' or parameters.requires_grad:
         # To find out which are the same would make the host wait, and gradients do not go through it.
         return make(parameters, kernel_size, scale, alignment)
-    distinct, places = torch.unique(parameters, dim=0, return_inverse=True)
-    kernels = make(distinct, kernel_size, scale, alignment)
-    return kernels[places]
+    # By a number for each row, whose order takes a third of the time that the rows' own takes.
+    bits = parameters.contiguous().view(torch.int32).long()
+    numbers = (bits * 1_000_003 ** torch.arange(bits.shape[1])).sum(1)
+    distinct, places = torch.unique(numbers, return_inverse=True)
+    chosen = parameters[torch.empty_like(distinct).scatter_(0, places, torch.arange(len(places)))]
+    if not torch.equal(chosen[places], parameters):  # two rows of one number
+        return make(parameters, kernel_size, scale, alignment)
+    return make(chosen, kernel_size, scale, alignment)[places]
 
 
 def lr_size(height: int, width: int, scale: int) -> tuple[int, int]:
+    """Give the LR height and width of an image of so many HR px; what is left of a division is no LR pixel.
+
+    Raises:
+        ValueError: If the scale is below 1, or a side shorter than it.
+    """
     if scale < 1:
         raise ValueError(f'scale must be at least 1, found {scale}')
     if min(height, width) < scale:

@@ -42,19 +42,18 @@ def check_range(setting: str, value: object, low: float, high: float) -> tuple[f
     return smallest, largest
 
 
-def check_variance_range(value: object, setting: str = 'variance') -> tuple[float, float]:
+def check_variance_range(value: object) -> tuple[float, float]:
     """Give a range of variances as tuple, or refuse what is no two positive, finite numbers in ascending order.
 
     Args:
         value: Smallest and largest variance in HR px^2.
-        setting: What the range was given for, as the user writes it.
 
     Raises:
         ValueError: If the range is not ``0 < min <= max``.
     """
-    low, high = check_pair(setting, value)
+    low, high = check_pair('variance', value)
     if not 0 < low <= high:
-        raise ValueError(f'{setting} must be [min, max] with 0 < min <= max (HR px^2), found [{low}, {high}]')
+        raise ValueError(f'variance must be [min, max] with 0 < min <= max (HR px^2), found [{low}, {high}]')
     return low, high
 
 

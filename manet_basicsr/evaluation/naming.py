@@ -50,9 +50,9 @@ def build_methods(
         else:
             methods.append(_network(word))
     if files and not any(isinstance(method, (GivenKernels, ZeroShot)) for method in methods):
-        raise OptionError([f'--generator: found {generators[0]}, but no method restores with it; leave it out'])
+        raise OptionError([f'generator: found {generators[0]}, but no method restores with it; leave it out'])
     if budget != 'full' and not any(isinstance(method, ZeroShot) for method in methods):
-        raise OptionError([f'--budget: found {budget}, but no method is a solver; leave it out'])
+        raise OptionError([f'budget: found {budget}, but no method is a solver; leave it out'])
     return methods
 
 

@@ -10,6 +10,14 @@ from manet_basicsr.utils.errors import BadSampleError
 Batch = dict[str, Any]
 
 
+def sampling_grid(dataset: Any) -> str:
+    """Tell the grid of a set's LR images: ``centered`` or ``published``, ``unknown`` for real ones."""
+    manifest, degradation = getattr(dataset, 'manifest', None), dataset.opt.get('degradation')
+    if manifest is not None:
+        return str(manifest.alignment)
+    return str(degradation.get('alignment', 'centered')) if degradation else 'unknown'
+
+
 def image_name(batch: Batch, dataset_opt: dict[str, Any]) -> str:
     """Name the first image of a batch: its place in its folder or LMDB with ``_`` for ``/``, without suffix.
 

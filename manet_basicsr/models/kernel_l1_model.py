@@ -94,8 +94,6 @@ class KernelL1Model(RestorationModel):
         """Save the field (``.npz``) and a picture of its kernels over the LR image (``.png``)."""
         field = self.result['field'][0]
         os.makedirs(os.path.dirname(stem), exist_ok=True)
-        degradation = self.dataset_opt.get('degradation')
-        alignment = degradation.get('alignment', 'centered') if degradation else 'unknown'
-        save_field(f'{stem}.npz', field, scale=self.opt.get('scale', 1), alignment=alignment)
+        save_field(f'{stem}.npz', field, scale=self.opt.get('scale', 1), alignment=self.alignment)
         picture = kernels_over_image(tensor2img(self.batch['lq']), field)
         imwrite(picture, f'{stem}.png')

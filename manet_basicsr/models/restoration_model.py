@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from manet_basicsr.archs.protocols import BlindNetwork
 from manet_basicsr.degradation.pipeline import Degradation
-from manet_basicsr.models.batches import Batch, image_name, need
+from manet_basicsr.models.batches import Batch, image_name, need, sampling_grid
 from manet_basicsr.models.finite import FiniteWatch
 from manet_basicsr.models.muon import Muon
 from manet_basicsr.models.scoring import check_finite, mean_scores, score_image
@@ -152,11 +152,11 @@ class RestorationModel(SRModel):
         """Replace what SVDegradationDataset gives with ``degrade_on: device`` by what it gives otherwise."""
         if self.degradation is None:
             raise ValueError('the batch is not degraded, but no dataset for training has degrade_on: device')
-        parameters: Any = self.batch.pop('kernel_parameters')
-        crops, levels, seeds = (self.batch.pop(key) for key in ('gt_uint8', 'levels', 'noise_seed'))
+        parts: list[Any] = [self.batch.pop(key) for key in ('gt_uint8', 'levels', 'kernel_parameters', 'noise_seed')]
+        crops, levels, parameters, seeds = parts
         gt = crops.float() / 255
         # One stream of noise for the batch: its images are the same whenever it is drawn again.
-        generator = torch.Generator(self.device).manual_seed(int(seeds[0]))
+        generator = torch.Generator(self.device).manual_seed(int(seeds.tensors()[0]))
         lq, field = self.degradation.degrade_batch(gt, parameters.tensors(), levels, self.opt['scale'], generator)
         self.batch.update(gt=gt, lq=lq, kernel=field)
 
@@ -332,6 +332,7 @@ class RestorationModel(SRModel):
         """Test every image of a set, save images and log the mean of each metric; the processes share the images."""
         dataset = dataloader.dataset
         self.dataset_opt: dict[str, Any] = dataset.opt  # type: ignore[attr-defined]
+        self.alignment = sampling_grid(dataset)
         dataset_name = self.dataset_opt['name']
         metrics = self.opt['val'].get('metrics') or {}
         rank, world_size = self.opt['rank'], self.opt['world_size']

@@ -14,7 +14,7 @@ import torch
 from basicsr.utils import get_root_logger
 from torch import nn
 
-from manet_basicsr.utils.device import fast_half_precision, to_channels_last
+from manet_basicsr.utils.device import cpu_has, fast_half_precision, to_channels_last
 from manet_basicsr.utils.errors import first_line
 from manet_basicsr.utils.memory import glibc
 
@@ -62,12 +62,6 @@ def _words(choice: Choice) -> str:
     return f'{str(choice.value).lower()} ({choice.reason})'
 
 
-def has_amx() -> bool:
-    """Tell whether the CPU multiplies bf16 matrices in tiles (Intel AMX), and torch uses that."""
-    supported = getattr(torch.cpu, '_is_amx_tile_supported', None)  # private until torch says it otherwise
-    return bool(supported and supported())
-
-
 def choose_channels_last(setting: bool | str, device: torch.device) -> Choice:
     """Decide on the memory format of the convolutions.
 
@@ -89,7 +83,7 @@ def choose_channels_last(setting: bool | str, device: torch.device) -> Choice:
         capability = torch.cuda.get_device_capability(device)
         return Choice(capability >= _TENSOR_CORES, f'CUDA capability {capability[0]}.{capability[1]}')
     if device.type == 'cpu':
-        return Choice(True, 'a CPU with AMX') if has_amx() else Choice(False, 'a CPU without AMX')
+        return Choice(True, 'a CPU with AMX') if cpu_has('amx_tile') else Choice(False, 'a CPU without AMX')
     return Choice(False, f'nothing is known of {device.type}')
 
 

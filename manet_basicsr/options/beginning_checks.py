@@ -50,9 +50,9 @@ def untrained_problems(options: Options) -> Iterator[str]:
     network, paths = options.get('network_g'), options.get('path') or {}
     kind = dict(iter(ARCH_REGISTRY)).get(network.get('type')) if isinstance(network, dict) else None
     is_known = getattr(kind, '__module__', '').split('.')[0] in ('basicsr', 'manet_basicsr')
-    if not is_known or paths.get('pretrain_network_g') is not None:
+    if not isinstance(network, dict) or not is_known or paths.get('pretrain_network_g') is not None:
         return
-    parts = [network[name] or {} for name in parts_of(network)] if isinstance(network, dict) else []
+    parts = [network[name] or {} for name in parts_of(network)]
     if not parts or any(part.get('pretrained') is None for part in parts):
         yield 'path.pretrain_network_g: missing, expected the weights that are tested'
 

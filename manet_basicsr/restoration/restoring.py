@@ -30,7 +30,7 @@ from manet_basicsr.utils.device import pick_device
 from manet_basicsr.utils.memory import resident_memory, return_freed_memory
 from manet_basicsr.utils.messages import unknown_name
 from manet_basicsr.utils.progress import progress_bar
-from manet_basicsr.weights import RESTORING, SHIPPED, choose_weights, restoring_weights, shipped_scale
+from manet_basicsr.weights import SHIPPED, choose_weights, restoring_weights, shipped_for, shipped_scale
 
 TILE = 256
 """Side of the tiles in LR pixels, where memory allows it."""
@@ -259,12 +259,11 @@ def load_blind_network(weights: str | os.PathLike[str] | None = None, scale: flo
         ValueError: The file is damaged or of another network.
     """
     if weights is None:
-        names = restoring_weights()
-        name = next((name for kind in RESTORING if (name := f'{kind}_x{scale:g}') in names), None)
+        name = shipped_for(scale)
         weights = f'{SHIPPED}{name}'
         if name is None:
             there = 'no weights ship with this version yet'
-            if names:
+            if names := restoring_weights():
                 there = f'of weights that restore, this version ships only {", ".join(names)}'
             raise FileNotFoundError(
                 f'{there}; for x{scale:g}, train a blind network (docs/train.md) or get a released one, and '

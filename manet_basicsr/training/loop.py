@@ -20,6 +20,7 @@ from manet_basicsr.training.checkpoints import prune_checkpoints, saved_iteratio
 from manet_basicsr.training.interruption import Interrupted, StopAgreement, leaving_between_images
 from manet_basicsr.training.processes import bare_networks
 from manet_basicsr.training.reports import BadSampleReport, Forecast
+from manet_basicsr.training.resuming import network_labels
 from manet_basicsr.utils.errors import NonFiniteError, RunStoppedError, ValidationError, last_line
 
 # How often to look, at least, whether the numbers are still finite: each look waits for the device.
@@ -256,8 +257,7 @@ class TrainingLoop:
         keep = self.opt['logger'].get('keep_checkpoints')
         if keep and self.opt['rank'] == 0:
             folders = self.opt['path']['training_states'], self.opt['path']['models']
-            labels = [key.replace('network_', 'net_') for key in self.opt if key.startswith('network_')]
-            prune_checkpoints(*folders, labels, newest=current_iter, keep=keep)
+            prune_checkpoints(*folders, network_labels(self.opt), newest=current_iter, keep=keep)
 
     def _save_state_again(self) -> None:
         """Save the state of this iteration once more, where there is one, with what validating has changed in it."""

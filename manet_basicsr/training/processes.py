@@ -48,6 +48,8 @@ def start_processes(launcher: str, dist_params: Mapping[str, Any] | None = None)
         return Processes()
     if launcher == 'pytorch' and 'RANK' not in os.environ:
         raise OptionError(['RANK is not set, expected a start by torchrun'])
+    if launcher == 'slurm' and 'SLURM_PROCID' not in os.environ:
+        raise OptionError(['SLURM_PROCID is not set, expected a start by srun'])
     with problems_of():
         init_dist(launcher, **(dist_params or {}))
     return Processes(True, *get_dist_info())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from manet_basicsr.options.resolving import forget_beginning, run_folder
 from manet_basicsr.training.checkpoints import load_state, newest_whole_state, saved_iterations
 
 
-def network_labels(opt: Options) -> list[str]:
+def network_labels(opt: Options, ignored: Collection[str] = ()) -> list[str]:
     """Return what the files of a run's networks begin with, such as ``net_g``."""
-    kept = opt['path'].get('ignore_resume_networks') or []
-    return [key.replace('network_', 'net_') for key in opt if key.startswith('network_') and key not in kept]
+    return [key.replace('network_', 'net_') for key in opt if key.startswith('network_') and key not in ignored]
+
+
+def _resumed_labels(opt: Options) -> list[str]:
+    return network_labels(opt, opt['path'].get('ignore_resume_networks') or [])
 
 
 def forget_beginning_of_resumed(options: Options, root_path: str, *, auto_resume: bool, debug: bool = False) -> bool:
@@ -61,7 +65,7 @@ def find_resume_state(opt: Options) -> tuple[dict[str, Any] | None, list[str]]:
     path = opt['path'].get('resume_state')
     if opt['auto_resume']:
         folders = opt['path']['training_states'], opt['path']['models']
-        newest, notes = newest_whole_state(*folders, network_labels(opt))
+        newest, notes = newest_whole_state(*folders, _resumed_labels(opt))
         if notes and newest is None:
             where = opt['path']['experiments_root']
             raise OptionError([*notes, f'no state is whole; remove {where}, or give another name, to begin anew'])
@@ -83,7 +87,7 @@ def find_resume_state(opt: Options) -> tuple[dict[str, Any] | None, list[str]]:
 def _point_at_networks(opt: Options, state: Path, iteration: int) -> None:
     """Set the weights of each network to the file that was saved with the state, in the state's own run."""
     forget_beginning(opt)  # a run's own files have BasicSR's keys, and fit, whatever it once started from
-    for label in network_labels(opt):
+    for label in _resumed_labels(opt):
         file = state.absolute().parent.parent / 'models' / f'{label}_{iteration}.pth'
         if not file.is_file():
             raise OptionError([f'path.resume_state: found {state}, but not {file}, which was saved with it'])

@@ -49,9 +49,13 @@ def fast_half_precision(device: torch.device) -> torch.dtype | None:
     """
     if device.type == 'cuda':
         return torch.float16
-    # Without a public form in torch 2.13.
-    native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if native else None
+    return torch.bfloat16 if cpu_has('amx_tile') or cpu_has('avx512_bf16') else None
+
+
+def cpu_has(instructions: str) -> bool:
+    """Tell whether torch uses ``amx_tile`` (bf16 matrices in tiles, Intel AMX) or ``avx512_bf16`` on this CPU."""
+    supported = getattr(torch.cpu, f'_is_{instructions}_supported', None)  # private until torch says it otherwise
+    return bool(supported and supported())
 
 
 def to_channels_last(net: nn.Module) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import torch
+
 
 class BadSampleError(ValueError):
     """An image that training or testing cannot use; the message names it."""
@@ -45,6 +47,11 @@ class RunStoppedError(RuntimeError):
     def __init__(self, message: str, *, can_go_on: bool) -> None:
         super().__init__(message)
         self.can_go_on = can_go_on
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that there is no memory left, of the GPU or of the machine."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def first_line(error: BaseException) -> str:

@@ -33,11 +33,17 @@ def init_dist(launcher: str, backend: str | None = None, port: int | None = None
 
 
 def read_slurm_environment(port: int | None) -> None:
-    """Translate Slurm's variables into those that torch reads."""
+    """Translate Slurm's variables into those that torch reads.
+
+    Raises:
+        OSError: There is no ``scontrol``.
+        ValueError: It does not know the nodes.
+    """
     environment = os.environ
-    hosts = subprocess.run(
-        ['scontrol', 'show', 'hostnames', environment['SLURM_NODELIST']], capture_output=True, text=True, check=True
-    )
+    words = ['scontrol', 'show', 'hostnames', environment['SLURM_NODELIST']]
+    hosts = subprocess.run(words, capture_output=True, text=True, check=False)
+    if hosts.returncode:
+        raise ValueError(f'{" ".join(words)} failed: {" ".join(hosts.stderr.split())}')
     environment['MASTER_ADDR'] = hosts.stdout.split()[0]
     if port is not None:
         environment['MASTER_PORT'] = str(port)

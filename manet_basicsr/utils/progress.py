@@ -59,9 +59,9 @@ def percent_bar(label: str | None) -> Iterator[Callable[[int, int], object]]:
         yield tick
 
 
-def with_progress(items: Iterable[Item], total: int, *, label: str = '', unit: str = 'image') -> Iterator[Item]:
+def with_progress(items: Iterable[Item], total: int) -> Iterator[Item]:
     """Yield items, drawing how many of them are done."""
-    with progress_bar(total, label=label, unit=unit) as step:
+    with progress_bar(total, label='', unit='image') as step:
         for item in items:
             yield item
             step()

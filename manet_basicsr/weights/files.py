@@ -44,16 +44,16 @@ def load_any_state_dict(address: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: As in :func:`resolve_weights`.
-        ValueError: The file cannot be read, holds no weights, or holds several networks.
+        ValueError: The file cannot be read, holds no weights, NaN or infinity, or several networks.
     """
     content = _read(address)
     found = dict(_networks_in(content))
     averaged = [name for name in found if 'ema' in name.lower()]
     if len(averaged) == 1 or len(found) == 1:
-        return found[(averaged or list(found))[0]]
+        return _finite(found[(averaged or list(found))[0]], address)
     if found and 'params' not in content:
         raise ValueError(f'{address} holds several networks: {", ".join(found)}; save the one that is meant by itself')
-    return _select(content, address, None if is_state_dict(content) else 'params_ema')
+    return _finite(_select(content, address, None if is_state_dict(content) else 'params_ema'), address)
 
 
 def _networks_in(content: dict[Any, Any], name: str = '', depth: int = 3) -> Iterator[tuple[str, dict[str, Tensor]]]:

@@ -96,6 +96,12 @@ def choose_weights(scale: float, names: Iterable[str]) -> str | None:
     return min(found)[2] if found else None
 
 
+def shipped_for(scale: float, kinds: Iterable[str] = RESTORING) -> str | None:
+    """Name the weights that ship for exactly a scale: of the first of these kinds, without :data:`ONLY_BY_NAME`."""
+    names = (f'{kind}_x{scale:g}' for kind in kinds)
+    return next((name for name in names if name in shipped_weights() and name not in ONLY_BY_NAME), None)
+
+
 def restoring_weights() -> list[str]:
     """List the names of the weights that ship and restore."""
     return [name for name in shipped_weights() if name.partition('_')[0] in RESTORING]

@@ -25,6 +25,7 @@ from tests import shortened
 
 TRAINING = shortened.option_file('train', 'MANet_stage1', 4)
 TESTING = shortened.option_file('test', 'MANet_stage1', 4)
+LESS = 'give a smaller batch_size_per_gpu, train.accumulate or val.tile'
 
 
 @pytest.fixture(autouse=True)
@@ -170,8 +171,16 @@ def test_weights_of_another_network_are_one_line_and_2(
             'basicsr: error: a.png: damaged',
         ),
         (OSError(), 'basicsr: error: OSError'),
+        (
+            torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.'),
+            f'basicsr: error: the GPU ran out of memory; {LESS}',
+        ),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+            f'basicsr: error: memory ran out; {LESS}',
+        ),
     ],
-    ids=['disk', 'worker', 'silent'],
+    ids=['disk', 'worker', 'silent', 'memory of a GPU', 'memory'],
 )
 def test_failure_on_the_way_is_its_last_line_and_1(
     images: Path,

@@ -63,7 +63,7 @@ def test_pages_of_shipped_estimators_are_drawn_at_their_scale(scale: int, capsys
 
 
 def test_where_no_weights_restore_those_of_an_estimator_show_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('manet_basicsr.commands.explore.shipped_weights', lambda: ['manet_x3'])
+    monkeypatch.setattr('manet_basicsr.weights.shipped.shipped_weights', lambda: ['manet_x3'])
     assert main(['photo.png', '--scale', '3']) == 0
     images, fields, data = contents()
     assert (images, fields, data['scale']) == (['LR image'], ['estimated'], 3)
@@ -73,8 +73,8 @@ def test_an_estimator_with_damaged_weights_makes_no_page(capsys: pytest.CaptureF
     state_dict = blind_network().kernel_estimation.state_dict()
     state_dict['m_tail.bias'][7] = float('nan')
     torch.save(state_dict, 'nan.pth')
-    assert main(['photo.png', '--weights', 'nan.pth']) == 1
-    assert 'the weights are damaged (m_tail.bias of MANet)' in capsys.readouterr().err
+    assert main(['photo.png', '--weights', 'nan.pth']) == 2
+    assert 'nan.pth: m_tail.bias is not finite (NaN or infinite): damaged, or' in capsys.readouterr().err
     assert not Path('photo_kernels.html').exists()
 
 

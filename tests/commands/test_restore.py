@@ -161,7 +161,7 @@ def test_bad_files_are_listed_at_the_end_and_the_others_restored(
         '3 failed:',
         '  absent.png: No such file or directory',
         '  none/*.png: no images match',
-        f'  {images}/aa.png: damaged, or no PNG, JPEG, WebP, TIFF or BMP image (8 bytes)',
+        f'  {images}/aa.png: damaged, or no PNG, JPEG, WebP, TIFF, BMP, GIF or PNM image (8 bytes)',
     ]
 
 
@@ -236,9 +236,9 @@ def test_damaged_weights_write_nothing(images: Path, capsys: pytest.CaptureFixtu
     state_dict = blind_network(2).state_dict()
     state_dict['trunk_conv.bias'][3] = value
     torch.save(state_dict, 'damaged.pth')
-    assert main([str(images / 'a.jpg'), '-o', 'out', '--weights', 'damaged.pth']) == 1
-    assert 'the restored image is not finite (NaN or infinite): the weights are damaged' in capsys.readouterr().err
-    assert not list(Path('out').iterdir())
+    assert main([str(images / 'a.jpg'), '-o', 'out', '--weights', 'damaged.pth']) == 2
+    assert 'damaged.pth: trunk_conv.bias is not finite (NaN or infinite): damaged, or' in capsys.readouterr().err
+    assert not Path('out').exists()
 
 
 @pytest.mark.parametrize('device', ['mps', 'xpu', 'meta', 'hip', 'vulkan', 'cuda:9'])
@@ -277,7 +277,7 @@ def test_where_memory_runs_out_the_remedy_is_one_that_is_taken(
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(command_module, 'fill_hidden_colours', fail)
+    monkeypatch.setattr(ways.Way, 'restore', fail)
     assert main([str(images / 'a.jpg'), '-o', 'out', *way[:1], way[1].replace('network', network)]) == 1
     said = capsys.readouterr().err
     assert 'memory ran out; give ' in said and ('--max-memory' in said) == (way[0] == '--weights')

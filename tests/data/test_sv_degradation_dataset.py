@@ -21,6 +21,7 @@ from manet_basicsr.data.lmdb_writer import write_lmdb
 from manet_basicsr.data.manifest import Manifest, ManifestEntry, write_manifest
 from manet_basicsr.data.sampling import IterationSampler, SampleIndex, SeededDataset
 from manet_basicsr.degradation import blur_downsample, invariant_protocol_parameters, protocol_parameters, quantize
+from manet_basicsr.models.batches import sampling_grid
 
 Sample = dict[str, Any]
 RANDOM = {'type': 'invariant', 'variance': [0.7, 10]}
@@ -432,6 +433,14 @@ def test_a_manifest_gives_pairs_their_true_kernels(pairs: Path, small: Path) -> 
     for sample, expected in zip(data, dataset(small, degradation=drawn), strict=True):
         assert torch.equal(sample['kernel'], expected['kernel'])
         assert torch.equal(sample['gt'], expected['gt'])
+
+
+def test_the_grid_of_a_set_is_that_of_its_manifest_or_its_degradation(pairs: Path, small: Path) -> None:
+    kernels = str(manifest_of(pairs))
+    both = {'dataroot_lq': str(pairs), 'dataroot_gt': str(small)}
+    assert sampling_grid(dataset(None, 'test', **both, kernels=kernels)) == 'published'
+    assert sampling_grid(dataset(small, degradation={'field': {'type': 'protocol', 'kind': 3}})) == 'centered'
+    assert sampling_grid(dataset(None, 'test', **both)) == 'unknown'
 
 
 def test_a_manifest_that_does_not_fit_is_an_error_that_names_it(pairs: Path, small: Path) -> None:

@@ -21,6 +21,7 @@ from manet_basicsr.degradation import (
     register_field,
     smooth_parameters,
 )
+from manet_basicsr.degradation.sampler import distinct_kernels, gaussian_kernels
 
 TYPES = (
     'bank, bicubic, collage, defocus, fixed, generalized, invariant, lanczos, mixture, motion, plateau, protocol, '
@@ -136,3 +137,25 @@ def test_a_file_in_the_folder_is_all_that_a_new_blur_needs() -> None:
 
     with pytest.raises(ValueError, match="field type 'motion' is registered twice: MotionSampler, Twice"):
         register_field('motion')(Twice)
+
+
+def test_kernels_of_equal_parameters_are_made_once() -> None:
+    made: list[int] = []
+
+    def make(parameters: torch.Tensor, *grid: Any) -> torch.Tensor:
+        made.append(len(parameters))
+        return gaussian_kernels(parameters, *grid)
+
+    drawn = torch.rand(7, 3, generator=torch.Generator().manual_seed(0)) + 1
+    parameters = drawn[torch.arange(50) % 7]
+    found = distinct_kernels(make, parameters, 21, 4, 'centered')
+    assert made == [7]
+    assert torch.equal(found, gaussian_kernels(parameters, 21, 4, 'centered'))
+    # The bits of these two rows have one number: a step of the second is a million and three steps of the first.
+    bits = parameters[:2].view(torch.int32).clone()
+    bits[1] = bits[0] + torch.tensor([1_000_003, -1, 0], dtype=torch.int32)
+    collided = bits.view(torch.float32)
+    assert torch.equal(
+        distinct_kernels(make, collided, 21, 4, 'centered'), gaussian_kernels(collided, 21, 4, 'centered')
+    )
+    assert made == [7, 2]

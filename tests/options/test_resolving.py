@@ -189,8 +189,8 @@ def test_launcher_without_torchrun_is_refused(home: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv('RANK', raising=False)
     with pytest.raises(OptionError, match='RANK is not set, expected a start by torchrun'):
         resolved(home, TRAINING, '--launcher', 'pytorch')
-    monkeypatch.delenv('SLURM_NODELIST', raising=False)
-    with pytest.raises(OptionError, match='--launcher slurm: SLURM_NODELIST'):
+    monkeypatch.delenv('SLURM_PROCID', raising=False)
+    with pytest.raises(OptionError, match='SLURM_PROCID is not set, expected a start by srun'):
         resolved(home, TRAINING, '--launcher', 'slurm')
 
 

@@ -39,7 +39,7 @@ def test_progress_is_a_bar_on_a_terminal_and_silent_elsewhere(monkeypatch: pytes
 
     for stream in (Terminal(), io.StringIO(), None):
         monkeypatch.setattr(sys, 'stderr', stream)
-        assert list(with_progress(iter('abc'), 3, label='letters')) == ['a', 'b', 'c']
+        assert list(with_progress(iter('abc'), 3)) == ['a', 'b', 'c']
         with progress_bar(2) as step:
             step()
         with percent_bar('shares') as tick:
@@ -48,7 +48,7 @@ def test_progress_is_a_bar_on_a_terminal_and_silent_elsewhere(monkeypatch: pytes
         with percent_bar(None) as tick:
             tick(1, 1)
         if stream is not None:
-            assert ('letters' in stream.getvalue()) == stream.isatty()
+            assert ('image' in stream.getvalue()) == stream.isatty()
             assert ('shares' in stream.getvalue()) == stream.isatty()
 
 

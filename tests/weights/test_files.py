@@ -23,6 +23,7 @@ from manet_basicsr.weights import (
     load_pretrained,
     load_state_dict_file,
     resolve_weights,
+    shipped_for,
     shipped_weights,
 )
 from manet_basicsr.weights import shipped as weights
@@ -64,6 +65,9 @@ def test_weights_that_are_not_finite_are_refused_by_name(
     load_state_dict_file(named)
     with pytest.raises(ValueError, match=r'net\.pth: m_tail\.bias is not finite .*: damaged, or of a training that'):
         load_state_dict_file(named, 'params_ema')
+    for content in ({'params': estimator, 'params_ema': bad}, bad, {'state_dict': bad}):
+        with pytest.raises(ValueError, match=r'net\.pth: m_tail\.bias is not finite'):
+            load_any_state_dict(saved(tmp_path / 'net.pth', content))
 
 
 def test_params_stand_in_for_missing_averages_as_in_basicsr(tmp_path: Path, estimator: dict[str, Tensor]) -> None:
@@ -337,6 +341,12 @@ def test_the_weights_chosen_are_of_the_least_scale_that_reaches_and_of_the_prefe
     scale: float, names: list[str], chosen: str | None
 ) -> None:
     assert choose_weights(scale, names) == choose_weights(scale, names[::-1]) == chosen
+
+
+def test_the_weights_for_a_scale_are_not_those_that_are_only_taken_by_name() -> None:
+    assert [shipped_for(scale) for scale in (1, 2, 4)] == ['blind_x1', 'real_x2', 'real_x4']
+    assert shipped_for(3, ('real', 'manet')) == 'manet_x3'
+    assert shipped_for(8) is None
 
 
 @pytest.mark.parametrize('is_damaged', [False, True])
