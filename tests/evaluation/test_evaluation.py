@@ -595,8 +595,8 @@ def test_a_solver_that_is_told_one_kernel_is_not_run_where_kernels_vary(images: 
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        ({'generators': ['test_SFTRRDB_stage2_x4']}, '--generator: found test_SFTRRDB_stage2_x4, but no method'),
-        ({'budget': 'short'}, '--budget: found short, but no method is a solver'),
+        ({'generators': ['test_SFTRRDB_stage2_x4']}, 'generator: found test_SFTRRDB_stage2_x4, but no method'),
+        ({'budget': 'short'}, 'budget: found short, but no method is a solver'),
     ],
 )
 def test_a_generator_or_a_budget_without_use_is_refused(settings: dict[str, Any], message: str) -> None:
