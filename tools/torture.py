@@ -242,7 +242,7 @@ def compare(whole: Path, killed: Path, total_iter: int) -> None:
     Raises:
         LostError: It differs, or files are left over.
     """
-    for name in ('models/net_g_latest.pth', f'training_states/{total_iter // SAVE_FREQ * SAVE_FREQ}.state'):
+    for name in ('models/net_g_latest.pth', f'training_states/{total_iter}.state'):
         contents = [torch.load(run / name, weights_only=True) for run in (whole, killed)]
         if found := differences(*contents):
             raise LostError(f'{name} differs from the uninterrupted run in {", ".join(found[:5])}')

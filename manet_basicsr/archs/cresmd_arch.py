@@ -94,7 +94,8 @@ class CResMD(nn.Module):
         """
         check_field_size(lq, field, self.kernel_size)
         size = [side * self.scale for side in lq.shape[-2:]]
-        enlarged = F.interpolate(lq, size, mode='bicubic', antialias=True)  # of Keys' cubic; without, of OpenCV's
+        # By Keys' cubic; without antialiasing it is OpenCV's. The CPU has no form in half precision.
+        enlarged = F.interpolate(lq.float(), size, mode='bicubic', antialias=True).to(lq.dtype)
         condition = (blur_widths(field) / _WIDEST).to(lq.dtype)
         feature = self.head(enlarged)
         single = condition.shape[-2:] == (1, 1)

@@ -105,7 +105,7 @@ def _cell_kernels(parameters: Tensor, scale: int, kernel_size: int, alignment: s
 
 def distinct_kernels(make: KernelMaker, parameters: Tensor, kernel_size: int, scale: int, alignment: str) -> Tensor:
     """Make the kernels (N, k*k) of parameters (N, P), many of which are the same."""
-    if parameters.device.type != 'cpu' or parameters.requires_grad:
+    if parameters.device.type != 'cpu' or parameters.requires_grad or parameters.dtype != torch.float32:
         # To find out which are the same would make the host wait, and gradients do not go through it.
         return make(parameters, kernel_size, scale, alignment)
     # By a number for each row, whose order takes a third of the time that the rows' own takes.

@@ -107,6 +107,9 @@ class _Learner(Solver):
     max_steps: int = 3000
     stages: int = 2
 
+    def fingerprint(self) -> dict[str, Any]:
+        return {**super().fingerprint(), 'cubic': 'Keys'}  # records without it are of images enlarged by OpenCV's
+
     def scales(self, scale: int) -> list[int]:
         """Give the scale of each stage."""
         return [2, 4] if scale == 4 and self.stages > 1 else [scale]

@@ -529,14 +529,23 @@ def test_shipped_weights_of_another_scale_are_refused_in_a_test(tmp_path: Path) 
     assert found == 'path.pretrain_network_g: weights://manet_x2 is for x2, found scale: 4'
 
 
-@pytest.mark.parametrize(('job', 'given'), [('MANet_stage1', ''), ('BlindSR_stage3', 'estimator'), ('RRDBNet', '')])
+@pytest.mark.parametrize(
+    ('job', 'given'),
+    [
+        ('MANet_stage1', ''),
+        ('BlindSR_stage3', 'estimator'),
+        ('RRDBNet', ''),
+        ('IKC', 'generator'),
+        ('SRSVD', 'generator'),
+    ],
+)
 def test_a_network_without_weights_is_not_tested(tmp_path: Path, job: str, given: str) -> None:
     options = load_options(shortened.option_file('test', job, 4))
     options['datasets'] = {'test': valid(tmp_path)['datasets']['val']}
     changed(options, 'path.pretrain_network_g', None)
     if given:
-        options['network_g'][given]['pretrained'] = 'manet_x4'
         options['network_g']['generator'].pop('pretrained', None)
+        options['network_g'][given]['pretrained'] = {'estimator': 'manet_x4', 'generator': 'blind_v0_1_0_x4'}[given]
     missing = 'path.pretrain_network_g: missing, expected the weights that are tested'
     assert find_problems(options, is_train=False) == [missing]
 
