@@ -48,9 +48,10 @@ def untrained_problems(options: Options) -> Iterator[str]:
     from basicsr.utils.registry import ARCH_REGISTRY
 
     network, paths = options.get('network_g'), options.get('path') or {}
-    kind = dict(iter(ARCH_REGISTRY)).get(network.get('type')) if isinstance(network, dict) else None
-    is_known = getattr(kind, '__module__', '').split('.')[0] in ('basicsr', 'manet_basicsr')
-    if not isinstance(network, dict) or not is_known or paths.get('pretrain_network_g') is not None:
+    if not isinstance(network, dict) or paths.get('pretrain_network_g') is not None:
+        return
+    kind = dict(iter(ARCH_REGISTRY)).get(network.get('type'))
+    if getattr(kind, '__module__', '').split('.')[0] not in ('basicsr', 'manet_basicsr'):
         return
     parts = [network[name] or {} for name in parts_of(network)]
     # IKCNet and SRSVDNet have more than their generator, which comes in no other file.

@@ -53,8 +53,10 @@ def find_problems(options: Options, *, is_train: bool, goes_on: bool = False) ->
 
 def ignored_keys(options: Options) -> list[str]:
     """List the keys that change nothing in a run of BasicSR's own models, as where ``model_type`` alone was changed."""
-    if is_ours(options['model_type']):
-        return []
+    from basicsr.utils.registry import MODEL_REGISTRY
+
+    if not MODEL_REGISTRY.get(options['model_type']).__module__.startswith('basicsr.'):
+        return []  # a plugin's may read them
     sections = {'train': ('amp', 'channels_last', 'compile', 'accumulate', 'on_nonfinite'), 'val': ('tile',)}
     given = {f'{name}.{key}': (options.get(name) or {}).get(key) for name, keys in sections.items() for key in keys}
     return [

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from basicsr.archs import build_network
+from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import ARCH_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -558,11 +559,13 @@ def test_weights_that_a_shipped_file_trains_are_missed_with_its_command(tmp_path
     assert f'network_g.estimator.pretrained: {weights} does not exist{hint}' in problems
 
 
-def test_keys_that_basicsrs_own_models_do_not_read_are_named() -> None:
+def test_keys_that_basicsrs_own_models_do_not_read_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     options = load_options(shortened.option_file('train', 'BlindSR_stage3', 4))
     options['train'].update(amp='bf16', compile=True, channels_last='auto', accumulate=1, on_nonfinite='stop')
     options['val']['tile'] = 96
-    assert ignored_keys(options) == []
+    monkeypatch.setitem(MODEL_REGISTRY._obj_map, 'OfAPlugin', type('OfAPlugin', (SRModel,), {'__module__': 'plugin'}))
+    for model_type in ('RestorationModel', 'OfAPlugin'):
+        assert ignored_keys({**options, 'model_type': model_type}) == []
     options['model_type'] = 'SRModel'
     words = 'has no effect with SRModel, only with models of manet_basicsr'
     assert ignored_keys(options) == [
