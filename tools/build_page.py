@@ -28,7 +28,7 @@ import manet_basicsr
 from manet_basicsr.archs import BlindSRNet
 from manet_basicsr.restoration.restoring import load_blind_network
 from manet_basicsr.restoration.tiling import OVERLAP
-from manet_basicsr.utils.files import atomic_folder
+from manet_basicsr.utils.files import atomic_folder, refuse_existing
 from manet_basicsr.weights.export import export_onnx
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -193,8 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--force', action='store_true', help='replace an existing folder')
     options = parser.parse_args(arguments)
     try:
-        if options.target.exists() and not options.force:
-            raise FileExistsError(f'{options.target} already exists; --force replaces it')
+        refuse_existing(options.target, overwrite=options.force, switch='--force')
         if options.runtime is None:
             runtime = fetch_runtime()
         else:

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from manet_basicsr.commands.failures import say_failure
-from manet_basicsr.data.preparation import ExistsError
 from manet_basicsr.degradation import ALIGNMENTS
 from manet_basicsr.degradation.pca import kernel_covariance, principal_components
 from manet_basicsr.degradation.pipeline import Degradation
@@ -28,7 +27,7 @@ from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.reading import load_options
 from manet_basicsr.options.shipped import find_option_file
 from manet_basicsr.utils.console import say
-from manet_basicsr.utils.files import atomic_path, check_writable
+from manet_basicsr.utils.files import atomic_path, check_writable, refuse_existing
 from manet_basicsr.utils.progress import progress_bar
 
 #: Options that are about Gaussians, or said by an option file, with their defaults.
@@ -49,8 +48,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     if options.output.suffix != '.npy':
         return say_failure(ValueError(f'the output must be a .npy file, found {options.output}'))
     try:
-        if options.output.exists() and not options.force:
-            raise ExistsError(f'{options.output} exists already')
+        refuse_existing(options.output, overwrite=options.force, switch='--force')
         sampler = _take_from_file(options) if options.opt else None
         if not 1 <= options.code_length <= options.kernel_size**2:
             expected = f'1 to {options.kernel_size**2}, the taps of a kernel'

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,12 +16,11 @@ from torch import Tensor
 from manet_basicsr.archs.loading import load_network
 from manet_basicsr.archs.sft_rrdb_arch import change_kernel_basis, change_scale
 from manet_basicsr.commands.failures import say_failure
-from manet_basicsr.data.preparation import ExistsError
 from manet_basicsr.degradation.pca import load_pca_basis, read_pca_basis
 from manet_basicsr.utils.console import say
-from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.files import atomic_path, refuse_existing
 from manet_basicsr.weights import convert_file, load_any_state_dict, load_state_dict_file
-from manet_basicsr.weights.files import is_safetensors, new_target
+from manet_basicsr.weights.files import is_safetensors
 
 STAGES = {1: 'estimator (MANet)', 2: 'generator (SFTRRDBNet)', 3: 'blind network (BlindSRNet)'}
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     introduction, example = (__doc__ or '').strip().split('\n\n')
     parser = argparse.ArgumentParser(prog=prog, description=introduction, epilog=example)
     parser.add_argument('source', help='file to read')
-    parser.add_argument('target', help='file to write')
+    parser.add_argument('target', type=Path, help='file to write')
     parser.add_argument('--to', choices=('basicsr', 'released'), help='form to write')
     parser.add_argument(
         '--basis',
@@ -54,14 +54,13 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     if is_for_generator == (options.to is not None):
         parser.error('expected --to alone, or --basis, or --scale, or both of these')
     try:
+        refuse_existing(options.target.expanduser(), overwrite=options.force, switch='--force')
         if is_for_generator:
             _change_generator(options)
             scale = '' if options.scale is None else f'the generator alone, x{options.scale}, to be trained on, '
             say(f'{options.target}: {scale}written for the basis {options.basis or "that ships"}')
             return 0
         stage = convert_file(options.source, options.target, options.to, options.param_key, options.force)
-    except FileExistsError:
-        return say_failure(ExistsError(f'{options.target} already exists'))
     except (OSError, ValueError) as error:
         return say_failure(error)
     say(f'{options.source}: stage {stage}, {STAGES[stage]}')
@@ -71,7 +70,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def _change_generator(options: argparse.Namespace) -> None:
     """Write the target: the weights of the source, whose generator is for another basis, or scale, or both."""
-    target = new_target(options.target, options.force)
+    target = options.target.expanduser()
     if is_safetensors(target):
         raise ValueError(f'{target}: a .safetensors file is a bare state dict, expected a .pth file')
     if options.param_key == 'params_ema':  # as it is unless told otherwise: a bare state dict serves, too

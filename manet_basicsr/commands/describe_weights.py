@@ -17,7 +17,7 @@ from pathlib import Path
 
 from manet_basicsr.commands.failures import say_failure
 from manet_basicsr.utils.console import say
-from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.files import atomic_path, refuse_existing
 from manet_basicsr.weights.catalogue import ARCHITECTURE, catalogue_entry
 
 #: What the library calls its arguments, and the flags that they come from.
@@ -59,8 +59,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             date=options.date,
         )
         target = options.folder / f'{identifier}.json'
-        if target.exists() and not options.force:
-            raise FileExistsError(f'{target} already exists; --force replaces it')
+        refuse_existing(target, overwrite=options.force, switch='--force')
         with atomic_path(target) as partial:
             partial.write_text(json.dumps(entry, indent=4, ensure_ascii=False), encoding='utf-8')
     except (OSError, ValueError) as error:

@@ -26,7 +26,7 @@ from manet_basicsr.restoration.photographs import read_photograph
 from manet_basicsr.restoration.restoring import estimate_field, load_blind_network, restore
 from manet_basicsr.utils.console import say
 from manet_basicsr.utils.device import pick_device
-from manet_basicsr.utils.files import atomic_path, check_writable, write_lines
+from manet_basicsr.utils.files import atomic_path, check_writable, refuse_existing, write_lines
 from manet_basicsr.weights import RESTORING, SHIPPED, find_address, shipped_for
 
 _EXAMPLES = """examples:
@@ -180,10 +180,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if target.suffix.lower() not in ('.html', '.htm'):
             raise ValueError(f'-o {target}: expected the name of a file that ends in .html')
-        if target.is_file() and not options.overwrite:
-            raise FileExistsError(f'{target} is there already; --overwrite replaces it')
         if not target.parent.is_dir() or target.is_dir():
             raise ValueError(f'-o {target}: expected a file in a folder that exists')
+        refuse_existing(target, overwrite=options.overwrite, switch='--overwrite')
         if options.scale is not None and options.scale < 1:
             raise ValueError(f'--scale: found {options.scale}, expected at least 1')
         if not options.image.is_file():

@@ -16,7 +16,7 @@ from pathlib import Path
 from manet_basicsr.archs.loading import load_network
 from manet_basicsr.commands.failures import say_failure
 from manet_basicsr.utils.console import say
-from manet_basicsr.utils.files import check_writable
+from manet_basicsr.utils.files import check_writable, refuse_existing
 from manet_basicsr.weights.export import export_onnx
 
 
@@ -36,8 +36,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     """Run the command and return its exit code."""
     options = build_parser(prog).parse_args(arguments)
     try:
-        if options.target.exists() and not options.force:
-            raise FileExistsError(f'{options.target} already exists; --force replaces it')
+        refuse_existing(options.target, overwrite=options.force, switch='--force')
         check_writable(options.target)
         network = load_network(options.weights)
         channels = next(weight.shape[1] for weight in network.parameters() if weight.dim() == 4)  # of its first layer

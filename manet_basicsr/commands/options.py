@@ -21,7 +21,7 @@ from manet_basicsr.options.plugins import import_plugins
 from manet_basicsr.options.schema import option_schema
 from manet_basicsr.options.shipped import option_files, summary_of
 from manet_basicsr.utils.console import give_up, say
-from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.files import atomic_path, refuse_existing
 from manet_basicsr.utils.messages import nearest
 
 #: Columns of the longest name.
@@ -108,8 +108,7 @@ def copy_option_files(names: Sequence[str], folder: Path, *, overwrite: bool = F
             )
     targets = [folder / files[stem].name for stem in stems]
     for target in targets:
-        if target.exists() and not overwrite:
-            raise FileExistsError(f'{target} exists already; --force replaces it')
+        refuse_existing(target, overwrite=overwrite, switch='--force')
     folder.mkdir(parents=True, exist_ok=True)
     for stem, target in zip(stems, targets, strict=True):
         with atomic_path(target) as partial:

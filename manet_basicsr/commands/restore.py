@@ -172,7 +172,7 @@ def _restore_all(files: list[Path], left_out: list[Path], way: Way, options: arg
             # Results of an earlier run may be among the inputs; the image itself is none.
             if there == outputs.all and not options.overwrite and os.path.realpath(file) not in places:
                 made_of[outputs.image] = file
-                say(f'{file}: {outputs.image} is there already (--overwrite replaces it)')
+                say(f'{file}: {outputs.image} already exists; --overwrite replaces it')
                 continue
             written = {os.path.realpath(path) for path in outputs.all if options.overwrite or path not in there}
             if overwritten := inputs & (written | {os.path.realpath(file)} & places):

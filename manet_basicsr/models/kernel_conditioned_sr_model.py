@@ -14,6 +14,7 @@ from manet_basicsr.utils.errors import BadSampleError
 class KernelConditionedSRModel(RestorationModel):
     """Train and test a generator ``(lq, field) -> sr`` with the true kernel field (MANet, stage 2)."""
 
+    USES_KERNELS = True
     NETWORK_INPUTS = ('lq', 'kernel')
 
     def predict(self, net: nn.Module, batch: Batch) -> Tensor:

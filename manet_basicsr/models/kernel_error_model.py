@@ -28,6 +28,7 @@ class KernelErrorModel(RestorationModel):
     the predicted error is taken off.
     """
 
+    USES_KERNELS = True
     TRAIN_KEYS = RestorationModel.TRAIN_KEYS - {'perceptual_opt'}
     LOSS_KEYS = ('pixel_opt',)
     NETWORK_INPUTS = ('lq', 'kernel')

@@ -36,6 +36,7 @@ class KernelL1Model(RestorationModel):
     ``train.indirect_opt`` an :class:`IndirectLoss`, on the image that a frozen generator makes with them.
     """
 
+    USES_KERNELS = True
     LOSS_KEYS = ('kernel_opt', 'lr_image_opt', 'indirect_opt')
     TRAIN_KEYS = RestorationModel.TRAIN_KEYS - {'pixel_opt', 'perceptual_opt'} | {*LOSS_KEYS}
 

@@ -56,6 +56,7 @@ class RestorationModel(SRModel):
         'total_iter warmup_iter ema_decay optim_g scheduler pixel_opt perceptual_opt '
         'amp channels_last compile accumulate on_nonfinite'.split()
     )
+    USES_KERNELS = False  # whether it compares them, or is given them: its sets must have some then
     #: What of a batch the network is called with.
     NETWORK_INPUTS: tuple[str, ...] = ('lq',)
     #: Arguments of the network that are set in training alone, to get what losses need.
@@ -63,8 +64,7 @@ class RestorationModel(SRModel):
     #: Keys of ``train`` of which at least one must be given.
     LOSS_KEYS: tuple[str, ...] = ('pixel_opt', 'perceptual_opt')
     LOSSES_NEEDED: tuple[tuple[str, ...], ...] = ()  # one of each of these groups; of LOSS_KEYS where there are none
-    #: Images that a batch, or each part that ``train.accumulate`` cuts it into, has at least.
-    LEAST_IMAGES = 1
+    LEAST_IMAGES = 1  # of a batch, or of each part that ``train.accumulate`` cuts it into
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self._compiling: bool | str = False

@@ -37,6 +37,7 @@ class IKCModel(RestorationModel):
     step of the optimizer after each correction; here there is one step a batch.
     """
 
+    USES_KERNELS = True
     NETWORK_SWITCHES = ('as_codes',)
     TRAIN_KEYS = RestorationModel.TRAIN_KEYS - {'pixel_opt', 'perceptual_opt'} | {'code_opt'}
     LOSS_KEYS = ('code_opt',)
@@ -66,6 +67,7 @@ class DANModel(RestorationModel):
     Losses as those of RestorationModel, and ``train.kernel_opt`` on kernels; one of each kind is needed.
     """
 
+    USES_KERNELS = True
     NETWORK_SWITCHES = ('with_field',)
     TRAIN_KEYS = RestorationModel.TRAIN_KEYS | {'kernel_opt'}
     LOSS_KEYS = (*RestorationModel.LOSS_KEYS, 'kernel_opt')

@@ -7,7 +7,7 @@ from typing import Any
 
 from manet_basicsr.archs.kernel_code import KernelCodeNet, alignment_of_basis
 from manet_basicsr.degradation.pca import load_pca_basis
-from manet_basicsr.options.dataset_checks import MODELS_WITH_KERNELS
+from manet_basicsr.options.dataset_checks import uses_kernels
 from manet_basicsr.options.network_checks import build_unloaded, class_of, parts_of
 from manet_basicsr.options.reading import Options
 
@@ -32,7 +32,7 @@ def beginning_problems(options: Options) -> Iterator[str]:
     part = network.get(frozen)
     if isinstance(part, dict) and part.get('pretrained') is None and network.get(switch, True):
         yield f'network_g.{frozen}.pretrained: missing; this part is not trained, and would keep its random weights'
-    if options.get('model_type') not in MODELS_WITH_KERNELS:
+    if not uses_kernels(options.get('model_type')):
         return
     sections = {f'network_g.{name}': network[name] for name in parts_of(network)} or {'network_g': network}
     for where, section in sections.items():

@@ -21,8 +21,6 @@ from manet_basicsr.options.sections import (
 )
 from manet_basicsr.utils.messages import nearest
 
-#: Models that compare kernels, or are given them.
-MODELS_WITH_KERNELS = ('KernelL1Model', 'KernelConditionedSRModel', 'IKCModel', 'DANModel', 'KernelErrorModel')
 _PATHS = ('dataroot_gt', 'dataroot_lq', 'meta_info_file', 'kernels')
 _BACKENDS = ('disk', 'lmdb', 'memcached')
 
@@ -87,19 +85,29 @@ def device_problems(datasets: Mapping[str, Any], model_type: object) -> Iterator
             )
 
 
+def uses_kernels(model_type: object) -> bool:
+    """Tell whether a model compares kernels or is given them, as its class says."""
+    from basicsr.utils.registry import MODEL_REGISTRY
+
+    model = dict(iter(MODEL_REGISTRY)).get(model_type) if isinstance(model_type, str) else None
+    return bool(getattr(model, 'USES_KERNELS', False))
+
+
 def kernel_problems(datasets: Mapping[str, Any], model_type: object) -> Iterator[str]:
     """Check that models which compare or take kernels train on a set that has them; others' sets may have anything."""
-    from basicsr.utils.registry import DATASET_REGISTRY
+    from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
 
-    if model_type not in MODELS_WITH_KERNELS:
+    from manet_basicsr.models.kernel_conditioned_sr_model import KernelConditionedSRModel
+
+    if not uses_kernels(model_type):
         return
+    restores_with_them = issubclass(MODEL_REGISTRY.get(str(model_type)), KernelConditionedSRModel)
     known = dict(iter(DATASET_REGISTRY))
     for section, dataset in datasets.items():
         kind = (dataset or {}).get('type')
         registered = known.get(kind) if isinstance(kind, str) else None
         is_stock = registered is not None and registered.__module__.startswith('basicsr.')
-        # To train on; and those who are given kernels restore nothing without.
-        needs = section.split('_')[0] == 'train' or model_type == 'KernelConditionedSRModel'
+        needs = section.split('_')[0] == 'train' or restores_with_them
         if needs and kind == 'SVDegradationDataset' and dataset.get('dataroot_lq') and not dataset.get('kernels'):
             yield f'datasets.{section}.kernels: missing; {model_type} needs the kernels of LR images'
         if needs and is_stock:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from manet_basicsr.archs.protocols import FieldEstimator, FieldGenerator
-from manet_basicsr.options.dataset_checks import MODELS_WITH_KERNELS
+from manet_basicsr.options.dataset_checks import uses_kernels
 from manet_basicsr.options.reading import Options
 from manet_basicsr.options.resolving import PARTS, forget_pretrained, is_ours, without_weights
 from manet_basicsr.weights import load_pretrained, resolve_weights, shipped_scale
@@ -212,7 +212,7 @@ def _channel_problems(network: Mapping[str, Any], where: str, options: Options) 
 
 def _field_problems(built: Mapping[str, nn.Module], options: Options) -> Iterator[str]:
     """Check that data have kernels of the size that the network estimates or takes, where they meet."""
-    if options.get('model_type') not in MODELS_WITH_KERNELS:
+    if not uses_kernels(options.get('model_type')):
         return
     for where, network in built.items():
         size = getattr(network, 'kernel_size', None)

@@ -140,7 +140,7 @@ def move_aside(folder: Path, marks: tuple[str, ...]) -> None:
     while archived.exists():  # of a run that began in the same second
         number += 1
         archived = folder.with_name(f'{folder.name}_archived_{get_time_str()}_{number}')
-    say(f'{folder} is there already. It is renamed to {archived}')
+    say(f'{folder} already exists. It is renamed to {archived}')
     folder.rename(archived)
 
 

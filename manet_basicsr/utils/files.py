@@ -119,7 +119,7 @@ def atomic_folder(target: str | os.PathLike[str], *, overwrite: bool = False) ->
         WriteError: The parent of ``target`` does not exist, or the system takes no such folder or file in it.
     """
     target = Path(target)
-    _refuse_existing(target, overwrite)
+    refuse_existing(target, overwrite=overwrite, switch='overwrite=True')
     partial = _partial_path(target)
     try:
         with _named_refusals(target, partial):
@@ -129,7 +129,7 @@ def atomic_folder(target: str | os.PathLike[str], *, overwrite: bool = False) ->
                 if file.is_file():
                     _flush(file)
             _flush_folder(partial)
-            _refuse_existing(target, overwrite)
+            refuse_existing(target, overwrite=overwrite, switch='overwrite=True')
             _exchange_folder(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -256,9 +256,19 @@ def files_below(folder: Path) -> Iterator[Path]:
             yield from (file for file in files if file.is_file())
 
 
-def _refuse_existing(target: Path, overwrite: bool) -> None:
+def refuse_existing(target: Path, *, overwrite: bool, switch: str) -> None:
+    """Refuse to replace what is there, or a link that leads nowhere.
+
+    Args:
+        target: What is to be written.
+        overwrite: Whether it may be replaced.
+        switch: What the caller gives for that, such as ``--force``.
+
+    Raises:
+        FileExistsError: It exists, and ``overwrite`` is not given.
+    """
     if os.path.lexists(target) and not overwrite:
-        raise FileExistsError(f'{target} already exists')
+        raise FileExistsError(f'{target} already exists; {switch} replaces it')
 
 
 def _flush(file: Path) -> None:

@@ -24,15 +24,14 @@ def progress_bar(
         unit: What a step is.
         scaled: Whether to write thousands and millions of it as k and M.
     """
-    if not is_open(sys.stderr):
+    # Not left to tqdm's disable: its lock is one of all processes, and stays locked where one that has it is killed.
+    if not is_open(sys.stderr) or not sys.stderr.isatty():
         yield lambda steps=1: None
         return
     from tqdm import tqdm
 
-    # disable=None: only where standard error is a terminal
-    with tqdm(
-        total=total, desc=printable(label, sys.stderr), unit=unit, unit_scale=scaled, disable=None, leave=False
-    ) as bar:
+    words = printable(label, sys.stderr)
+    with tqdm(total=total, desc=words, unit=unit, unit_scale=scaled, leave=False) as bar:
         yield bar.update
 
 

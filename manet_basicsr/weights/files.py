@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from manet_basicsr.utils.files import atomic_path
+from manet_basicsr.utils.files import atomic_path, refuse_existing
 from manet_basicsr.utils.tensors import not_finite
 from manet_basicsr.weights.shipped import is_within_blind, resolve_weights
 
@@ -268,7 +268,8 @@ def convert_file(
         FileExistsError: If ``target`` exists and ``overwrite`` is not given.
         ValueError: If ``source`` is not of the other form, not of this package's networks, or not finite.
     """
-    target = new_target(target, overwrite)
+    target = Path(os.path.expanduser(target))
+    refuse_existing(target, overwrite=overwrite, switch='overwrite=True')
     if is_safetensors(target) and form == 'basicsr':
         raise ValueError(f"{target}: a .safetensors file is a bare state dict, expected the form 'released'")
     content = _read(source)
@@ -284,18 +285,6 @@ def convert_file(
         else:
             torch.save(converted if form == 'released' else {'params': converted}, partial)
     return stage
-
-
-def new_target(target: str | os.PathLike[str], overwrite: bool) -> Path:
-    """Give the path of a file to write (``~`` is expanded).
-
-    Raises:
-        FileExistsError: It exists, and ``overwrite`` is not given.
-    """
-    path = Path(os.path.expanduser(target))
-    if path.exists() and not overwrite:
-        raise FileExistsError(f'{path} already exists; overwrite=True replaces it')
-    return path
 
 
 def is_safetensors(path: str | os.PathLike[str]) -> bool:

@@ -133,7 +133,7 @@ def test_a_photograph_that_is_blurred_here_has_known_kernels(tmp_path: Path) -> 
         ),
         (['photo.png', '--field', 'other.npz'], 1, 'the estimated field is for an image of 10x20 px'),
         (['bad.png', '--degrade', '1'], 1, 'bad.png: damaged'),
-        (['photo.png', '--degrade', '1', '-o', 'mine.html'], 2, 'mine.html is there already; --overwrite replaces it'),
+        (['photo.png', '--degrade', '1', '-o', 'mine.html'], 2, 'mine.html already exists; --overwrite replaces it'),
     ],
 )
 def test_what_cannot_be_done_is_one_line(

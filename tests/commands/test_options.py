@@ -63,7 +63,7 @@ def test_a_copy_is_the_file_and_replaces_nothing_unasked(here: Path, capsys: pyt
     assert Path(f'{NAME}.yml').read_bytes() == option_files()[NAME].read_bytes()
     Path(f'{NAME}.yml').write_text('mine')
     assert main(['options', 'copy', 'test_MANet_stage1_x2', NAME]) == 2
-    assert capsys.readouterr().err == f'error: {NAME}.yml exists already; --force replaces it\n'
+    assert capsys.readouterr().err == f'error: {NAME}.yml already exists; --force replaces it\n'
     assert Path(f'{NAME}.yml').read_text() == 'mine' and not Path('test_MANet_stage1_x2.yml').exists()
     assert main(['options', 'copy', NAME, '--force', '-o', 'new/folder']) == 0
     assert (here / f'new/folder/{NAME}.yml').is_file()

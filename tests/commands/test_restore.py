@@ -132,7 +132,7 @@ def test_what_is_there_is_left_alone_unless_told(
     (here / 'out/a_x2.png').write_text('mine')
     command = [str(images / 'a.jpg'), '-o', 'out', '--weights', network]
     assert main(command) == 0
-    assert 'out/a_x2.png is there already (--overwrite replaces it)' in capsys.readouterr().out
+    assert 'out/a_x2.png already exists; --overwrite replaces it' in capsys.readouterr().out
     assert main([*command, '--kernels']) == 0  # what is missing is made, what is there stays
     assert f'{images / "a.jpg"} -> out/a_x2_kernels.npz (' in capsys.readouterr().out
     assert (here / 'out/a_x2_kernels.npz').is_file()

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from manet_basicsr.commands.basicsr import main
 from manet_basicsr.data.testset import MANIFEST_NAME, write_testsets
+from manet_basicsr.models.kernel_l1_model import KernelL1Model
 from manet_basicsr.models.single_kernel_models import DANModel
 from manet_basicsr.options.checks import find_problems, ignored_keys
 from manet_basicsr.options.reading import Options, load_options
@@ -810,13 +811,17 @@ def test_the_generator_of_a_loss_is_one_that_is_given_kernels(photos: Path, netw
     assert [line for line in problems if expected in line and line.startswith('train.indirect_opt.')], problems
 
 
-def test_a_stock_dataset_without_kernels_is_refused_for_models_that_need_them(tmp_path: Path) -> None:
-    options = valid(tmp_path)
+@pytest.mark.parametrize('model_type', ['KernelL1Model', 'OfAPlugin'])
+def test_a_stock_dataset_without_kernels_is_refused_for_models_that_need_them(
+    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MODEL_REGISTRY._obj_map, 'OfAPlugin', type('OfAPlugin', (KernelL1Model,), {}))
+    options = {**valid(tmp_path), 'model_type': model_type}
     pairs = {'type': 'PairedImageDataset', 'dataroot_lq': str(tmp_path), 'io_backend': {'type': 'disk'}}
     kept = {key: value for key, value in options['datasets']['train'].items() if key != 'degradation'}
     options['datasets']['train'] = {**kept, **pairs}
     (problem,) = find_problems(options, is_train=True)
-    assert problem.startswith('datasets.train.type: PairedImageDataset gives no kernels, which KernelL1Model needs')
+    assert problem.startswith(f'datasets.train.type: PairedImageDataset gives no kernels, which {model_type} needs')
 
 
 @pytest.mark.parametrize(
