@@ -22,28 +22,25 @@ OVERLAP = 32
 
 
 @torch.no_grad()
-def estimate_field_tiled(
-    estimator: FieldEstimator | Callable[[Tensor], Tensor], lq: Tensor, tile: int = 192, halo: int | None = None
-) -> Tensor:
+def estimate_field_tiled(estimator: FieldEstimator, lq: Tensor, tile: int = 192) -> Tensor:
     """Estimate a kernel field tile by tile; it is the one that the estimator gives for the whole image.
 
-    Each tile is seen with ``halo`` more pixels at each side, from a multiple of ``estimator.size_multiple`` to another.
-    The image is first padded to such a multiple, as the estimator pads it: the padding reaches into the field.
+    Each tile is seen with ``estimator.halo`` more pixels at each side, from one multiple of ``estimator.size_multiple``
+    to another. The image is first padded to such a multiple, as the estimator pads it: the padding reaches into the
+    field.
 
     Args:
-        estimator: A :class:`FieldEstimator`, such as :class:`MANet`; with ``halo`` any ``lq -> field`` that pads
-            nothing.
+        estimator: A :class:`FieldEstimator`, such as :class:`MANet`.
         lq: (B, C, h, w).
         tile: Side of the tiles in LR pixels, at least 1.
-        halo: LR pixels at each side that the kernel of a pixel depends on; None for what ``estimator.halo`` says.
 
     Returns:
         (B, k*k, h, w), without gradient; beside it, memory is needed for one tile.
 
     Raises:
-        ValueError: If the tile is below 1, or the estimator does not say its halo.
+        ValueError: If the tile is below 1, or the estimator does not say its ``halo``.
     """
-    view = _PaddedView(estimator, lq, halo)
+    view = _PaddedView(estimator, lq)
     return _assemble(view.estimate, lq, tile)
 
 
@@ -101,16 +98,10 @@ def restore_tiled(
 class _PaddedView:
     """An image padded as an estimator pads it, any part of whose field can be estimated by itself."""
 
-    def __init__(
-        self, estimator: FieldEstimator | Callable[[Tensor], Tensor], lq: Tensor, halo: int | None = None
-    ) -> None:
-        self.estimator, self.multiple = estimator, 1
-        if isinstance(estimator, FieldEstimator):
-            self.multiple = estimator.size_multiple
-            halo = estimator.halo if halo is None else halo
-        if halo is None:
-            raise ValueError(f'{missing_attributes(estimator, FieldEstimator)}: it cannot be tiled')
-        self.halo = halo
+    def __init__(self, estimator: FieldEstimator, lq: Tensor) -> None:
+        if missing := missing_attributes(estimator, FieldEstimator):
+            raise ValueError(f'{missing}: it cannot be tiled')
+        self.estimator, self.multiple, self.halo = estimator, estimator.size_multiple, estimator.halo
         height, width = lq.shape[-2:]
         self.padded = F.pad(lq, (0, -width % self.multiple, 0, -height % self.multiple), mode='replicate')
 
