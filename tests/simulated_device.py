@@ -20,6 +20,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from manet_basicsr.weights import files
+
 _NAME = 'simulated'
 DEVICE = torch.device('privateuseone:0')  # what it is called before it has its name
 _COPIES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
@@ -79,6 +81,8 @@ def simulated_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Tens
     monkeypatch.setattr(nn.Module, '_apply', apply)
     # Adam counts its steps on the host, where reading a number costs nothing.
     monkeypatch.setattr(importlib.import_module('torch.optim.adam'), '_get_value', lambda value: 1.0)
+    # Weights of files are looked at on the host; here they have no numbers.
+    monkeypatch.setattr(files, 'not_finite', lambda content: None)
     monkeypatch.setattr(torch, 'Generator', lambda device=None, make=torch.Generator: make())
     with mode:
         yield mode.from_tensor

@@ -6,8 +6,8 @@ Example: basicsr convert-weights manet_stage1_x4.pth MANet_stage1_x4.pth --to ba
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     introduction, example = (__doc__ or '').strip().split('\n\n')
     parser = argparse.ArgumentParser(prog=prog, description=introduction, epilog=example)
     parser.add_argument('source', help='file to read')
-    parser.add_argument('target', type=Path, help='file to write')
+    parser.add_argument('target', type=os.path.expanduser, help='file to write')
     parser.add_argument('--to', choices=('basicsr', 'released'), help='form to write')
     parser.add_argument(
         '--basis',
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     if is_for_generator == (options.to is not None):
         parser.error('expected --to alone, or --basis, or --scale, or both of these')
     try:
-        refuse_existing(options.target.expanduser(), overwrite=options.force, switch='--force')
+        refuse_existing(options.target, overwrite=options.force, switch='--force')
         if is_for_generator:
             _change_generator(options)
             scale = '' if options.scale is None else f'the generator alone, x{options.scale}, to be trained on, '
@@ -70,9 +70,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def _change_generator(options: argparse.Namespace) -> None:
     """Write the target: the weights of the source, whose generator is for another basis, or scale, or both."""
-    target = options.target.expanduser()
-    if is_safetensors(target):
-        raise ValueError(f'{target}: a .safetensors file is a bare state dict, expected a .pth file')
+    if is_safetensors(options.target):
+        raise ValueError(f'{options.target}: a .safetensors file is a bare state dict, expected a .pth file')
     if options.param_key == 'params_ema':  # as it is unless told otherwise: a bare state dict serves, too
         content = load_any_state_dict(options.source)
     else:
@@ -81,7 +80,7 @@ def _change_generator(options: argparse.Namespace) -> None:
     changed = (
         change_kernel_basis(content, basis) if options.scale is None else change_scale(content, options.scale, basis)
     )
-    with atomic_path(target) as partial:
+    with atomic_path(options.target) as partial:
         torch.save({'params': changed}, partial)
 
 

@@ -287,7 +287,7 @@ class SVDegradationDataset(Dataset[dict[str, Any]]):
 
         Returns:
             ``gt_uint8`` (3, H, W); ``kernel_parameters`` (rows, cols, P), as :class:`OnHost` as another image's may
-            have another shape; ``levels`` (3,) of noise and JPEG; and ``noise_seed``, a text. Collation and
+            have another shape; ``levels`` (3,) of noise and JPEG; and ``noise_seed`` (1,). Collation and
             prefetching leave parameters and seed on the host, where they are needed.
 
         Raises:

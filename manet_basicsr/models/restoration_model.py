@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +16,6 @@ from basicsr.utils import get_root_logger, imwrite, tensor2img
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from manet_basicsr.archs.protocols import BlindNetwork
 from manet_basicsr.degradation.pipeline import Degradation
@@ -28,8 +26,8 @@ from manet_basicsr.models.scoring import check_finite, mean_scores, score_image
 from manet_basicsr.models.speed import GRAPH, prepare_for_training
 from manet_basicsr.models.step_graph import StepGraph
 from manet_basicsr.restoration.tiling import estimate_field_tiled, restore_tiled
-from manet_basicsr.utils.console import is_open
 from manet_basicsr.utils.errors import ValidationError, last_line
+from manet_basicsr.utils.progress import with_progress
 
 # The average looks back over a ninth of the iterations that were done, until ema_decay is reached.
 _EMA_WARMUP = 10
@@ -56,7 +54,7 @@ class RestorationModel(SRModel):
         'total_iter warmup_iter ema_decay optim_g scheduler pixel_opt perceptual_opt '
         'amp channels_last compile accumulate on_nonfinite'.split()
     )
-    USES_KERNELS = False  # whether it compares them, or is given them: its sets must have some then
+    USES_KERNELS = False  # whether it learns by kernels that its training set must have
     #: What of a batch the network is called with.
     NETWORK_INPUTS: tuple[str, ...] = ('lq',)
     #: Arguments of the network that are set in training alone, to get what losses need.
@@ -156,7 +154,7 @@ class RestorationModel(SRModel):
         crops, levels, parameters, seeds = parts
         gt = crops.float() / 255
         # One stream of noise for the batch: its images are the same whenever it is drawn again.
-        generator = torch.Generator(self.device).manual_seed(int(seeds.tensors()[0]))
+        generator = torch.Generator(self.device).manual_seed(seeds.values.tolist()[0])
         lq, field = self.degradation.degrade_batch(gt, parameters.tensors(), levels, self.opt['scale'], generator)
         self.batch.update(gt=gt, lq=lq, kernel=field)
 
@@ -338,12 +336,11 @@ class RestorationModel(SRModel):
         rank, world_size = self.opt['rank'], self.opt['world_size']
         mine = range(rank, len(dataset), world_size)  # type: ignore[arg-type]
         loader: DataLoader[Any] = DataLoader(dataset, batch_size=1, sampler=mine)
-        pbar = {None: None, True: False, False: True}[self.opt['val'].get('pbar')]  # None: on a terminal
-        hide = rank != 0 or not is_open(sys.stderr) or pbar
-        bar = tqdm(loader, desc=f'Test {dataset_name}', unit='image', disable=hide, leave=False)
+        shown = self.opt['val'].get('pbar') if rank == 0 else False
+        images = with_progress(loader, len(loader), label=f'Test {dataset_name}', shown=shown)
         scores: list[dict[str, float]] = []
         with torch.random.fork_rng(devices=[]):  # a run is the same however often it validates
-            for score in self._score_images(bar, metrics, current_iter if save_img else None):
+            for score in self._score_images(images, metrics, current_iter if save_img else None):
                 scores.append(score)
                 self.between_images()
             for _ in range(len(mine), -(-len(dataset) // world_size)):  # type: ignore[arg-type]

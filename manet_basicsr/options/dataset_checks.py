@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -86,7 +87,7 @@ def device_problems(datasets: Mapping[str, Any], model_type: object) -> Iterator
 
 
 def uses_kernels(model_type: object) -> bool:
-    """Tell whether a model compares kernels or is given them, as its class says."""
+    """Tell whether a model learns by kernels, as its class says."""
     from basicsr.utils.registry import MODEL_REGISTRY
 
     model = dict(iter(MODEL_REGISTRY)).get(model_type) if isinstance(model_type, str) else None
@@ -101,7 +102,8 @@ def kernel_problems(datasets: Mapping[str, Any], model_type: object) -> Iterator
 
     if not uses_kernels(model_type):
         return
-    restores_with_them = issubclass(MODEL_REGISTRY.get(str(model_type)), KernelConditionedSRModel)
+    model = MODEL_REGISTRY.get(str(model_type))
+    restores_with_them = inspect.isclass(model) and issubclass(model, KernelConditionedSRModel)
     known = dict(iter(DATASET_REGISTRY))
     for section, dataset in datasets.items():
         kind = (dataset or {}).get('type')

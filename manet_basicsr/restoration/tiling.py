@@ -38,7 +38,7 @@ def estimate_field_tiled(estimator: FieldEstimator, lq: Tensor, tile: int = 192)
         (B, k*k, h, w), without gradient; beside it, memory is needed for one tile.
 
     Raises:
-        ValueError: If the tile is below 1, or the estimator does not say its ``halo``.
+        ValueError: If the tile is below 1, or the estimator lacks an attribute of :class:`FieldEstimator`.
     """
     view = _PaddedView(estimator, lq)
     return _assemble(view.estimate, lq, tile)

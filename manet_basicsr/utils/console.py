@@ -19,6 +19,11 @@ def is_open(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Tell whether somebody looks at a stream."""
+    return stream is not None and is_open(stream) and getattr(stream, 'isatty', lambda: False)()
+
+
 def say(line: str, *, error: bool = False) -> None:
     """Print a line at once, if anybody listens.
 

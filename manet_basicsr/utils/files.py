@@ -119,7 +119,7 @@ def atomic_folder(target: str | os.PathLike[str], *, overwrite: bool = False) ->
         WriteError: The parent of ``target`` does not exist, or the system takes no such folder or file in it.
     """
     target = Path(target)
-    refuse_existing(target, overwrite=overwrite, switch='overwrite=True')
+    refuse_existing(target, overwrite=overwrite)
     partial = _partial_path(target)
     try:
         with _named_refusals(target, partial):
@@ -129,7 +129,7 @@ def atomic_folder(target: str | os.PathLike[str], *, overwrite: bool = False) ->
                 if file.is_file():
                     _flush(file)
             _flush_folder(partial)
-            refuse_existing(target, overwrite=overwrite, switch='overwrite=True')
+            refuse_existing(target, overwrite=overwrite)
             _exchange_folder(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -256,19 +256,19 @@ def files_below(folder: Path) -> Iterator[Path]:
             yield from (file for file in files if file.is_file())
 
 
-def refuse_existing(target: Path, *, overwrite: bool, switch: str) -> None:
+def refuse_existing(target: str | os.PathLike[str], *, overwrite: bool, switch: str | None = None) -> None:
     """Refuse to replace what is there, or a link that leads nowhere.
 
     Args:
         target: What is to be written.
         overwrite: Whether it may be replaced.
-        switch: What the caller gives for that, such as ``--force``.
+        switch: What is given for that, such as ``--force``; None where the caller does not know.
 
     Raises:
         FileExistsError: It exists, and ``overwrite`` is not given.
     """
     if os.path.lexists(target) and not overwrite:
-        raise FileExistsError(f'{target} already exists; {switch} replaces it')
+        raise FileExistsError(f'{target} already exists{f"; {switch} replaces it" if switch else ""}')
 
 
 def _flush(file: Path) -> None:

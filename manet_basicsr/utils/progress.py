@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from manet_basicsr.utils.console import is_open, printable
+from manet_basicsr.utils.console import is_open, is_terminal, printable
 
 Item = TypeVar('Item')
 
 
 @contextmanager
 def progress_bar(
-    total: int, *, label: str = '', unit: str = 'it', scaled: bool = False
+    total: int, *, label: str = '', unit: str = 'it', scaled: bool = False, shown: bool | None = None
 ) -> Iterator[Callable[..., object]]:
     """Draw a bar while the body runs; yields what to call at each step, or with a number of steps.
 
@@ -23,9 +23,10 @@ def progress_bar(
         label: What the bar is about.
         unit: What a step is.
         scaled: Whether to write thousands and millions of it as k and M.
+        shown: Whether there is one, wherever standard error goes; None: on a terminal.
     """
     # Not left to tqdm's disable: its lock is one of all processes, and stays locked where one that has it is killed.
-    if not is_open(sys.stderr) or not sys.stderr.isatty():
+    if not (is_terminal(sys.stderr) if shown is None else shown and is_open(sys.stderr)):
         yield lambda steps=1: None
         return
     from tqdm import tqdm
@@ -58,9 +59,9 @@ def percent_bar(label: str | None) -> Iterator[Callable[[int, int], object]]:
         yield tick
 
 
-def with_progress(items: Iterable[Item], total: int) -> Iterator[Item]:
-    """Yield items, drawing how many of them are done."""
-    with progress_bar(total, label='', unit='image') as step:
+def with_progress(items: Iterable[Item], total: int, *, label: str = '', shown: bool | None = None) -> Iterator[Item]:
+    """Yield items, drawing how many of them are done, as :func:`progress_bar` does."""
+    with progress_bar(total, label=label, unit='image', shown=shown) as step:
         for item in items:
             yield item
             step()

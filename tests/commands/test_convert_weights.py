@@ -100,6 +100,16 @@ def test_a_generator_gets_another_basis(
     assert 'no PCA basis is shipped for scale 4, kernel_size 21, code_length 39' in capsys.readouterr().err
 
 
+def test_a_name_that_begins_with_a_tilde_and_is_no_home_is_a_name(
+    tmp_path: Path, main: Callable[[list[str]], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({'params': network_of_stage(3).state_dict()}, 'old.pth')
+    for arguments in (['--to', 'released'], ['--scale', '3', '--force']):
+        assert main(['old.pth', '~nobody.pth', *arguments]) == 0
+        assert Path('~nobody.pth').is_file()
+
+
 def test_a_generator_gets_another_scale(
     tmp_path: Path, main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
 ) -> None:

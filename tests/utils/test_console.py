@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import io
 import logging
+import multiprocessing
 import sys
+import time
+from collections.abc import Callable
 
 import pytest
+from tqdm import tqdm
 
-from manet_basicsr.utils.console import is_open, printable, say
+from manet_basicsr.utils.console import is_open, is_terminal, printable, say
 from manet_basicsr.utils.progress import percent_bar, progress_bar, with_progress
+from tests.forked import killed_at_the_end
 
 
 def test_a_line_is_printed_with_escapes_for_what_the_stream_cannot_encode(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +55,38 @@ def test_progress_is_a_bar_on_a_terminal_and_silent_elsewhere(monkeypatch: pytes
         if stream is not None:
             assert ('image' in stream.getvalue()) == stream.isatty()
             assert ('shares' in stream.getvalue()) == stream.isatty()
+
+
+def test_a_bar_that_nobody_sees_waits_for_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = multiprocessing.get_context('fork').RLock()
+    monkeypatch.setattr(tqdm, '_lock', lock, raising=False)
+
+    def lock_and_die(ready: Callable[[], None]) -> None:
+        lock.acquire()
+        ready()
+        time.sleep(60)
+
+    with killed_at_the_end(lock_and_die):
+        pass
+    assert list(with_progress(iter('abc'), 3)) == ['a', 'b', 'c']
+    assert list(with_progress(iter('abc'), 3, shown=False)) == ['a', 'b', 'c']
+
+
+def test_a_bar_is_drawn_where_it_is_asked_for_on_any_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, 'stderr', stream)
+    assert list(with_progress(iter('abc'), 3, label='Test Set5', shown=True)) == ['a', 'b', 'c']
+    assert 'Test Set5' in stream.getvalue()
+    monkeypatch.setattr(sys, 'stderr', None)
+    assert list(with_progress(iter('abc'), 3, shown=True)) == ['a', 'b', 'c']
+
+
+def test_a_stream_that_says_nothing_of_terminals_is_none() -> None:
+    class Stream:
+        closed = False
+
+    assert not is_terminal(Stream())  # type: ignore[arg-type]
+    assert not is_terminal(None)
 
 
 def test_a_log_on_a_stream_that_is_closed_makes_no_tracebacks(
