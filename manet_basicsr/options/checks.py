@@ -17,7 +17,7 @@ from manet_basicsr.options.errors import OptionError
 from manet_basicsr.options.keys import DIST, LOGGER, METRIC_INPUTS, PATH, STOCK_METRIC_INPUTS, TOP, VAL
 from manet_basicsr.options.network_checks import network_problems, parts_of
 from manet_basicsr.options.reading import Options
-from manet_basicsr.options.resolving import LOADING, is_ours
+from manet_basicsr.options.resolving import LOADING, is_ours, model_class
 from manet_basicsr.options.sections import (
     SWITCH,
     choice_problems,
@@ -53,9 +53,7 @@ def find_problems(options: Options, *, is_train: bool, goes_on: bool = False) ->
 
 def ignored_keys(options: Options) -> list[str]:
     """List the keys that change nothing in a run of BasicSR's own models, as where ``model_type`` alone was changed."""
-    from basicsr.utils.registry import MODEL_REGISTRY
-
-    if not MODEL_REGISTRY.get(options['model_type']).__module__.startswith('basicsr.'):
+    if not model_class(options['model_type']).__module__.startswith('basicsr.'):
         return []  # a plugin's may read them
     sections = {'train': ('amp', 'channels_last', 'compile', 'accumulate', 'on_nonfinite'), 'val': ('tile',)}
     given = {f'{name}.{key}': (options.get(name) or {}).get(key) for name, keys in sections.items() for key in keys}
@@ -127,11 +125,10 @@ def _problems(options: Options, is_train: bool) -> Iterator[str]:
     yield from (f'{key}: missing' for key in needed if options.get(key) is None)
     yield from _name_problems(options.get('name'))
     yield from _number_problems(options)
-    models = dict(iter(MODEL_REGISTRY))
     model_type = options.get('model_type')
     if model_type is not None:
-        yield from unregistered_name(model_type, models, 'model_type')
-    model = models.get(model_type, object) if isinstance(model_type, str) else object
+        yield from unregistered_name(model_type, dict(iter(MODEL_REGISTRY)), 'model_type')
+    model = model_class(model_type)
     ours, is_stock = is_ours(model_type), model.__module__.startswith('basicsr.')
     if ours:
         yield from unknown_keys(options, TOP, '')

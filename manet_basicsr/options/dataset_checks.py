@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 from manet_basicsr.options.keys import LOADER
 from manet_basicsr.options.reading import Options
+from manet_basicsr.options.resolving import model_class
 from manet_basicsr.options.sections import (
     SWITCH,
     choice_problems,
@@ -88,22 +88,18 @@ def device_problems(datasets: Mapping[str, Any], model_type: object) -> Iterator
 
 def uses_kernels(model_type: object) -> bool:
     """Tell whether a model learns by kernels, as its class says."""
-    from basicsr.utils.registry import MODEL_REGISTRY
-
-    model = dict(iter(MODEL_REGISTRY)).get(model_type) if isinstance(model_type, str) else None
-    return bool(getattr(model, 'USES_KERNELS', False))
+    return bool(getattr(model_class(model_type), 'USES_KERNELS', False))
 
 
 def kernel_problems(datasets: Mapping[str, Any], model_type: object) -> Iterator[str]:
     """Check that models which compare or take kernels train on a set that has them; others' sets may have anything."""
-    from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
+    from basicsr.utils.registry import DATASET_REGISTRY
 
     from manet_basicsr.models.kernel_conditioned_sr_model import KernelConditionedSRModel
 
     if not uses_kernels(model_type):
         return
-    model = MODEL_REGISTRY.get(str(model_type))
-    restores_with_them = inspect.isclass(model) and issubclass(model, KernelConditionedSRModel)
+    restores_with_them = issubclass(model_class(model_type), KernelConditionedSRModel)
     known = dict(iter(DATASET_REGISTRY))
     for section, dataset in datasets.items():
         kind = (dataset or {}).get('type')

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from manet_basicsr.archs.protocols import FieldEstimator, FieldGenerator
 from manet_basicsr.options.dataset_checks import uses_kernels
 from manet_basicsr.options.reading import Options
-from manet_basicsr.options.resolving import PARTS, forget_pretrained, is_ours, without_weights
+from manet_basicsr.options.resolving import PARTS, forget_pretrained, is_ours, model_class, without_weights
 from manet_basicsr.weights import load_pretrained, resolve_weights, shipped_scale
 
 _PLAIN = frozenset('RRDBNet EDSR MSRResNet RCAN SRVGGNetCompact RIDNet'.split())
@@ -108,7 +108,7 @@ def _model_problems(network: nn.Module, model_type: object, is_train: bool) -> I
 
     if model_type != 'SRModel' and not is_ours(model_type):
         return
-    model = dict(iter(MODEL_REGISTRY)).get(model_type)
+    model: Any = model_class(model_type)
     given: tuple[str, ...] = getattr(model, 'NETWORK_INPUTS', ('lq',))
     switches: tuple[str, ...] = getattr(model, 'NETWORK_SWITCHES', ()) if is_train else ()
     name = type(network).__name__
@@ -119,13 +119,13 @@ def _model_problems(network: nn.Module, model_type: object, is_train: bool) -> I
         yield f'network_g: {name} does not fit model_type {model_type}, which gives it {arguments}: {error}'
         return
     trained_by = getattr(network, 'trained_by', None) if is_train else None
-    if trained_by is not None and not issubclass(model or object, MODEL_REGISTRY.get(trained_by)):
+    if trained_by is not None and not issubclass(model, MODEL_REGISTRY.get(trained_by)):
         yield f'model_type: found {model_type}, expected {trained_by}, by which alone {name} learns'
     run_by, is_plugin = getattr(network, 'run_by', None), not type(network).__module__.startswith('manet_basicsr.')
-    if issubclass(model or object, KernelErrorModel) != (run_by is not None) and not is_plugin:
+    if issubclass(model, KernelErrorModel) != (run_by is not None) and not is_plugin:
         expected = 'a SRSVDNet' if run_by is None else f'model_type {run_by}'
         yield f'network_g: found {name} with model_type {model_type}, expected {expected}, which give and take errors'
-    estimates, wanted = isinstance(network, FieldEstimator), issubclass(model, KernelL1Model)  # type: ignore[arg-type]
+    estimates, wanted = isinstance(network, FieldEstimator), issubclass(model, KernelL1Model)
     if not is_plugin and estimates != wanted:
         words = ('images', 'kernels')
         yield (

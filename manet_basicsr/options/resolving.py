@@ -172,14 +172,19 @@ def _shorten(options: Options) -> None:
         options['val']['val_freq'] = _DEBUG_EVERY
 
 
-def is_ours(model_type: object) -> bool:
-    """Tell whether a ``model_type`` is a model of this package, or of a plugin that is one of its kind."""
+def model_class(model_type: object) -> type:
+    """Return the class that is registered for a ``model_type``; ``object`` where there is none, or a function."""
     from basicsr.utils.registry import MODEL_REGISTRY
 
+    model = dict(iter(MODEL_REGISTRY)).get(model_type) if isinstance(model_type, str) else None
+    return model if inspect.isclass(model) else object
+
+
+def is_ours(model_type: object) -> bool:
+    """Tell whether a ``model_type`` is a model of this package, or of a plugin that is one of its kind."""
     from manet_basicsr.models.restoration_model import RestorationModel
 
-    model = dict(iter(MODEL_REGISTRY)).get(model_type) if isinstance(model_type, str) else None
-    return inspect.isclass(model) and issubclass(model, RestorationModel)
+    return issubclass(model_class(model_type), RestorationModel)
 
 
 def _count_gpus(options: Options) -> None:

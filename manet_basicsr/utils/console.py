@@ -21,7 +21,7 @@ def is_open(stream: TextIO | None) -> bool:
 
 def is_terminal(stream: TextIO | None) -> bool:
     """Tell whether somebody looks at a stream."""
-    return stream is not None and is_open(stream) and getattr(stream, 'isatty', lambda: False)()
+    return is_open(stream) and getattr(stream, 'isatty', lambda: False)()
 
 
 def say(line: str, *, error: bool = False) -> None:
